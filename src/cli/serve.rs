@@ -1,0 +1,210 @@
+//! `serve`: reads what is mounted, and takes deliveries until told to stop.
+
+use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{DEFAULT_TRIGGER_CONFIG, LogArgs, TemplateArgs};
+use crate::cluster::Cluster;
+use crate::delivery::{Key, SignaturePolicy};
+use crate::mounted;
+use crate::reload::Reloading;
+use crate::secrets::SecretSources;
+use crate::server::{self, App, Budget, Limits, Sink};
+use crate::telemetry;
+use crate::template::{self, LoadError, TemplateSet};
+
+/// The template of the seed, for a dry run that was given none.
+const SHIPPED_TEMPLATE: &str = include_str!("../../config/base/deployer-trigger.yaml");
+/// Where a pod finds the name of its namespace.
+const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+/// Connections that the kernel keeps for us while we are busy.
+const BACKLOG: u32 = 1024;
+
+/// The flags of `serve`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    templates: TemplateArgs,
+    /// A file with the webhook's secret, or a folder whose files are each one secret; any of them may match.
+    #[arg(long, env = "WEBHOOK_SECRET_FILE", value_name = "PATH", hide_env_values = true)]
+    webhook_secret_file: Vec<PathBuf>,
+    /// Refuse deliveries that carry only the SHA-1 signature.
+    #[arg(long, env = "REQUIRE_SHA256", value_parser = clap::builder::FalseyValueParser::new(), hide_env_values = true)]
+    require_sha256: bool,
+    /// The namespace of templates that name none [default: the pod's own, else the kubeconfig's].
+    #[arg(long, env = "NAMESPACE", value_name = "NS", hide_env_values = true)]
+    namespace: Option<String>,
+    /// Print each PipelineRun to standard output instead of creating it; needs no Kubernetes.
+    #[arg(long, env = "DRY_RUN", value_parser = clap::builder::FalseyValueParser::new(), hide_env_values = true)]
+    dry_run: bool,
+    /// The port to listen on.
+    #[arg(long, env = "PORT", default_value_t = 8080, value_name = "N", hide_env_values = true)]
+    port: u16,
+    /// The largest body that is taken; GitHub sends at most 25 MiB.
+    #[arg(long, default_value_t = 26_214_400, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    max_body_bytes: u64,
+    /// The bytes of all bodies in memory together.
+    #[arg(long, default_value_t = 134_217_728, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    max_buffered_bytes: u64,
+    /// From a request's first byte to its answer; GitHub gives up after 10 seconds.
+    #[arg(long, default_value_t = 8, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    deadline: u64,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Serves; exit code 1 if it cannot start.
+pub(super) fn run(args: ServeArgs) -> ExitCode {
+    telemetry::init(args.log.log_format, &args.log.log_level);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(reason = %error, "cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(serve(args));
+    // What still runs has had its time.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(StartError(message)) => {
+            message.lines().for_each(|line| tracing::error!("{line}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why the service does not start: a sentence for the operator.
+struct StartError(String);
+
+impl<E: std::error::Error> From<E> for StartError {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+async fn serve(args: ServeArgs) -> Result<(), StartError> {
+    if args.max_buffered_bytes < args.max_body_bytes {
+        return Err(StartError("--max-buffered-bytes must be at least --max-body-bytes".into()));
+    }
+    let stop = stop_signals()?;
+    let secrets = secrets(&args)?;
+    let templates = templates(&args)?;
+    let (sink, found_namespace) = if args.dry_run {
+        (Sink::DryRun, pod_namespace().unwrap_or_else(|| "default".to_owned()))
+    } else {
+        let (cluster, namespace) = Cluster::connect().await?;
+        (Sink::Cluster(cluster), pod_namespace().unwrap_or(namespace))
+    };
+    let app = Arc::new(App {
+        secrets,
+        templates,
+        signatures: if args.require_sha256 { SignaturePolicy::RequireSha256 } else { SignaturePolicy::AcceptSha1 },
+        sink,
+        namespace: args.namespace.filter(|namespace| !namespace.is_empty()).unwrap_or(found_namespace),
+        limits: Limits { max_body: args.max_body_bytes, deadline: Duration::from_secs(args.deadline) },
+        budget: Budget::new(args.max_buffered_bytes),
+        draining: AtomicBool::new(false),
+    });
+    let listener =
+        listen(args.port).map_err(|error| StartError(format!("cannot listen on port {}: {error}", args.port)))?;
+    tracing::info!(
+        address = %listener.local_addr()?,
+        templates = app.templates.current().len(),
+        secrets = app.secrets.current().len(),
+        namespace = app.namespace,
+        dry_run = args.dry_run,
+        version = env!("CARGO_PKG_VERSION"),
+        "taking deliveries"
+    );
+    if let Sink::Cluster(cluster) = &app.sink {
+        let cluster = cluster.clone();
+        tokio::spawn(async move { cluster.warm().await });
+    }
+    server::serve(listener, app, stop).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn secrets(args: &ServeArgs) -> Result<Reloading<Vec<Key>>, StartError> {
+    let sources = SecretSources {
+        paths: args.webhook_secret_file.clone(),
+        value: std::env::var_os("WEBHOOK_SECRET").map(|value| value.to_string_lossy().into_owned().into()),
+    };
+    Ok(Reloading::start("webhook secrets", sources.paths.clone(), move || sources.load())?)
+}
+
+fn templates(args: &ServeArgs) -> Result<Reloading<TemplateSet>, StartError> {
+    let path = args.templates.trigger_config.clone();
+    if args.dry_run && path == Path::new(DEFAULT_TRIGGER_CONFIG) && !path.exists() {
+        tracing::info!("no --trigger-config: a dry run uses the template that it was shipped with");
+        return Ok(Reloading::start("templates", Vec::new(), shipped_templates)?);
+    }
+    Ok(Reloading::start("templates", vec![path.clone()], move || {
+        let loaded = template::load(&path)?;
+        loaded.findings.iter().for_each(|finding| tracing::warn!("{finding}"));
+        Ok::<_, LoadError>(loaded.templates)
+    })?)
+}
+
+fn shipped_templates() -> Result<TemplateSet, LoadError> {
+    let file = mounted::File {
+        path: "config/base/deployer-trigger.yaml".into(),
+        content: SHIPPED_TEMPLATE.as_bytes().to_vec(),
+    };
+    match template::parse(vec![file]) {
+        (templates, findings) if !templates.is_empty() => {
+            drop(findings);
+            Ok(templates)
+        }
+        (_, findings) => Err(LoadError::Findings(findings)),
+    }
+}
+
+fn pod_namespace() -> Option<String> {
+    let namespace = fs::read_to_string(POD_NAMESPACE).ok()?;
+    let namespace = namespace.trim();
+    (!namespace.is_empty()).then(|| namespace.to_owned())
+}
+
+/// Every address of the machine, IPv6 and IPv4 where the kernel has both.
+fn listen(port: u16) -> std::io::Result<TcpListener> {
+    let bind = |socket: TcpSocket, address: SocketAddr| {
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    let both = TcpSocket::new_v6().and_then(|socket| bind(socket, (Ipv6Addr::UNSPECIFIED, port).into()));
+    both.or_else(|_| bind(TcpSocket::new_v4()?, (Ipv4Addr::UNSPECIFIED, port).into()))
+}
+
+/// Done at the first SIGTERM or SIGINT; a second one ends the process at once.
+fn stop_signals() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("asked to stop; finishing what is in flight");
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::warn!("asked to stop again; leaving at once");
+            std::process::exit(1);
+        });
+    })
+}

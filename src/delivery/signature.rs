@@ -1,0 +1,297 @@
+//! GitHub's proof: an HMAC over the raw body, `sha256=<hex>` or, from old senders, `sha1=<hex>`.
+//!
+//! Source: GitHub's documentation, "Validating webhook deliveries".
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderMap;
+use sha1::Sha1;
+use sha2::Sha256;
+
+const SHA256_HEADER: &str = "x-hub-signature-256";
+const SHA1_HEADER: &str = "x-hub-signature";
+
+/// A webhook secret, ready to verify with. Never prints what it holds.
+#[derive(Clone)]
+pub struct Key {
+    sha256: Hmac<Sha256>,
+    sha1: Hmac<Sha1>,
+}
+
+/// The hash of a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// HMAC-SHA-256, what GitHub sends today.
+    Sha256,
+    /// HMAC-SHA-1, for old senders and Knative's GitHubSource.
+    Sha1,
+}
+
+/// Which signatures are enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignaturePolicy {
+    /// SHA-256 decides when present; SHA-1 alone is enough.
+    AcceptSha1,
+    /// Only SHA-256.
+    RequireSha256,
+}
+
+/// How a delivery was proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proof {
+    /// The hash that decided.
+    pub algorithm: Algorithm,
+    /// The place of the secret that matched, in the order in which secrets are mounted.
+    pub key: usize,
+}
+
+/// Why a delivery is not proven. For the log only: a sender learns nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unproven {
+    /// There is no signature header.
+    #[error("no signature; set a secret in the webhook's settings")]
+    Missing,
+    /// Only SHA-1, and that is not enough here.
+    #[error("only a SHA-1 signature, and --require-sha256 is set")]
+    Sha1Only,
+    /// The header is repeated, lacks its prefix or is not the hex of a digest.
+    #[error("the {0} signature header is malformed")]
+    Malformed(Algorithm),
+    /// Well formed, and not ours.
+    #[error("the {0} signature matches none of the secrets; compare the webhook's secret with the mounted one")]
+    Mismatch(Algorithm),
+}
+
+impl Key {
+    /// Prepares a secret.
+    pub fn new(secret: &[u8]) -> Self {
+        // An HMAC takes a key of any length, so that neither call can fail.
+        let (Ok(sha256), Ok(sha1)) = (Hmac::new_from_slice(secret), Hmac::new_from_slice(secret)) else {
+            unreachable!("HMAC takes keys of any length")
+        };
+        Self { sha256, sha1 }
+    }
+
+    fn matches(&self, algorithm: Algorithm, body: &[u8], digest: &[u8]) -> bool {
+        // `verify_slice` compares in constant time.
+        match algorithm {
+            Algorithm::Sha256 => self.sha256.clone().chain_update(body).verify_slice(digest).is_ok(),
+            Algorithm::Sha1 => self.sha1.clone().chain_update(body).verify_slice(digest).is_ok(),
+        }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(***)")
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sha256 => "SHA-256",
+            Self::Sha1 => "SHA-1",
+        })
+    }
+}
+
+/// A signature that a request claims to have; says nothing about whether it is right.
+struct Claim {
+    algorithm: Algorithm,
+    digest: [u8; 32],
+}
+
+impl Claim {
+    fn read(headers: &HeaderMap, policy: SignaturePolicy) -> Result<Self, Unproven> {
+        if headers.contains_key(SHA256_HEADER) {
+            return Self::parse(headers, SHA256_HEADER, Algorithm::Sha256);
+        }
+        if !headers.contains_key(SHA1_HEADER) {
+            return Err(Unproven::Missing);
+        }
+        match policy {
+            SignaturePolicy::RequireSha256 => Err(Unproven::Sha1Only),
+            SignaturePolicy::AcceptSha1 => Self::parse(headers, SHA1_HEADER, Algorithm::Sha1),
+        }
+    }
+
+    fn parse(headers: &HeaderMap, name: &str, algorithm: Algorithm) -> Result<Self, Unproven> {
+        let malformed = Unproven::Malformed(algorithm);
+        let mut values = headers.get_all(name).iter();
+        // A second value is nothing GitHub sends: whoever added it wants one of the two to be overlooked.
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return Err(malformed);
+        };
+        let mut claim = Self { algorithm, digest: [0; 32] };
+        let hex = value.as_bytes().strip_prefix(algorithm.prefix()).ok_or(malformed)?;
+        hex::decode_to_slice(hex, claim.digest_mut()).map_err(|_| malformed)?;
+        Ok(claim)
+    }
+
+    fn digest(&self) -> &[u8] {
+        &self.digest[..self.algorithm.digest_length()]
+    }
+
+    fn digest_mut(&mut self) -> &mut [u8] {
+        &mut self.digest[..self.algorithm.digest_length()]
+    }
+}
+
+impl Algorithm {
+    fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Sha256 => b"sha256=",
+            Self::Sha1 => b"sha1=",
+        }
+    }
+
+    fn digest_length(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha1 => 20,
+        }
+    }
+}
+
+/// Looks for a key under which the claimed signature is right.
+pub(super) fn verify<'k>(
+    headers: &HeaderMap,
+    body: &[u8],
+    keys: impl IntoIterator<Item = &'k Key>,
+    policy: SignaturePolicy,
+) -> Result<Proof, Unproven> {
+    let claim = Claim::read(headers, policy)?;
+    keys.into_iter()
+        .position(|key| key.matches(claim.algorithm, body, claim.digest()))
+        .map(|key| Proof { algorithm: claim.algorithm, key })
+        .ok_or(Unproven::Mismatch(claim.algorithm))
+}
+
+/// Whether a body is worth reading: a request without a well-formed signature is refused before its body is taken in.
+///
+/// # Errors
+/// What [`verify`] would answer whatever the body is.
+pub fn precheck(headers: &HeaderMap, policy: SignaturePolicy) -> Result<(), Unproven> {
+    Claim::read(headers, policy).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    const SECRET: &[u8] = b"It's a Secret to Everybody";
+    const BODY: &[u8] = b"Hello, World!";
+    const SHA256: &str = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+    const SHA1: &str = "sha1=01dc10d0c83e72ed246219cdd91669667fe2ca59";
+
+    fn check(headers: &[(&'static str, &str)], policy: SignaturePolicy) -> Result<Proof, Unproven> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_str(value).expect("a header value"));
+        }
+        verify(&map, BODY, &[Key::new(b"another"), Key::new(SECRET)], policy)
+    }
+
+    fn accept(headers: &[(&'static str, &str)]) -> Result<Proof, Unproven> {
+        check(headers, SignaturePolicy::AcceptSha1)
+    }
+
+    #[test]
+    fn accepts_githubs_own_test_vector() {
+        assert_eq!(accept(&[(SHA256_HEADER, SHA256)]), Ok(Proof { algorithm: Algorithm::Sha256, key: 1 }));
+    }
+
+    #[test]
+    fn accepts_upper_case_hex() {
+        let upper = format!("sha256={}", SHA256[7..].to_uppercase());
+        assert!(accept(&[(SHA256_HEADER, &upper)]).is_ok());
+    }
+
+    #[test]
+    fn accepts_sha1_alone() {
+        assert_eq!(accept(&[(SHA1_HEADER, SHA1)]), Ok(Proof { algorithm: Algorithm::Sha1, key: 1 }));
+    }
+
+    #[test]
+    fn rejects_sha1_alone_when_sha256_is_required() {
+        assert_eq!(check(&[(SHA1_HEADER, SHA1)], SignaturePolicy::RequireSha256), Err(Unproven::Sha1Only));
+        assert!(check(&[(SHA256_HEADER, SHA256)], SignaturePolicy::RequireSha256).is_ok());
+    }
+
+    #[test]
+    fn sha256_decides_when_both_are_present() {
+        let wrong = format!("sha256={}", "0".repeat(64));
+        assert_eq!(accept(&[(SHA1_HEADER, SHA1), (SHA256_HEADER, &wrong)]), Err(Unproven::Mismatch(Algorithm::Sha256)));
+        assert!(accept(&[(SHA1_HEADER, "sha1=00"), (SHA256_HEADER, SHA256)]).is_ok());
+    }
+
+    #[test]
+    fn an_empty_sha256_header_is_not_made_up_for_by_sha1() {
+        assert_eq!(accept(&[(SHA1_HEADER, SHA1), (SHA256_HEADER, "")]), Err(Unproven::Malformed(Algorithm::Sha256)));
+    }
+
+    #[test]
+    fn rejects_a_missing_header() {
+        assert_eq!(accept(&[]), Err(Unproven::Missing));
+    }
+
+    #[test]
+    fn rejects_repeated_headers() {
+        assert_eq!(
+            accept(&[(SHA256_HEADER, SHA256), (SHA256_HEADER, SHA256)]),
+            Err(Unproven::Malformed(Algorithm::Sha256))
+        );
+    }
+
+    #[test]
+    fn rejects_every_malformed_value() {
+        let cut = &SHA256[..SHA256.len() - 1];
+        let long = format!("{SHA256}00");
+        let joined = format!("{SHA256},{SHA256}");
+        for value in [
+            "",
+            "sha256=",
+            "sha256",
+            &SHA256[7..],
+            cut,
+            &long,
+            &joined,
+            SHA1,
+            "sha512=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17",
+            "SHA256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17",
+            "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e1z",
+            "sha256= 757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17",
+        ] {
+            assert_eq!(accept(&[(SHA256_HEADER, value)]), Err(Unproven::Malformed(Algorithm::Sha256)), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn rejects_bytes_that_are_no_text() {
+        let mut headers = HeaderMap::new();
+        headers.insert(SHA256_HEADER, HeaderValue::from_bytes(b"sha256=\xff\xfe").expect("a header value"));
+        let verdict = verify(&headers, BODY, &[Key::new(SECRET)], SignaturePolicy::AcceptSha1);
+        assert_eq!(verdict, Err(Unproven::Malformed(Algorithm::Sha256)));
+    }
+
+    #[test]
+    fn rejects_another_body_and_another_secret() {
+        let mut headers = HeaderMap::new();
+        headers.insert(SHA256_HEADER, HeaderValue::from_static(SHA256));
+        let policy = SignaturePolicy::AcceptSha1;
+        let mismatch = Err(Unproven::Mismatch(Algorithm::Sha256));
+        assert_eq!(verify(&headers, b"Hello, World", &[Key::new(SECRET)], policy), mismatch);
+        assert_eq!(verify(&headers, BODY, &[Key::new(b"")], policy), mismatch);
+        assert_eq!(verify(&headers, BODY, &[], policy), mismatch);
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        assert_eq!(format!("{:?}", Key::new(SECRET)), "Key(***)");
+    }
+}

@@ -1,0 +1,102 @@
+use http::HeaderValue;
+use hmac::{Hmac, KeyInit, Mac};
+
+use super::*;
+
+const SECRET: &[u8] = b"s3cret";
+
+fn signed(body: &[u8]) -> HeaderMap {
+    let mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET).expect("a key").chain_update(body);
+    let signature = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
+    let mut headers = HeaderMap::new();
+    headers.insert("x-hub-signature-256", HeaderValue::from_str(&signature).expect("a value"));
+    headers.insert("x-github-event", HeaderValue::from_static("pull_request"));
+    headers.insert("x-github-delivery", HeaderValue::from_static("72d3162e-cc78-11e3-81ab-4c9367dc0958"));
+    headers
+}
+
+fn decode(headers: HeaderMap, encoding: Encoding, body: &'static [u8]) -> Result<Delivery, Malformed> {
+    Unverified::new(headers, encoding, Bytes::from_static(body))
+        .verify(&[Key::new(SECRET)], SignaturePolicy::AcceptSha1)
+        .expect("a verified delivery")
+        .decode()
+}
+
+#[test]
+fn json_is_the_body_itself() {
+    let body = b"{\"a\": 1}";
+    let delivery = decode(signed(body), Encoding::Json, body).expect("a delivery");
+    assert_eq!(delivery.payload(), body);
+    assert_eq!(delivery.kind().as_str(), "pull_request");
+    assert_eq!(delivery.id().as_str(), "72d3162e-cc78-11e3-81ab-4c9367dc0958");
+}
+
+#[test]
+fn a_form_is_verified_as_sent_and_decoded_after() {
+    let body = b"payload=%7B%22a%22%3A+%22%C3%BC%22%7D&other=1";
+    let delivery = decode(signed(body), Encoding::Form, body).expect("a delivery");
+    assert_eq!(delivery.payload(), "{\"a\": \"ü\"}".as_bytes());
+}
+
+#[test]
+fn a_form_needs_exactly_one_payload() {
+    for body in [&b""[..], b"a=1", b"payload=1&payload=2"] {
+        assert_eq!(decode(signed(body), Encoding::Form, body).expect_err("no payload"), Malformed::Form);
+    }
+}
+
+#[test]
+fn githubs_headers_are_required_once_and_in_form() {
+    let body = b"{}";
+    for (name, bad) in [
+        ("x-github-event", vec![]),
+        ("x-github-event", vec!["Pull Request"]),
+        ("x-github-event", vec![""]),
+        ("x-github-event", vec!["push", "pull_request"]),
+        ("x-github-delivery", vec![]),
+        ("x-github-delivery", vec!["a b"]),
+        ("x-github-delivery", vec!["a", "b"]),
+    ] {
+        let mut headers = signed(body);
+        headers.remove(name);
+        for value in &bad {
+            headers.append(name, HeaderValue::from_str(value).expect("a value"));
+        }
+        assert!(matches!(decode(headers, Encoding::Json, body), Err(Malformed::Header(_))), "{name}: {bad:?}");
+    }
+    let long = "x".repeat(129);
+    assert_eq!(DeliveryId::parse(&long), None);
+    assert_eq!(EventKind::parse(&long), None);
+}
+
+#[test]
+fn the_media_type_decides_the_encoding() {
+    let of = |content_type: &'static str| {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", HeaderValue::from_static(content_type));
+        Encoding::of(&headers)
+    };
+    assert_eq!(of("application/json"), Some(Encoding::Json));
+    assert_eq!(of("Application/JSON; charset=utf-8"), Some(Encoding::Json));
+    assert_eq!(of("application/x-www-form-urlencoded"), Some(Encoding::Form));
+    for other in ["", "text/plain", "application/jsonp", "application/xml", "multipart/form-data"] {
+        assert_eq!(of(other), None, "{other}");
+    }
+    assert_eq!(Encoding::of(&HeaderMap::new()), None);
+}
+
+#[test]
+fn a_compressed_body_is_not_understood() {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", HeaderValue::from_static("application/json"));
+    headers.insert("content-encoding", HeaderValue::from_static("gzip"));
+    assert_eq!(Encoding::of(&headers), None);
+    headers.insert("content-encoding", HeaderValue::from_static("identity"));
+    assert_eq!(Encoding::of(&headers), Some(Encoding::Json));
+}
+
+#[test]
+fn debug_shows_no_body() {
+    let unverified = Unverified::new(HeaderMap::new(), Encoding::Json, Bytes::from_static(b"hunter2"));
+    assert!(!format!("{unverified:?}").contains("hunter2"));
+}

@@ -1,0 +1,49 @@
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::mounted::tests::swap;
+
+fn number(path: &Path) -> Result<u32, std::num::ParseIntError> {
+    fs::read_to_string(path).unwrap_or_default().trim().parse()
+}
+
+#[test]
+fn a_swap_is_taken_at_once_and_a_broken_one_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    swap(folder.path(), "1", &[("n", "1")]);
+    let file = folder.path().join("n");
+    let reloading = Reloading::start("numbers", vec![folder.path().to_owned()], move || number(&file)).expect("a number");
+    assert!(!reloading.refresh());
+    swap(folder.path(), "2", &[("n", "2")]);
+    assert!(reloading.refresh());
+    assert_eq!(*reloading.current(), 2);
+    swap(folder.path(), "3", &[("n", "three")]);
+    assert!(!reloading.refresh());
+    assert_eq!(*reloading.current(), 2);
+    swap(folder.path(), "4", &[("n", "4")]);
+    assert!(reloading.refresh());
+    assert_eq!(*reloading.current(), 4);
+}
+
+#[test]
+fn a_file_that_is_edited_in_place_is_taken_when_it_stands_still() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("n");
+    fs::write(&file, "1").expect("a file");
+    let path = file.clone();
+    let reloading = Reloading::start("numbers", vec![file.clone()], move || number(&path)).expect("a number");
+    fs::write(&file, "22").expect("a file");
+    assert!(!reloading.refresh(), "seen for the first time");
+    fs::write(&file, "333").expect("a file");
+    assert!(!reloading.refresh(), "changed again");
+    assert!(reloading.refresh());
+    assert_eq!(*reloading.current(), 333);
+}
+
+#[test]
+fn a_first_value_is_needed() {
+    let file = std::path::PathBuf::from("/no/such/file");
+    let path = file.clone();
+    assert!(Reloading::start("numbers", vec![file], move || number(&path)).is_err());
+}

@@ -1,0 +1,181 @@
+//! One delivery, from its bytes to its answer: every step is a plain function, only intake and create do I/O.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use futures_util::{StreamExt, stream};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
+
+use super::App;
+use super::accept::FirstByte;
+use super::answer::{Answer, RunRef};
+use super::intake::{self, IntakeError};
+use super::record::Record;
+use crate::cluster::{CreateError, Creation};
+use crate::delivery::{Delivery, Encoding, Unproven, Unverified, Verified, precheck};
+use crate::event::Event;
+use crate::template::{PipelineRun, RenderError, Stamp};
+
+/// Runs of one delivery that are created at the same time.
+const CONCURRENT_CREATES: usize = 8;
+
+/// `POST /`.
+pub(super) async fn deliver(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (head, mut body) = request.into_parts();
+    let first_byte = head.extensions.get().map_or_else(Instant::now, |FirstByte(at)| *at);
+    let mut record = Record::new(first_byte, &head.headers);
+    let answer = match receive(&app, &head, &mut body, first_byte, &mut record).await {
+        Ok(answer) | Err(answer) => answer,
+    };
+    intake::discard(body, &head.headers);
+    record.write(&answer);
+    answer.respond(record.delivery(), app.sink.is_dry_run())
+}
+
+/// Everything that leaves early leaves as an `Err`.
+async fn receive(
+    app: &App,
+    head: &Parts,
+    body: &mut Body,
+    first_byte: Instant,
+    record: &mut Record,
+) -> Result<Answer, Answer> {
+    if app.is_draining() {
+        return Err(Answer::unavailable("the service is stopping", "stopping", Vec::new()));
+    }
+    let until = first_byte + app.limits.deadline;
+    let encoding = Encoding::of(&head.headers).ok_or_else(|| {
+        let reason = "the Content-Type must be application/json or application/x-www-form-urlencoded";
+        Answer::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason)
+    })?;
+    let declared = intake::declared_length(&head.headers);
+    if declared.is_some_and(|length| length > app.limits.max_body) {
+        return Err(intake_answer(IntakeError::TooLarge(app.limits.max_body)));
+    }
+    // Nobody's body is taken into memory who does not even claim to be GitHub.
+    precheck(&head.headers, app.signatures).map_err(|unproven| rejected(&unproven))?;
+    let taken = intake::take(body, declared, app.limits.max_body, &app.budget, until).await.map_err(intake_answer)?;
+    record.bytes(taken.bytes.len());
+    let verified = verify(app, head.headers.clone(), encoding, taken.bytes)?;
+    let delivery = verified.decode().map_err(|malformed| Answer::malformed(malformed.to_string()))?;
+    let answer = act(app, delivery, until, record).await;
+    drop(taken.share);
+    answer
+}
+
+/// Verifies with the secrets that are mounted now: a rotation is noticed at the first delivery that needs it.
+fn verify(app: &App, headers: HeaderMap, encoding: Encoding, body: bytes::Bytes) -> Result<Verified, Answer> {
+    let unverified = Unverified::new(headers, encoding, body);
+    let failed = match unverified.verify(app.secrets.current().iter(), app.signatures) {
+        Ok(verified) => return Ok(verified),
+        Err(failed) => failed,
+    };
+    if !matches!(failed.why, Unproven::Mismatch(_)) || !app.secrets.refresh() {
+        return Err(rejected(&failed.why));
+    }
+    let again = failed.unverified.verify(app.secrets.current().iter(), app.signatures);
+    again.map_err(|failed| rejected(&failed.why))
+}
+
+/// What a proven delivery leads to.
+async fn act(app: &App, delivery: Delivery, until: Instant, record: &mut Record) -> Result<Answer, Answer> {
+    let event = Event::parse(&delivery).map_err(|error| Answer::malformed(error.to_string()))?;
+    drop(delivery);
+    record.event(&event);
+    if event.kind.is_ping() {
+        return Ok(Answer::pong());
+    }
+    let merge = match event.merge_or_reason() {
+        Ok(merge) => merge,
+        Err(reason) => return Ok(Answer::ignored(reason)),
+    };
+    let templates = app.templates.current();
+    let selection = templates.select(&event);
+    if selection.matching.is_empty() {
+        return Ok(Answer::ignored(selection.explain()));
+    }
+    let stamp = Stamp { namespace: &app.namespace };
+    let rendered: Vec<Result<PipelineRun, RenderError>> =
+        selection.matching.iter().map(|template| template.render(&event, merge, stamp)).collect();
+    Ok(create(app, rendered, until).await)
+}
+
+/// Creates what was rendered; what one template cannot do does not keep the others from it.
+async fn create(app: &App, rendered: Vec<Result<PipelineRun, RenderError>>, until: Instant) -> Answer {
+    let mut tally = Tally::default();
+    let outcomes: Vec<_> = stream::iter(rendered)
+        .map(|rendered| async {
+            match rendered {
+                Ok(run) => {
+                    let created = app.sink.create(&run, until).await;
+                    Ok((RunRef { namespace: run.namespace, name: run.name }, created))
+                }
+                Err(error) => Err(error),
+            }
+        })
+        .buffered(CONCURRENT_CREATES)
+        .collect()
+        .await;
+    for outcome in outcomes {
+        match outcome {
+            Ok((run, Ok(creation))) => tally.exists(run, creation),
+            Ok((run, Err(error))) => tally.failed(&run, &error),
+            Err(error) => tally.invalid.push(error.to_string()),
+        }
+    }
+    tally.answer()
+}
+
+/// What became of the runs of one delivery.
+#[derive(Default)]
+struct Tally {
+    runs: Vec<RunRef>,
+    created: bool,
+    invalid: Vec<String>,
+    unavailable: Vec<String>,
+}
+
+impl Tally {
+    fn exists(&mut self, run: RunRef, creation: Creation) {
+        self.created |= creation == Creation::Created;
+        self.runs.push(run);
+    }
+
+    fn failed(&mut self, run: &RunRef, error: &CreateError) {
+        let message = format!("{}/{}: {error}", run.namespace, run.name);
+        match error {
+            CreateError::Invalid(_) => self.invalid.push(message),
+            CreateError::Unavailable(_) => self.unavailable.push(message),
+        }
+    }
+
+    /// One answer for all: a 2xx only if every run exists, and a retry is asked for while one could still help.
+    fn answer(mut self) -> Answer {
+        if !self.unavailable.is_empty() {
+            self.unavailable.append(&mut self.invalid);
+            let reason = "not every PipelineRun could be created; send the delivery again";
+            return Answer::unavailable(reason, self.unavailable.join("; "), self.runs);
+        }
+        if !self.invalid.is_empty() {
+            return Answer::invalid(self.invalid.join("; "), self.runs);
+        }
+        if self.created { Answer::created(self.runs) } else { Answer::duplicate(self.runs) }
+    }
+}
+
+fn rejected(unproven: &Unproven) -> Answer {
+    Answer::rejected(unproven.to_string())
+}
+
+fn intake_answer(error: IntakeError) -> Answer {
+    match error {
+        IntakeError::TooLarge(_) => Answer::refused(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+        IntakeError::Broken => Answer::malformed(error.to_string()),
+        IntakeError::Busy => Answer::unavailable("too much in flight", error.to_string(), Vec::new()),
+        IntakeError::TooSlow => Answer::unavailable("deadline", error.to_string(), Vec::new()),
+    }
+}

@@ -1,0 +1,137 @@
+//! Everything that knows HTTP: routes, limits, answers, probes, connections.
+
+mod accept;
+mod answer;
+mod budget;
+mod connection;
+mod handler;
+mod intake;
+mod record;
+mod sink;
+
+use std::any::Any;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use http::header::ALLOW;
+use http::{HeaderMap, Method, StatusCode};
+use tokio::net::TcpListener;
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use answer::{Answer, Outcome, RunRef};
+pub use budget::Budget;
+pub use sink::{Sink, print_run};
+
+use crate::delivery::{Key, SignaturePolicy};
+use crate::reload::{self, Reloading};
+use crate::template::TemplateSet;
+
+/// What one request, and all of them, may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of one body.
+    pub max_body: u64,
+    /// From a request's first byte to its answer.
+    pub deadline: Duration,
+}
+
+/// Everything that a delivery is answered with.
+pub struct App {
+    /// The webhook secrets.
+    pub secrets: Reloading<Vec<Key>>,
+    /// The templates.
+    pub templates: Reloading<TemplateSet>,
+    /// Which signatures are enough.
+    pub signatures: SignaturePolicy,
+    /// Where runs go.
+    pub sink: Sink,
+    /// Where a template without a namespace goes.
+    pub namespace: String,
+    /// Limits of one request.
+    pub limits: Limits,
+    /// The limit of all bodies together.
+    pub budget: Arc<Budget>,
+    /// Set once the service is to stop.
+    pub draining: AtomicBool,
+}
+
+impl App {
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// The routes of the service.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/", any(root))
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(readyz))
+        .fallback(|| async { Answer::refused(StatusCode::NOT_FOUND, "deliveries go to /").respond(None, false) })
+        .layer(CatchPanicLayer::custom(panicked))
+        .with_state(app)
+}
+
+/// Serves until `stop` is done, then finishes what is in flight.
+pub async fn serve(listener: TcpListener, app: Arc<App>, stop: impl Future<Output = ()>) {
+    let watching = tokio::spawn(watch(Arc::clone(&app)));
+    // An answer leaves within the deadline; a little more for the bytes to leave.
+    let grace = app.limits.deadline + Duration::from_secs(1);
+    let draining = || app.draining.store(true, Ordering::Relaxed);
+    accept::serve(listener, router(Arc::clone(&app)), stop, draining, grace).await;
+    watching.abort();
+}
+
+/// Looks at the mounted files again and again.
+async fn watch(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(reload::INTERVAL).await;
+        app.secrets.refresh();
+        app.templates.refresh();
+    }
+}
+
+async fn root(state: State<Arc<App>>, request: axum::extract::Request) -> Response {
+    match *request.method() {
+        Method::POST => handler::deliver(state, request).await,
+        Method::OPTIONS => handshake(request.headers()),
+        _ => Answer::refused(StatusCode::METHOD_NOT_ALLOWED, "deliveries are sent with POST").respond(None, false),
+    }
+}
+
+/// The CloudEvents webhook handshake ("HTTP 1.1 Web Hooks for Event Delivery", section 4): any origin may send, at any
+/// rate, because each delivery has to prove itself.
+fn handshake(headers: &HeaderMap) -> Response {
+    let mut response = StatusCode::OK.into_response();
+    let answers = response.headers_mut();
+    answers.insert(ALLOW, answer::ALLOWED);
+    if let Some(origin) = headers.get("webhook-request-origin") {
+        answers.insert("webhook-allowed-origin", origin.clone());
+        answers.insert("webhook-allowed-rate", http::HeaderValue::from_static("*"));
+    }
+    response
+}
+
+async fn readyz(State(app): State<Arc<App>>) -> Response {
+    if app.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining").into_response();
+    }
+    "ok".into_response()
+}
+
+/// A defect of ours: logged as one, and the sender may try again.
+fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    tracing::error!(reason = message, "a defect ended the work on a delivery; please report it");
+    Answer::unavailable("internal error", "a defect", Vec::new()).respond(None, false)
+}

@@ -1,0 +1,81 @@
+//! The one log line of a delivery.
+
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use super::answer::{Answer, Outcome, RunRef};
+use crate::delivery::{DeliveryId, EventKind, claimed_id, claimed_kind};
+use crate::event::Event;
+
+/// What is known about a delivery so far.
+pub(super) struct Record {
+    first_byte: Instant,
+    bytes: Option<usize>,
+    kind: Option<EventKind>,
+    delivery: Option<DeliveryId>,
+    action: Option<String>,
+    repository: Option<String>,
+    pull_request: Option<u64>,
+}
+
+impl Record {
+    /// Begins with what the headers claim, so that even a refused delivery is found by its id.
+    pub(super) fn new(first_byte: Instant, headers: &HeaderMap) -> Self {
+        Self {
+            first_byte,
+            bytes: None,
+            kind: claimed_kind(headers),
+            delivery: claimed_id(headers),
+            action: None,
+            repository: None,
+            pull_request: None,
+        }
+    }
+
+    pub(super) fn bytes(&mut self, bytes: usize) {
+        self.bytes = Some(bytes);
+    }
+
+    pub(super) fn event(&mut self, event: &Event) {
+        self.action.clone_from(&event.action);
+        self.repository = event.repository_name().map(str::to_owned);
+        self.pull_request = event.pull_request.as_ref().and_then(|pull_request| pull_request.number);
+    }
+
+    pub(super) fn delivery(&self) -> Option<&DeliveryId> {
+        self.delivery.as_ref()
+    }
+
+    /// Writes the line. An error is what an operator must mend; strangers and broken senders are warnings.
+    pub(super) fn write(&self, answer: &Answer) {
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    outcome = answer.outcome.as_str(),
+                    status = answer.status.as_u16(),
+                    reason = answer.explanation(),
+                    event = self.kind.as_ref().map(EventKind::as_str),
+                    action = self.action.as_deref(),
+                    repository = self.repository.as_deref(),
+                    pull_request = self.pull_request,
+                    delivery = self.delivery.as_ref().map(DeliveryId::as_str),
+                    runs = runs(&answer.runs),
+                    duration_ms = self.first_byte.elapsed().as_secs_f64() * 1e3,
+                    bytes = self.bytes,
+                    "delivery"
+                )
+            };
+        }
+        match answer.outcome {
+            Outcome::Created | Outcome::Duplicate | Outcome::Ignored | Outcome::Pong => line!(info),
+            Outcome::Rejected | Outcome::Refused | Outcome::Malformed => line!(warn),
+            Outcome::Invalid | Outcome::Unavailable => line!(error),
+        }
+    }
+}
+
+/// `namespace/name`, comma separated; nothing if there is none.
+fn runs(runs: &[RunRef]) -> Option<String> {
+    let names: Vec<String> = runs.iter().map(|run| format!("{}/{}", run.namespace, run.name)).collect();
+    (!names.is_empty()).then(|| names.join(","))
+}

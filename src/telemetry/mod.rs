@@ -1,0 +1,52 @@
+//! Logs: one line for each thing that happens, to stderr.
+
+mod text;
+
+use std::io;
+use std::str::FromStr;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// How a line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum LogFormat {
+    /// `2026-11-22 18:00:00 INFO message key=value`, UTC.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which lines are written: a level, or directives like `info,kube=debug`.
+#[derive(Debug, Clone)]
+pub struct LogFilter(String);
+
+impl FromStr for LogFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        filter(text).map_err(|error| format!("{error}; write error, warn, info, debug or trace"))?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+fn filter(text: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    EnvFilter::builder().with_regex(false).parse(text)
+}
+
+/// Begins to log. Later calls change nothing.
+pub fn init(format: LogFormat, level: &LogFilter) {
+    let filter = filter(&level.0).unwrap_or_default();
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = fmt::layer().with_writer(io::stderr);
+    // A second call is a test's: the first subscriber goes on.
+    let _ = match format {
+        LogFormat::Text => registry.with(layer.with_ansi(false).event_format(text::Line)).try_init(),
+        LogFormat::Json => {
+            registry.with(layer.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()
+        }
+    };
+}

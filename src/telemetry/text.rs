@@ -1,0 +1,80 @@
+//! The text form of a log line, as the seed's log collection parses it:
+//! `(\d+-\d+-\d+\s+\d+:\d+:\d+)\s+(\w+)\s+(.*)`.
+
+use std::fmt::{self, Write};
+
+use jiff::Timestamp;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Formats one event as one line, whatever its fields hold.
+pub(super) struct Line;
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let now = Timestamp::now();
+        write!(writer, "{} {} ", now.strftime("%Y-%m-%d %H:%M:%S"), event.metadata().level())?;
+        let mut fields = Fields { message: String::new(), others: String::new() };
+        event.record(&mut fields);
+        writeln!(writer, "{}{}", fields.message, fields.others)
+    }
+}
+
+struct Fields {
+    message: String,
+    others: String,
+}
+
+impl Fields {
+    fn add(&mut self, field: &Field, value: &str) {
+        let written = match field.name() {
+            "message" => write!(self.message, "{}", Escaped(value)),
+            name if is_plain(value) => write!(self.others, " {name}={value}"),
+            // Debug escapes quotes and everything that does not print, line breaks among it.
+            name => write!(self.others, " {name}={value:?}"),
+        };
+        // Writing to a String cannot fail.
+        let _ = written;
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.add(field, &format!("{value:.2}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, &format!("{value:?}"));
+    }
+}
+
+fn is_plain(value: &str) -> bool {
+    !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b'='))
+}
+
+/// A message without line breaks or other control characters.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            if character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') {
+                write!(f, "{}", character.escape_default())?;
+            } else {
+                f.write_char(character)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! Kubernetes' rules for names, label keys and label values.
+//!
+//! Source: Kubernetes' documentation, "Labels and Selectors" and "Object Names and IDs".
+
+/// Characters that a label value or a key's name part may have.
+const MAX_LABEL: usize = 63;
+
+/// Why `value` cannot be a label's value; nothing if it can.
+pub fn value_fault(value: &str) -> Option<String> {
+    if value.is_empty() {
+        return None;
+    }
+    if value.len() > MAX_LABEL {
+        return Some(format!("has {} characters, a label value at most {MAX_LABEL}", value.len()));
+    }
+    if let Some(character) = value.chars().find(|&c| !is_label_character(c)) {
+        return Some(format!("holds {character:?}; a label value takes letters, digits, `-`, `_` and `.`"));
+    }
+    let bounded =
+        value.starts_with(|c: char| c.is_ascii_alphanumeric()) && value.ends_with(|c: char| c.is_ascii_alphanumeric());
+    (!bounded).then(|| "a label value begins and ends with a letter or digit".to_owned())
+}
+
+/// Whether literal text can be a part of a label's value.
+pub fn can_be_part_of_value(literal: &str) -> bool {
+    literal.len() <= MAX_LABEL && literal.chars().all(is_label_character)
+}
+
+/// Whether `key` is a label's or annotation's key: a name, or `prefix/name`.
+pub fn is_key(key: &str) -> bool {
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    !name.is_empty() && value_fault(name).is_none() && prefix.is_none_or(is_subdomain)
+}
+
+/// Whether `name` is a DNS-1123 subdomain, as names of objects are.
+pub fn is_subdomain(name: &str) -> bool {
+    name.len() <= 253 && name.split('.').all(|part| is_dns_characters(part) && !part.is_empty())
+}
+
+/// Whether `name` is a DNS-1123 label, as names of namespaces are.
+pub fn is_dns_label(name: &str) -> bool {
+    (1..=MAX_LABEL).contains(&name.len()) && is_dns_characters(name)
+}
+
+fn is_dns_characters(part: &str) -> bool {
+    let inner = part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    inner && !part.starts_with('-') && !part.ends_with('-')
+}
+
+fn is_label_character(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_what_kubernetes_accepts() {
+        for value in ["", "a", "A.b-c_9", &"x".repeat(63)] {
+            assert_eq!(value_fault(value), None, "{value}");
+        }
+        for key in ["app", "app.kubernetes.io/name", "tekton.dev/x_y"] {
+            assert!(is_key(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_kubernetes_refuses() {
+        for value in ["feature/x", "-a", "a-", "a b", "ä", &"x".repeat(64)] {
+            assert!(value_fault(value).is_some(), "{value}");
+        }
+        for key in ["", "/a", "a/", "A_B/c", "a/b/c", "-a"] {
+            assert!(!is_key(key), "{key}");
+        }
+        for name in ["", "A", "a_b", "-a", "a.", "a..b"] {
+            assert!(!is_subdomain(name), "{name}");
+        }
+        assert!(!is_dns_label("a.b"));
+    }
+}

@@ -1,0 +1,175 @@
+//! Template files: found, parsed and checked, with every finding at its place.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::{TemplateSet, compile, yaml};
+use crate::mounted;
+
+/// Something about a template file that its author should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The file.
+    pub file: PathBuf,
+    /// The place in it; line 1, column 1 where the whole file is meant.
+    pub at: yaml::Position,
+    /// Whether the template can be used all the same.
+    pub severity: Severity,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The templates are not used.
+    Error,
+    /// Legal, and probably not meant.
+    Warning,
+}
+
+/// Templates that passed, and what is still worth saying about them.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The templates.
+    pub templates: TemplateSet,
+    /// Warnings only.
+    pub findings: Vec<Finding>,
+}
+
+/// Why templates are not used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The files cannot be read.
+    #[error("{0}")]
+    Read(#[from] mounted::Error),
+    /// A folder without a template file.
+    #[error("{}: the folder holds no *.yaml file; mount the ConfigMap with the templates there", .0.display())]
+    NoFile(PathBuf),
+    /// The files do not pass.
+    #[error("{}", lines(.0))]
+    Findings(Vec<Finding>),
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Error => "",
+            Severity::Warning => "warning: ",
+        };
+        let yaml::Position { line, column } = self.at;
+        write!(f, "{}:{line}:{column}: {severity}{}", self.file.display(), self.message)
+    }
+}
+
+fn lines(findings: &[Finding]) -> String {
+    findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a file of this name in a template folder is a template file.
+pub fn is_template_file(name: &str) -> bool {
+    name.ends_with(".yaml") || name.ends_with(".yml")
+}
+
+/// Reads and checks a template file, or every `*.yaml` of a folder.
+///
+/// # Errors
+/// When the files cannot be read, or one of them does not pass: then with every finding of all files.
+pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+    let (templates, findings) = lint(path)?;
+    if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        return Err(LoadError::Findings(findings));
+    }
+    Ok(Loaded { templates, findings })
+}
+
+/// Like [`load`], but errors are findings among the others.
+///
+/// # Errors
+/// When the files cannot be read.
+pub fn lint(path: &Path) -> Result<(TemplateSet, Vec<Finding>), LoadError> {
+    let files = mounted::read(path, is_template_file)?;
+    if files.is_empty() {
+        return Err(LoadError::NoFile(path.to_owned()));
+    }
+    Ok(parse(files))
+}
+
+/// Checks the contents of template files.
+pub fn parse(files: Vec<mounted::File>) -> (TemplateSet, Vec<Finding>) {
+    let mut reader = Reader::default();
+    for file in files {
+        reader.file(&file.path, &file.content);
+    }
+    (reader.templates, reader.findings)
+}
+
+fn not_text(before: &[u8]) -> yaml::Fault {
+    let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+    let column = before.iter().rev().take_while(|&&byte| byte != b'\n').count() + 1;
+    yaml::Fault { at: yaml::Position { line, column }, message: "not UTF-8 text; save the file as UTF-8".into() }
+}
+
+#[derive(Default)]
+struct Reader {
+    templates: TemplateSet,
+    findings: Vec<Finding>,
+    names: HashMap<(Option<String>, String), (PathBuf, yaml::Position)>,
+}
+
+impl Reader {
+    fn file(&mut self, path: &Path, content: &[u8]) {
+        let text = match std::str::from_utf8(content) {
+            Ok(text) => text,
+            Err(error) => return self.errors(path, vec![not_text(&content[..error.valid_up_to()])]),
+        };
+        let (documents, faults) = yaml::parse(text);
+        if documents.is_empty() && faults.is_empty() {
+            let message = "the file holds no template; write a tekton.dev/v1 PipelineRun".to_owned();
+            let at = yaml::Position { line: 1, column: 1 };
+            self.errors(path, vec![yaml::Fault { at, message }]);
+        }
+        let begins = self.findings.len();
+        self.errors(path, faults);
+        documents.iter().for_each(|document| self.document(path, document));
+        self.findings[begins..].sort_by_key(|finding| finding.at);
+    }
+
+    fn document(&mut self, path: &Path, document: &yaml::Node) {
+        let compiled = match compile::compile(document) {
+            Ok(compiled) => compiled,
+            Err(faults) => return self.errors(path, faults),
+        };
+        self.add(path, Severity::Warning, compiled.warnings);
+        let (namespace, name) = compiled.template.identity();
+        let key = (namespace.map(str::to_owned), name.to_owned());
+        if let Some((file, first)) = self.names.get(&key) {
+            let message = format!(
+                "another template is named `{name}` ({}:{}); two runs of one merge would share a name, choose another",
+                file.display(),
+                first.line
+            );
+            return self.errors(path, vec![yaml::Fault { at: compiled.at, message }]);
+        }
+        self.names.insert(key, (path.to_owned(), compiled.at));
+        self.templates.templates.push(compiled.template);
+    }
+
+    fn errors(&mut self, path: &Path, faults: Vec<yaml::Fault>) {
+        self.add(path, Severity::Error, faults);
+    }
+
+    fn add(&mut self, path: &Path, severity: Severity, faults: Vec<yaml::Fault>) {
+        self.findings.extend(faults.into_iter().map(|fault| Finding {
+            file: path.to_owned(),
+            at: fault.at,
+            severity,
+            message: fault.message,
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! `{{ expression }}` inside a string: where it begins, where it ends, what stands around it.
+
+use super::expression::{self, Expression};
+
+/// A string scalar of a template: literal text and expressions in turn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Text {
+    /// In the order of the text; no two literals stand side by side.
+    pub parts: Vec<Part>,
+}
+
+/// A piece of a [`Text`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Part {
+    /// Stands as it is.
+    Literal(String),
+    /// Is replaced by its value.
+    Expression(Expression),
+}
+
+impl Text {
+    /// Splits `source` at its placeholders and compiles what they hold.
+    ///
+    /// # Errors
+    /// One message for each placeholder that is not closed or does not compile.
+    pub fn compile(source: &str) -> Result<Self, Vec<String>> {
+        let mut parts = Vec::new();
+        let mut faults = Vec::new();
+        let mut rest = source;
+        while let Some(begin) = rest.find("{{") {
+            if begin > 0 {
+                parts.push(Part::Literal(rest[..begin].to_owned()));
+            }
+            let Some(length) = length(&rest[begin..]) else {
+                faults.push("a placeholder `{{` has no closing `}}`; close it in the same value".to_owned());
+                rest = "";
+                break;
+            };
+            match Expression::compile(&rest[begin + 2..begin + length - 2]) {
+                Ok(expression) => parts.push(Part::Expression(expression)),
+                Err(error) => faults.push(expression::Error::to_string(&error)),
+            }
+            rest = &rest[begin + length..];
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Literal(rest.to_owned()));
+        }
+        if faults.is_empty() { Ok(Self { parts }) } else { Err(faults) }
+    }
+}
+
+/// Whether `text` holds a placeholder, closed or not.
+pub fn present(text: &str) -> bool {
+    text.contains("{{")
+}
+
+/// The length in bytes of the placeholder that `text` begins with, braces included.
+///
+/// A `}}` inside a quoted string of the expression does not close it.
+pub fn length(text: &str) -> Option<usize> {
+    let inner = text.strip_prefix("{{")?;
+    let mut quote = None;
+    let mut characters = inner.char_indices();
+    while let Some((index, character)) = characters.next() {
+        match (quote, character) {
+            (Some(_), '\\') => {
+                characters.next();
+            }
+            (Some(open), close) if open == close => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(character),
+            (None, '}') if inner[index..].starts_with("}}") => return Some(2 + index + 2),
+            (None, _) => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::length;
+
+    #[test]
+    fn length_ends_at_the_first_closing_braces() {
+        assert_eq!(length("{{.Branch}}-{{.X}}"), Some(11));
+        assert_eq!(length("{{}}"), Some(4));
+    }
+
+    #[test]
+    fn length_skips_braces_inside_quotes() {
+        assert_eq!(length(r#"{{ "}}" }}x"#), Some(10));
+        assert_eq!(length(r#"{{ "\"}}" }}"#), Some(12));
+        assert_eq!(length("{{ '}}' }}"), Some(10));
+    }
+
+    #[test]
+    fn length_of_an_open_placeholder_is_unknown() {
+        assert_eq!(length("{{ a }"), None);
+        assert_eq!(length("{{ 'a }}"), None);
+        assert_eq!(length("a"), None);
+    }
+}

@@ -1,0 +1,211 @@
+//! A template and an event to the PipelineRun that is created.
+
+use std::ops::Range;
+
+use serde_json::{Map, Value, json};
+
+use super::conditions::PREFIX;
+use super::placeholder::{Part, Text};
+use super::{Template, Tree, label, naming};
+use crate::event::{Event, Merge};
+
+/// What is sent to the API server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PipelineRun {
+    /// The namespace that it is created in.
+    pub namespace: String,
+    /// Its name, the same for the same merge and template.
+    pub name: String,
+    /// The whole object.
+    pub object: Value,
+}
+
+/// What a render needs besides template and event.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp<'a> {
+    /// Where a template without a namespace goes.
+    pub namespace: &'a str,
+}
+
+/// Why this event cannot be rendered with this template. The sender is told 422, the log tells why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("template {template}: {place}: {message}")]
+pub struct RenderError {
+    /// The template's name.
+    pub template: String,
+    /// The field.
+    pub place: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// What a place does not allow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Area {
+    Name,
+    Label,
+    Annotation,
+    Spec,
+}
+
+struct Fault {
+    place: String,
+    message: String,
+}
+
+impl PipelineRun {
+    /// The run as a YAML document, `---` first.
+    ///
+    /// # Errors
+    /// When it cannot be written; a parsed template always can.
+    pub fn to_yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
+        serde_saphyr::to_string(&self.object).map(|yaml| format!("---\n{yaml}"))
+    }
+}
+
+impl Template {
+    /// Renders the run of a merge.
+    ///
+    /// # Errors
+    /// When the event lacks a value, or a value may not stand where the template puts it.
+    pub fn render(&self, event: &Event, merge: &Merge, stamp: Stamp<'_>) -> Result<PipelineRun, RenderError> {
+        self.object(event, merge, stamp).map_err(|fault| RenderError {
+            template: self.name().to_owned(),
+            place: fault.place,
+            message: fault.message,
+        })
+    }
+
+    fn object(&self, event: &Event, merge: &Merge, stamp: Stamp<'_>) -> Result<PipelineRun, Fault> {
+        let base = fill(&self.base, event, Area::Name, "metadata.name")?;
+        let base = naming::base(&base).map_err(|message| Fault { place: "metadata.name".into(), message })?;
+        let identity =
+            naming::Identity { event: "merged", merge, namespace: self.namespace.as_deref(), template: self.name() };
+        let name = naming::name(base, &identity);
+        let namespace = self.namespace.as_deref().unwrap_or(stamp.namespace).to_owned();
+
+        let mut metadata = self.metadata.clone();
+        metadata.insert("name".into(), name.clone().into());
+        metadata.insert("namespace".into(), namespace.clone().into());
+        metadata.insert("labels".into(), self.stamped_labels(event, merge)?.into());
+        metadata.insert("annotations".into(), self.stamped_annotations(event, merge)?.into());
+        let mut place = String::from("spec");
+        let object = json!({
+            "apiVersion": "tekton.dev/v1",
+            "kind": "PipelineRun",
+            "metadata": metadata,
+            "spec": fill_tree(&self.spec, event, &mut place)?,
+        });
+        Ok(PipelineRun { namespace, name, object })
+    }
+
+    fn stamped_labels(&self, event: &Event, merge: &Merge) -> Result<Map<String, Value>, Fault> {
+        let mut labels = fill_strings(&self.labels, event, Area::Label, "metadata.labels")?;
+        labels.insert("app.kubernetes.io/managed-by".into(), "github-trigger".into());
+        labels.insert(format!("{PREFIX}pull-request"), merge.number.to_string().into());
+        labels.insert(format!("{PREFIX}commit"), merge.commit.short().into());
+        Ok(labels)
+    }
+
+    fn stamped_annotations(&self, event: &Event, merge: &Merge) -> Result<Map<String, Value>, Fault> {
+        let mut annotations = fill_strings(&self.annotations, event, Area::Annotation, "metadata.annotations")?;
+        let page = event.pull_request.as_ref().and_then(|pull_request| pull_request.html_url.as_deref());
+        let stamps = [
+            ("delivery-id", Some(event.delivery.as_str())),
+            ("repository", Some(merge.repository.as_str())),
+            ("pull-request-url", page),
+            ("commit", Some(merge.commit.as_str())),
+            ("target-branch", event.target_branch()),
+            ("sender", event.sender.as_deref()),
+            ("template", Some(self.name())),
+        ];
+        for (key, value) in stamps {
+            if let Some(value) = value {
+                annotations.insert(format!("{PREFIX}{key}"), value.into());
+            }
+        }
+        Ok(annotations)
+    }
+}
+
+fn fill_strings(
+    strings: &[(String, Text)],
+    event: &Event,
+    area: Area,
+    place: &str,
+) -> Result<Map<String, Value>, Fault> {
+    strings
+        .iter()
+        .map(|(key, text)| Ok((key.clone(), fill(text, event, area, &format!("{place}.{key}"))?.into())))
+        .collect()
+}
+
+fn fill_tree(tree: &Tree, event: &Event, place: &mut String) -> Result<Value, Fault> {
+    let length = place.len();
+    let value = match tree {
+        Tree::Literal(value) => value.clone(),
+        Tree::Text(text) => Value::String(fill(text, event, Area::Spec, place)?),
+        Tree::Array(items) => {
+            let mut values = Vec::with_capacity(items.len());
+            for (index, item) in items.iter().enumerate() {
+                place.push_str(&format!("[{index}]"));
+                values.push(fill_tree(item, event, place)?);
+                place.truncate(length);
+            }
+            Value::Array(values)
+        }
+        Tree::Object(entries) => {
+            let mut object = Map::new();
+            for (key, tree) in entries {
+                place.push('.');
+                place.push_str(key);
+                object.insert(key.clone(), fill_tree(tree, event, place)?);
+                place.truncate(length);
+            }
+            Value::Object(object)
+        }
+    };
+    Ok(value)
+}
+
+/// Puts the values into one text and checks that it may stand in its place.
+fn fill(text: &Text, event: &Event, area: Area, place: &str) -> Result<String, Fault> {
+    let fault = |message: String| Fault { place: place.to_owned(), message };
+    let mut filled = String::new();
+    let mut values: Vec<Range<usize>> = Vec::new();
+    for part in &text.parts {
+        match part {
+            Part::Literal(literal) => filled.push_str(literal),
+            Part::Expression(expression) => {
+                let value = expression.evaluate(event).map_err(|missing| fault(missing.to_string()))?;
+                let begin = filled.len();
+                filled.push_str(&value);
+                values.push(begin..filled.len());
+            }
+        }
+    }
+    match area {
+        Area::Label => {
+            if let Some(why) = label::value_fault(&filled) {
+                return Err(fault(format!("{filled:?} {why}; put the value into an annotation instead")));
+            }
+        }
+        Area::Spec if holds_tekton_variable(&filled, &values) => {
+            return Err(fault(format!(
+                "{filled:?} holds `$(`, which Tekton would expand; rename the branch or leave the value out"
+            )));
+        }
+        Area::Spec | Area::Name | Area::Annotation => {}
+    }
+    Ok(filled)
+}
+
+/// Whether a value brings a `$(` into the text, alone or together with what stands beside it.
+fn holds_tekton_variable(filled: &str, values: &[Range<usize>]) -> bool {
+    filled
+        .match_indices("$(")
+        .any(|(at, _)| values.iter().any(|value| value.contains(&at) || value.contains(&(at + 1))))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,542 @@
+//! YAML text to a tree that knows where each value stands.
+//!
+//! The tree keeps what a template author wrote: text stays text, and a plain scalar that YAML readers disagree about
+//! (`yes`, `0123`, `1.10`) is a finding instead of a guess. What `{{ }}` holds is never interpreted here; an unquoted
+//! `key: {{.Name}}`, which YAML would read as two nested mappings, is read as the text that it looks like.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StructureStyle, Tag};
+use serde_json::Number;
+
+use super::placeholder;
+
+/// Nodes that one file may hold after its aliases are resolved; the largest real templates have some thousands.
+const MAX_NODES: usize = 100_000;
+/// Bytes of text that one file may hold after its aliases are resolved.
+const MAX_TEXT: usize = 4 << 20;
+/// Collections inside collections; Kubernetes' own decoder stops far earlier than a stack would.
+const MAX_DEPTH: usize = 64;
+/// First of the characters that stand in for an unquoted placeholder while YAML is read.
+const STAND_IN: u32 = 0xF_0000;
+/// Fills a stand-in up to the length of what it replaces, so that columns stay true.
+const FILLER: char = '\u{F_FFFD}';
+
+const PRIVATE_USE: &str = "a private-use character (U+F0000 and up) may not stand in a template; remove it";
+
+/// A place in a file; both numbers start at 1, columns count characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position {
+    /// Line.
+    pub line: usize,
+    /// Column.
+    pub column: usize,
+}
+
+impl From<Marker> for Position {
+    fn from(marker: Marker) -> Self {
+        Self { line: marker.line().max(1), column: marker.col() + 1 }
+    }
+}
+
+/// Something wrong at a place; the file's name is known to the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where.
+    pub at: Position,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+/// A value and where it begins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Where its first character stands.
+    pub at: Position,
+    /// The value.
+    pub value: Value,
+}
+
+/// A YAML value of the JSON kinds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// `null`, `~` or nothing.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number that is written the way JSON writes it.
+    Number(Number),
+    /// Everything else that is a scalar.
+    Text(String),
+    /// A list.
+    Sequence(Vec<Node>),
+    /// A map in the order of the file; keys are unique.
+    Mapping(Vec<(Key, Node)>),
+}
+
+/// A mapping key and where it begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Where its first character stands.
+    pub at: Position,
+    /// Its text.
+    pub name: String,
+}
+
+impl Node {
+    /// The value under `key`, if this is a mapping that has it.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.entry(key).map(|(_, node)| node)
+    }
+
+    /// The key and value under `key`, if this is a mapping that has it.
+    pub fn entry(&self, key: &str) -> Option<&(Key, Node)> {
+        self.entries().iter().find(|(candidate, _)| candidate.name == key)
+    }
+
+    /// The entries of a mapping; none for any other value.
+    pub fn entries(&self) -> &[(Key, Node)] {
+        match &self.value {
+            Value::Mapping(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The text of a text scalar.
+    pub fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// What kind of value this is, for messages.
+    pub fn kind(&self) -> &'static str {
+        match self.value {
+            Value::Null => "nothing",
+            Value::Bool(_) => "a boolean",
+            Value::Number(_) => "a number",
+            Value::Text(_) => "text",
+            Value::Sequence(_) => "a list",
+            Value::Mapping(_) => "a map",
+        }
+    }
+}
+
+/// Reads every document of `source` that is not empty, and says all that is wrong with the text.
+///
+/// A syntax error ends the reading; the documents before it are still returned, so that their own faults are found in
+/// the same run.
+pub fn parse(source: &str) -> (Vec<Node>, Vec<Fault>) {
+    let source = source.strip_prefix('\u{FEFF}').unwrap_or(source);
+    if let Some(fault) = forbidden_characters(source) {
+        return (Vec::new(), vec![fault]);
+    }
+    let (source, placeholders) = protect_unquoted(source);
+    let options = granit_parser::options! {
+        disallow_directives: true,
+        emit_comments: false,
+        flow_nesting_limit: MAX_DEPTH,
+        block_nesting_limit: MAX_DEPTH,
+    };
+    let mut reader = Reader {
+        events: Parser::new_from_str_with_options(&source, options),
+        source: &source,
+        placeholders,
+        anchors: HashMap::new(),
+        faults: Vec::new(),
+        nodes: 0,
+        text: 0,
+    };
+    let mut documents = Vec::new();
+    if let Err(Stop(fault)) = reader.documents(&mut documents) {
+        reader.faults.push(fault);
+    }
+    (documents, reader.faults)
+}
+
+/// Ends the reading: what comes after cannot be trusted.
+struct Stop(Fault);
+
+struct Reader<'a> {
+    events: Parser<'a, granit_parser::StrInput<'a>>,
+    source: &'a str,
+    placeholders: Vec<String>,
+    anchors: HashMap<usize, Option<Node>>,
+    faults: Vec<Fault>,
+    nodes: usize,
+    text: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn documents(&mut self, documents: &mut Vec<Node>) -> Result<(), Stop> {
+        loop {
+            match self.next()? {
+                (Event::StreamEnd, _) => return Ok(()),
+                (Event::DocumentStart(..), _) => {
+                    let (event, span) = self.next()?;
+                    let node = self.node(event, span, 0)?;
+                    if node.value != Value::Null {
+                        documents.push(node);
+                    }
+                    self.anchors.clear();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<(Event<'a>, Span), Stop> {
+        match self.events.next_event() {
+            Some(Ok(next)) => Ok(next),
+            Some(Err(error)) => Err(Stop(self.explain(&error))),
+            None => Ok((Event::StreamEnd, Span::empty(Marker::new(0, 1, 0)))),
+        }
+    }
+
+    /// A scan error in the words of somebody who has to mend it.
+    fn explain(&self, error: &ScanError) -> Fault {
+        let at = Position::from(*error.marker());
+        let line = self.source.lines().nth(at.line - 1).unwrap_or_default();
+        let hint = if line.trim_start_matches(' ').starts_with('\t') {
+            "; indent with spaces, YAML allows no tab here"
+        } else if line.contains("{{") {
+            "; write a value that holds {{ }} in quotes"
+        } else {
+            ""
+        };
+        Fault { at, message: format!("not valid YAML: {}{hint}", error.info()) }
+    }
+
+    fn fault(&mut self, at: impl Into<Position>, message: impl Into<String>) {
+        self.faults.push(Fault { at: at.into(), message: message.into() });
+    }
+
+    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Stop> {
+        let at = Position::from(span.start);
+        self.nodes += 1;
+        if self.nodes > MAX_NODES || depth > MAX_DEPTH {
+            return Err(Stop(too_large(at)));
+        }
+        let (anchor, value) = match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                self.refuse_escaped_stand_ins(&text, span);
+                (anchor, self.scalar(&text, style, tag.as_deref(), at)?)
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                self.collection_tag(tag.as_deref(), "seq", at);
+                self.anchors.insert(anchor, None);
+                (anchor, self.sequence(depth)?)
+            }
+            Event::MappingStart(style, anchor, tag) => {
+                self.collection_tag(tag.as_deref(), "map", at);
+                self.refuse_unprotected_placeholder(style, span);
+                self.anchors.insert(anchor, None);
+                (anchor, self.mapping(depth)?)
+            }
+            Event::Alias(id) => return self.alias(id, at),
+            other => {
+                let message = format!("not valid YAML: a value was expected, not {other:?}");
+                return Err(Stop(Fault { at, message }));
+            }
+        };
+        let node = Node { at, value };
+        if anchor != 0 {
+            self.anchors.insert(anchor, Some(node.clone()));
+        }
+        Ok(node)
+    }
+
+    fn sequence(&mut self, depth: usize) -> Result<Value, Stop> {
+        let mut items = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => return Ok(Value::Sequence(items)),
+                (event, span) => items.push(self.node(event, span, depth + 1)?),
+            }
+        }
+    }
+
+    fn mapping(&mut self, depth: usize) -> Result<Value, Stop> {
+        let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut seen: HashMap<String, Position> = HashMap::new();
+        loop {
+            let key = match self.next()? {
+                (Event::MappingEnd, _) => return Ok(Value::Mapping(entries)),
+                (event, span) => self.key(event, span, depth)?,
+            };
+            let (event, span) = self.next()?;
+            let value = self.node(event, span, depth + 1)?;
+            if let Some(first) = seen.insert(key.name.clone(), key.at) {
+                let message = format!(
+                    "the key `{}` stands twice in one map (first on line {}); keep one of them",
+                    key.name, first.line
+                );
+                self.fault(key.at, message);
+            } else {
+                entries.push((key, value));
+            }
+        }
+    }
+
+    fn key(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Key, Stop> {
+        let at = Position::from(span.start);
+        // A key keeps the text that was written: `on:` and `1.10:` are no boolean and no number here.
+        if let Event::Scalar(text, _, _, tag) = &event {
+            if tag.is_some() {
+                self.fault(at, "a key carries a tag; write the key alone");
+            }
+            self.refuse_escaped_stand_ins(text, span);
+            let name = self.restore(text);
+            if name == "<<" {
+                self.fault(at, "`<<` (merge) is not part of YAML 1.2; write the fields out");
+            }
+            return Ok(Key { at, name });
+        }
+        self.node(event, span, depth + 1)?;
+        self.fault(at, "a key must be plain text");
+        Ok(Key { at, name: String::new() })
+    }
+
+    fn alias(&mut self, id: usize, at: Position) -> Result<Node, Stop> {
+        let Some(Some(node)) = self.anchors.get(&id) else {
+            return Err(Stop(Fault { at, message: "an alias refers to the value that it stands in".into() }));
+        };
+        let node = node.clone();
+        let (nodes, text) = weigh(&node);
+        self.nodes += nodes;
+        self.text += text;
+        if self.nodes > MAX_NODES || self.text > MAX_TEXT {
+            return Err(Stop(too_large(at)));
+        }
+        Ok(node)
+    }
+
+    fn collection_tag(&mut self, tag: Option<&Tag>, expected: &str, at: Position) {
+        if let Some(tag) = tag
+            && !tag.is_yaml_core_schema_tag(expected)
+        {
+            self.fault(at, format!("the tag `{}` has no meaning in a template; remove it", tag.original()));
+        }
+    }
+
+    fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, at: Position) -> Result<Value, Stop> {
+        self.text += text.len();
+        if self.text > MAX_TEXT {
+            return Err(Stop(too_large(at)));
+        }
+        let restored = self.restore(text);
+        if let Some(tag) = tag {
+            if !tag.is_yaml_core_schema_tag("str") {
+                let message = format!(
+                    "the tag `{}` has no meaning in a template; remove it, and quote the value if it is text",
+                    tag.original()
+                );
+                self.fault(at, message);
+            }
+            return Ok(Value::Text(restored));
+        }
+        if style != ScalarStyle::Plain || restored.len() != text.len() || restored.contains("{{") {
+            return Ok(Value::Text(restored));
+        }
+        Ok(plain(&restored).unwrap_or_else(|message| {
+            self.fault(at, message);
+            Value::Text(restored)
+        }))
+    }
+
+    /// An unquoted placeholder in a flow list (`[{{.A}}]`) cannot be told from a map of maps by a YAML reader.
+    fn refuse_unprotected_placeholder(&mut self, style: StructureStyle, span: Span) {
+        if style != StructureStyle::Flow {
+            return;
+        }
+        let begins = span.start.byte_offset().and_then(|offset| self.source.get(offset..));
+        if begins.is_some_and(|rest| rest.starts_with("{{")) {
+            self.fault(span.start, "a placeholder inside [ ] or { } must stand in quotes: \"{{ ... }}\"");
+        }
+    }
+
+    /// An escape such as `\U000F0000` would otherwise be taken for a placeholder.
+    fn refuse_escaped_stand_ins(&mut self, text: &str, span: Span) {
+        let count = |text: &str| text.chars().filter(|&character| is_stand_in(character)).count();
+        let found = count(text);
+        if found > 0 && span.slice(self.source).is_none_or(|written| count(written) != found) {
+            self.fault(span.start, PRIVATE_USE);
+        }
+    }
+
+    /// Puts back what [`protect_unquoted`] took out.
+    fn restore(&self, text: &str) -> String {
+        if !text.chars().any(is_stand_in) {
+            return text.to_owned();
+        }
+        let mut restored = String::with_capacity(text.len());
+        for character in text.chars() {
+            if character == FILLER {
+                continue;
+            }
+            match (u32::from(character).checked_sub(STAND_IN)).and_then(|index| self.placeholders.get(index as usize)) {
+                Some(placeholder) if is_stand_in(character) => restored.push_str(placeholder),
+                _ => restored.push(character),
+            }
+        }
+        restored
+    }
+}
+
+fn too_large(at: Position) -> Fault {
+    Fault { at, message: "too many values, too deep or too many aliases for a template; write it shorter".into() }
+}
+
+fn weigh(node: &Node) -> (usize, usize) {
+    match &node.value {
+        Value::Text(text) => (1, text.len()),
+        Value::Sequence(items) => sum(items.iter()),
+        Value::Mapping(entries) => sum(entries.iter().map(|(_, node)| node)),
+        _ => (1, 0),
+    }
+}
+
+fn sum<'n>(nodes: impl Iterator<Item = &'n Node>) -> (usize, usize) {
+    nodes.map(weigh).fold((1, 0), |(nodes, text), (n, t)| (nodes + n, text + t))
+}
+
+fn is_stand_in(character: char) -> bool {
+    (STAND_IN..=u32::from(FILLER)).contains(&u32::from(character))
+}
+
+fn forbidden_characters(source: &str) -> Option<Fault> {
+    for (index, line) in source.lines().enumerate() {
+        if let Some(column) = line.chars().position(is_stand_in) {
+            let at = Position { line: index + 1, column: column + 1 };
+            return Some(Fault { at, message: PRIVATE_USE.into() });
+        }
+    }
+    None
+}
+
+/// Replaces each placeholder of a value that begins, unquoted, with `{{` by a stand-in of the same length.
+///
+/// Works by line and does not know whether a line belongs to a block scalar: what is replaced there is put back
+/// unchanged, because nothing is escaped in one.
+fn protect_unquoted(source: &str) -> (Cow<'_, str>, Vec<String>) {
+    if !source.contains("{{") {
+        return (Cow::Borrowed(source), Vec::new());
+    }
+    let mut placeholders = Vec::new();
+    let mut protected = String::with_capacity(source.len());
+    for line in source.split_inclusive('\n') {
+        match value_start(line).filter(|&start| line[start..].starts_with("{{")) {
+            Some(start) => {
+                protected.push_str(&line[..start]);
+                protect_line(&line[start..], &mut protected, &mut placeholders);
+            }
+            None => protected.push_str(line),
+        }
+    }
+    (Cow::Owned(protected), placeholders)
+}
+
+fn protect_line(mut rest: &str, protected: &mut String, placeholders: &mut Vec<String>) {
+    while let Some(begin) = rest.find("{{") {
+        let Some(length) = placeholder::length(&rest[begin..]) else {
+            break;
+        };
+        let Some(stand_in) = u32::try_from(placeholders.len())
+            .ok()
+            .and_then(|index| char::from_u32(STAND_IN + index))
+            .filter(|&character| is_stand_in(character) && character != FILLER)
+        else {
+            break;
+        };
+        let whole = &rest[begin..begin + length];
+        protected.push_str(&rest[..begin]);
+        protected.push(stand_in);
+        protected.extend(std::iter::repeat_n(FILLER, whole.chars().count() - 1));
+        placeholders.push(whole.to_owned());
+        rest = &rest[begin + length..];
+    }
+    protected.push_str(rest);
+}
+
+/// The byte at which the value of a line begins: after its indentation, any `- ` and one `key: `.
+fn value_start(line: &str) -> Option<usize> {
+    let mut start = line.len() - line.trim_start_matches(' ').len();
+    while let Some(rest) = line[start..].strip_prefix("- ") {
+        start = line.len() - rest.trim_start_matches(' ').len();
+    }
+    let rest = &line[start..];
+    if rest.starts_with("{{") {
+        return Some(start);
+    }
+    let key_length = match rest.chars().next()? {
+        quote @ ('"' | '\'') => rest[1..].find(quote)? + 2,
+        first if is_key_character(first) => rest.find(|c| !is_key_character(c))?,
+        _ => return None,
+    };
+    let value = rest[key_length..].trim_start_matches(' ').strip_prefix(':')?;
+    let trimmed = value.trim_start_matches(' ');
+    (trimmed.len() < value.len()).then(|| line.len() - trimmed.len())
+}
+
+fn is_key_character(character: char) -> bool {
+    character.is_alphanumeric() || matches!(character, '_' | '-' | '.' | '/')
+}
+
+/// What an unquoted scalar means, where all YAML readers agree on it.
+fn plain(text: &str) -> Result<Value, String> {
+    match text {
+        "" | "~" | "null" => return Ok(Value::Null),
+        "true" => return Ok(Value::Bool(true)),
+        "false" => return Ok(Value::Bool(false)),
+        _ => {}
+    }
+    let ambiguous = |what: &str| Err(format!("`{text}` {what}; write \"{text}\" if it is text"));
+    let lower = text.to_ascii_lowercase();
+    match lower.as_str() {
+        "null" | "true" | "false" => return ambiguous("is read differently by different tools"),
+        "yes" | "no" | "on" | "off" | "y" | "n" => {
+            return ambiguous("is a boolean to some YAML readers and text to others");
+        }
+        ".inf" | "+.inf" | "-.inf" | ".nan" => {
+            return ambiguous("is no number that JSON can carry");
+        }
+        _ => {}
+    }
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let numeric = digits.starts_with(|c: char| c.is_ascii_digit())
+        || (digits.starts_with('.') && digits[1..].starts_with(|c: char| c.is_ascii_digit()));
+    if !numeric {
+        return Ok(Value::Text(text.to_owned()));
+    }
+    if let Ok(integer) = text.parse::<i64>()
+        && integer.to_string() == text
+    {
+        return Ok(Value::Number(integer.into()));
+    }
+    let leading_zero = digits.len() > 1 && digits.bytes().all(|b| b.is_ascii_digit()) && digits.starts_with('0');
+    if leading_zero {
+        return ambiguous("would lose its leading zero, or be read as octal");
+    }
+    if let Ok(float) = text.parse::<f64>() {
+        return match Number::from_f64(float) {
+            Some(number) if number.to_string() == text => Ok(Value::Number(number)),
+            Some(number) => ambiguous(&format!("would become the number {number}")),
+            None => ambiguous("is no number that JSON can carry"),
+        };
+    }
+    let other_notation = ["0x", "0o", "0b"].iter().any(|prefix| {
+        let body = digits.to_ascii_lowercase();
+        body.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_hexdigit()))
+    });
+    let grouped = digits.contains('_') && digits.chars().all(|c| c.is_ascii_digit() || matches!(c, '_' | '.'));
+    let sexagesimal = digits.contains(':') && digits.chars().all(|c| c.is_ascii_digit() || matches!(c, ':' | '.'));
+    if other_notation || grouped || sexagesimal {
+        return ambiguous("is a number to some YAML readers and text to others");
+    }
+    Ok(Value::Text(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests;
