@@ -1,5 +1,5 @@
-use http::HeaderValue;
 use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderValue;
 
 use super::*;
 

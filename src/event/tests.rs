@@ -80,7 +80,14 @@ fn sha256_commits_and_upper_case_are_full_commits() {
 
 #[test]
 fn a_merge_needs_a_repository_that_is_one() {
-    for repository in ["null", "{}", r#"{"full_name":null}"#, r#"{"full_name":"web"}"#, r#"{"full_name":"a/b/c"}"#, r#"{"full_name":"a/b\nc"}"#] {
+    for repository in [
+        "null",
+        "{}",
+        r#"{"full_name":null}"#,
+        r#"{"full_name":"web"}"#,
+        r#"{"full_name":"a/b/c"}"#,
+        r#"{"full_name":"a/b\nc"}"#,
+    ] {
         let payload = format!(
             r#"{{"action":"closed","repository":{repository},"pull_request":{{"number":2,"merged":true,"merge_commit_sha":"{SHA}"}}}}"#
         );

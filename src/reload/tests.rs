@@ -13,7 +13,8 @@ fn a_swap_is_taken_at_once_and_a_broken_one_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     swap(folder.path(), "1", &[("n", "1")]);
     let file = folder.path().join("n");
-    let reloading = Reloading::start("numbers", vec![folder.path().to_owned()], move || number(&file)).expect("a number");
+    let reloading =
+        Reloading::start("numbers", vec![folder.path().to_owned()], move || number(&file)).expect("a number");
     assert!(!reloading.refresh());
     swap(folder.path(), "2", &[("n", "2")]);
     assert!(reloading.refresh());

@@ -49,8 +49,31 @@ fn quoted_and_tagged_text_stays_text() {
 #[test]
 fn refuses_what_readers_disagree_about() {
     for scalar in [
-        "yes", "No", "on", "OFF", "y", "N", "True", "NULL", "0123", "007", "1.10", "1e3", "12345678e9", "+1", "0x1F",
-        "0o17", "0b11", "1_000", "12:30:45", ".inf", "-.INF", ".nan", "1.", ".5", "99999999999999999999",
+        "yes",
+        "No",
+        "on",
+        "OFF",
+        "y",
+        "N",
+        "True",
+        "NULL",
+        "0123",
+        "007",
+        "1.10",
+        "1e3",
+        "12345678e9",
+        "+1",
+        "0x1F",
+        "0o17",
+        "0b11",
+        "1_000",
+        "12:30:45",
+        ".inf",
+        "-.INF",
+        ".nan",
+        "1.",
+        ".5",
+        "99999999999999999999",
     ] {
         let fault = fault(&format!("a: {scalar}\n"));
         assert_eq!(fault.at, Position { line: 1, column: 4 }, "{scalar}");

@@ -1,0 +1,8 @@
+module github-trigger.dev/tests/control-plane/crds
+
+go 1.26.0
+
+require (
+	github.com/tektoncd/pipeline v1.12.0
+	knative.dev/serving v0.47.0
+)

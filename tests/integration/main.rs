@@ -1,0 +1,7 @@
+//! The service from outside: its sockets, its answers, its log, and a real Kubernetes API server behind it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod contract;
+mod control_plane;

@@ -1,0 +1,439 @@
+//! A real control plane on loopback: etcd and kube-apiserver with RBAC, and the real CRDs of Tekton and Knative.
+//!
+//! Binaries come from `KUBEBUILDER_ASSETS`, else from the cache below `target/`, else they are built with `go` from
+//! `tests/control-plane/`, where every version is pinned. No controller runs: what one would write, tests write.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+const ADMIN_TOKEN: &str = "tests-own-administrator";
+/// An API server that is not ready by then never is.
+const READY: Duration = Duration::from_secs(120);
+
+/// The folder of the Go modules that pin what is built.
+const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/control-plane");
+
+/// CRDs by Go module and the paths in it.
+const CRDS: &[(&str, &[&str])] = &[
+    (
+        "github.com/tektoncd/pipeline",
+        &[
+            "config/300-crds/300-pipeline.yaml",
+            "config/300-crds/300-pipelinerun.yaml",
+            "config/300-crds/300-task.yaml",
+            "config/300-crds/300-taskrun.yaml",
+        ],
+    ),
+    (
+        "knative.dev/serving",
+        &[
+            "config/core/300-resources/configuration.yaml",
+            "config/core/300-resources/revision.yaml",
+            "config/core/300-resources/route.yaml",
+            "config/core/300-resources/service.yaml",
+        ],
+    ),
+];
+
+/// The control plane that tests share; started by the first that asks.
+///
+/// Nothing, with one line that says what to do, where there are neither binaries nor `go` to build them; a failure if
+/// `REQUIRE_CONTROL_PLANE` is set.
+pub fn shared() -> Option<&'static ControlPlane> {
+    static SHARED: OnceLock<Option<ControlPlane>> = OnceLock::new();
+    SHARED.get_or_init(|| Some(ControlPlane::start(assets()?))).as_ref()
+}
+
+/// A control plane of one's own, to be killed.
+pub fn own() -> Option<ControlPlane> {
+    Some(ControlPlane::start(assets()?))
+}
+
+/// Programs and CRDs, found or built once.
+#[derive(Debug, Clone)]
+pub struct Assets {
+    binaries: PathBuf,
+    crds: PathBuf,
+}
+
+impl Assets {
+    /// The command that users type.
+    pub fn kubectl(&self) -> PathBuf {
+        self.binaries.join("kubectl")
+    }
+}
+
+/// Finds or builds what a control plane is made of.
+pub fn assets() -> Option<&'static Assets> {
+    static ASSETS: OnceLock<Option<Assets>> = OnceLock::new();
+    ASSETS
+        .get_or_init(|| match find_or_build() {
+            Ok(assets) => Some(assets),
+            Err(why) => {
+                let message = format!(
+                    "not run: tests on a real Kubernetes API server ({why}); install go 1.26 or newer, or set \
+                     KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and kubectl"
+                );
+                assert!(std::env::var_os("REQUIRE_CONTROL_PLANE").is_none(), "{message}");
+                say(&message);
+                None
+            }
+        })
+        .as_ref()
+}
+
+/// To the terminal at once: cargo shows what a test prints only when it fails.
+fn say(message: &str) {
+    let _ = writeln!(io::stderr(), "control plane: {message}");
+}
+
+fn find_or_build() -> Result<Assets, String> {
+    let cache = cache_folder();
+    fs::create_dir_all(&cache).map_err(|error| format!("{}: {error}", cache.display()))?;
+    // Two test runs at once must not build into the same folder.
+    let lock = fs::File::create(cache.join("lock")).map_err(|error| error.to_string())?;
+    lock.lock().map_err(|error| error.to_string())?;
+    let binaries = match std::env::var_os("KUBEBUILDER_ASSETS") {
+        Some(folder) => PathBuf::from(folder),
+        None => build(&cache)?,
+    };
+    Ok(Assets { binaries, crds: crds(&cache)? })
+}
+
+/// Below `target/`, and another one for other versions.
+fn cache_folder() -> PathBuf {
+    let mut hash = Sha256::new();
+    for file in ["server/go.mod", "server/go.sum", "crds/go.mod"] {
+        hash.update(fs::read(Path::new(MODULES).join(file)).unwrap_or_default());
+    }
+    let target = Path::new(PROGRAM_FOLDER).parent().expect("a target folder");
+    target.join("control-plane").join(&hex::encode(hash.finalize())[..12])
+}
+
+/// `target/<profile>`.
+const PROGRAM_FOLDER: &str = {
+    let program = super::service::PROGRAM.as_bytes();
+    let mut end = program.len();
+    while program[end - 1] != b'/' {
+        end -= 1;
+    }
+    match std::str::from_utf8(program.split_at(end - 1).0) {
+        Ok(folder) => folder,
+        Err(_) => panic!("a path that is no text"),
+    }
+};
+
+fn build(cache: &Path) -> Result<PathBuf, String> {
+    let parts = [
+        ("etcd", "go.etcd.io/etcd/server/v3"),
+        ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
+        ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+    ];
+    for (index, (name, package)) in parts.iter().enumerate() {
+        let finished = cache.join(name);
+        if finished.exists() {
+            continue;
+        }
+        let started = Instant::now();
+        say(&format!("building {name} ({} of {}), once, some minutes on two cores", index + 1, parts.len()));
+        let unfinished = cache.join(format!("{name}.part"));
+        let status = Command::new("go")
+            .args(["build", "-trimpath", "-ldflags=-s -w", "-o"])
+            .arg(&unfinished)
+            .arg(package)
+            .current_dir(Path::new(MODULES).join("server"))
+            .env("CGO_ENABLED", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .map_err(|error| format!("go: {error}"))?;
+        if !status.success() {
+            return Err(format!("go build {package} failed, see above"));
+        }
+        fs::rename(&unfinished, &finished).map_err(|error| error.to_string())?;
+        say(&format!("built {name} in {} s", started.elapsed().as_secs()));
+    }
+    Ok(cache.to_owned())
+}
+
+/// Copies the CRDs of the pinned modules, without what needs a conversion webhook.
+fn crds(cache: &Path) -> Result<PathBuf, String> {
+    let folder = cache.join("crds");
+    if folder.exists() {
+        return Ok(folder);
+    }
+    let unfinished = cache.join("crds.part");
+    fs::create_dir_all(&unfinished).map_err(|error| error.to_string())?;
+    for (module, files) in CRDS {
+        let output = Command::new("go")
+            .args(["mod", "download", "-json", module])
+            .current_dir(Path::new(MODULES).join("crds"))
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("go: {error}"))?;
+        let answer: Value = serde_json::from_slice(&output.stdout).map_err(|error| format!("go mod: {error}"))?;
+        let Some(source) = answer["Dir"].as_str() else { return Err(format!("go mod download {module}: {answer}")) };
+        for file in *files {
+            let text = fs::read_to_string(Path::new(source).join(file)).map_err(|error| format!("{file}: {error}"))?;
+            let mut crd: Value = serde_saphyr::from_str(&text).map_err(|error| format!("{file}: {error}"))?;
+            crd["spec"].as_object_mut().ok_or(format!("{file}: no spec"))?.remove("conversion");
+            let name = crd["metadata"]["name"].as_str().ok_or(format!("{file}: no name"))?;
+            fs::write(unfinished.join(format!("{name}.json")), crd.to_string()).map_err(|error| error.to_string())?;
+        }
+    }
+    fs::rename(&unfinished, &folder).map_err(|error| error.to_string())?;
+    Ok(folder)
+}
+
+/// etcd and kube-apiserver; they end when this is dropped, and when the test process ends, however it does.
+pub struct ControlPlane {
+    assets: Assets,
+    folder: TempDir,
+    port: u16,
+    etcd_url: String,
+    etcd: Option<Guarded>,
+    api_server: Option<Guarded>,
+}
+
+impl ControlPlane {
+    fn start(assets: &Assets) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        write_credentials(folder.path());
+        let [client, peer, port] = free_ports();
+        let etcd_url = format!("http://127.0.0.1:{client}");
+        let mut plane = Self { assets: assets.clone(), folder, port, etcd_url, etcd: None, api_server: None };
+        plane.start_etcd(peer);
+        plane.start_api_server();
+        plane.write_kubeconfig("admin", ADMIN_TOKEN, "default");
+        plane.wait_until_ready();
+        plane.create_crds();
+        plane
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn start_etcd(&mut self, peer: u16) {
+        let peer = format!("http://127.0.0.1:{peer}");
+        let mut command = vec![self.assets.binaries.join("etcd").display().to_string()];
+        command.extend([
+            format!("--data-dir={}", self.path("etcd").display()),
+            format!("--listen-client-urls={}", self.etcd_url),
+            format!("--advertise-client-urls={}", self.etcd_url),
+            format!("--listen-peer-urls={peer}"),
+            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--initial-cluster=default={peer}"),
+            // A killed process loses nothing by it: the page cache survives.
+            "--unsafe-no-fsync".to_owned(),
+            "--log-level=error".to_owned(),
+        ]);
+        self.etcd = Some(Guarded::spawn(&command, &self.path("etcd.log")));
+    }
+
+    /// Starts the API server, for the first time or again after [`Self::kill_api_server`].
+    pub fn start_api_server(&mut self) {
+        let file = |name: &str| self.path(name).display().to_string();
+        let mut command = vec![self.assets.binaries.join("kube-apiserver").display().to_string()];
+        command.extend([
+            format!("--etcd-servers={}", self.etcd_url),
+            format!("--secure-port={}", self.port),
+            "--bind-address=127.0.0.1".to_owned(),
+            format!("--tls-cert-file={}", file("server.crt")),
+            format!("--tls-private-key-file={}", file("server.key")),
+            format!("--client-ca-file={}", file("ca.crt")),
+            format!("--token-auth-file={}", file("tokens.csv")),
+            "--authorization-mode=RBAC".to_owned(),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", file("service-account.pub")),
+            format!("--service-account-signing-key-file={}", file("service-account.key")),
+            "--service-cluster-ip-range=10.96.0.0/24".to_owned(),
+            // No controller makes the default account that it asks for.
+            "--disable-admission-plugins=ServiceAccount".to_owned(),
+        ]);
+        self.api_server = Some(Guarded::spawn(&command, &self.path("kube-apiserver.log")));
+    }
+
+    /// Kills the API server as a crash would.
+    pub fn kill_api_server(&mut self) {
+        self.api_server = None;
+    }
+
+    /// Waits until the API server answers that it is ready.
+    pub fn wait_until_ready(&mut self) {
+        let end = Instant::now() + READY;
+        let ready = |output: Output| output.status.success() && output.stdout == b"ok";
+        while !ready(self.try_kubectl(&["get", "--raw", "/readyz"])) {
+            let ended = self.api_server.as_mut().is_none_or(Guarded::has_ended);
+            let log = || fs::read_to_string(self.path("kube-apiserver.log")).unwrap_or_default();
+            assert!(!ended && Instant::now() < end, "the API server is not ready:\n{}", log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn create_crds(&self) {
+        let folder = self.assets.crds.display().to_string();
+        self.kubectl(&["create", "-f", &folder]);
+        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", &folder]);
+    }
+
+    fn try_kubectl(&self, args: &[&str]) -> Output {
+        Command::new(self.assets.kubectl())
+            .arg(format!("--kubeconfig={}", self.path("admin").display()))
+            .arg(format!("--cache-dir={}", self.path("kubectl-cache").display()))
+            .args(args)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stdin(Stdio::null())
+            .output()
+            .expect("kubectl")
+    }
+
+    /// Runs kubectl as administrator; what it prints.
+    pub fn kubectl(&self, args: &[&str]) -> String {
+        let output = self.try_kubectl(args);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {}: {errors}", args.join(" "));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs kubectl, which must fail; what it complains about.
+    pub fn kubectl_refuses(&self, args: &[&str]) -> String {
+        let output = self.try_kubectl(args);
+        assert!(!output.status.success(), "kubectl {} succeeds", args.join(" "));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    fn write_kubeconfig(&self, name: &str, token: &str, namespace: &str) -> PathBuf {
+        let path = self.path(name);
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {
+                "server": format!("https://127.0.0.1:{}", self.port),
+                "certificate-authority": self.path("ca.crt"),
+            }}],
+            "users": [{"name": "test", "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": namespace}}]
+        });
+        fs::write(&path, config.to_string()).expect("a kubeconfig");
+        path
+    }
+
+    /// A client with all rights.
+    pub async fn admin(&self) -> Client {
+        let kubeconfig = Kubeconfig::read_from(self.path("admin")).expect("a kubeconfig");
+        let options = KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.expect("a configuration");
+        Client::try_from(config).expect("a client")
+    }
+
+    /// A new namespace.
+    pub fn namespace(&self, name: &str) {
+        self.kubectl(&["create", "namespace", name]);
+    }
+
+    /// A service account of `namespace` that may create PipelineRuns there and nothing else; its kubeconfig.
+    pub fn trigger_account(&self, namespace: &str) -> PathBuf {
+        let kubeconfig = self.account(namespace, "github-trigger");
+        self.kubectl(&[
+            "create",
+            "role",
+            "github-trigger",
+            "--verb=create",
+            "--resource=pipelineruns.tekton.dev",
+            "-n",
+            namespace,
+        ]);
+        let account = format!("--serviceaccount={namespace}:github-trigger");
+        self.kubectl(&["create", "rolebinding", "github-trigger", "--role=github-trigger", &account, "-n", namespace]);
+        kubeconfig
+    }
+
+    /// A service account without any rights; its kubeconfig.
+    pub fn account(&self, namespace: &str, name: &str) -> PathBuf {
+        self.kubectl(&["create", "serviceaccount", name, "-n", namespace]);
+        let token = self.kubectl(&["create", "token", name, "-n", namespace, "--duration=1h"]);
+        self.write_kubeconfig(&format!("{namespace}-{name}"), token.trim(), namespace)
+    }
+
+    /// The PipelineRuns of a namespace.
+    pub fn runs(&self, namespace: &str) -> Vec<Value> {
+        let list = self.kubectl(&["get", "pipelineruns.tekton.dev", "-n", namespace, "-o", "json"]);
+        let mut list: Value = serde_json::from_str(&list).expect("a list");
+        match list["items"].take() {
+            Value::Array(items) => items,
+            other => panic!("no list: {other}"),
+        }
+    }
+}
+
+/// A child that dies with us: a shell holds it and kills it when our end of a pipe closes.
+struct Guarded(Child);
+
+impl Guarded {
+    fn spawn(command: &[String], log: &Path) -> Self {
+        let log = fs::OpenOptions::new().create(true).append(true).open(log).expect("a log file");
+        let script = r#"exec 3<&0; "$@" </dev/null 3<&- & child=$!; (cat <&3 >/dev/null; kill -9 $child) & wait $child"#;
+        let child = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .args(command)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log)
+            .spawn()
+            .expect("a shell");
+        Self(child)
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.0.try_wait().is_ok_and(|status| status.is_some())
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    listeners.map(|listener| listener.local_addr().expect("an address").port())
+}
+
+/// A CA of this run, the server's certificate, the key of service account tokens and the administrator's token.
+fn write_credentials(folder: &Path) {
+    let write = |name: &str, content: &str| fs::write(folder.join(name), content).expect("a file");
+    let ca_key = KeyPair::generate().expect("a key");
+    let mut ca = CertificateParams::default();
+    ca.distinguished_name.push(DnType::CommonName, "tests");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    write("ca.crt", &ca.self_signed(&ca_key).expect("a certificate").pem());
+    let issuer = Issuer::new(ca, ca_key);
+    let server_key = KeyPair::generate().expect("a key");
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let mut server = CertificateParams::new(names).expect("names");
+    server.distinguished_name.push(DnType::CommonName, "kube-apiserver");
+    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    write("server.crt", &server.signed_by(&server_key, &issuer).expect("a certificate").pem());
+    write("server.key", &server_key.serialize_pem());
+    let account_key = KeyPair::generate().expect("a key");
+    write("service-account.key", &account_key.serialize_pem());
+    write("service-account.pub", &account_key.public_key_pem());
+    write("tokens.csv", &format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\n"));
+}

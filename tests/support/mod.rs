@@ -1,0 +1,10 @@
+//! What the tests and benchmarks stand on: the program as a child process, signed deliveries, and the API servers that
+//! it talks to.
+
+#![allow(dead_code, missing_docs)]
+
+pub mod control_plane;
+pub mod fake_api;
+pub mod http;
+pub mod service;
+pub mod webhook;
