@@ -1,10 +1,14 @@
 //! The service in front of a real kube-apiserver, with a token that may create PipelineRuns and nothing else.
 
-use http::StatusCode;
+use std::collections::BTreeSet;
+use std::time::Duration;
 
-use crate::support::control_plane::shared;
-use crate::support::service::Setup;
-use crate::support::webhook::{SHA, merged};
+use futures_util::future::join_all;
+use http::{Method, StatusCode};
+
+use crate::support::control_plane::{own, shared};
+use crate::support::service::{Setup, TEMPLATE};
+use crate::support::webhook::{SHA, headers, merged};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_merge_is_created_and_its_redelivery_is_a_duplicate() {
@@ -23,9 +27,194 @@ async fn a_merge_is_created_and_its_redelivery_is_a_duplicate() {
     assert_eq!(runs[0]["metadata"]["name"], run["name"]);
     assert_eq!(runs[0]["spec"]["params"][0]["value"], SHA);
     assert_eq!(runs[0]["metadata"]["managedFields"][0]["manager"], "github-trigger");
+    assert_eq!(runs[0]["metadata"]["annotations"]["github-trigger.dev/delivery-id"], "d1");
 
-    let again = service.merge("d1", &payload).await;
-    assert_eq!((again.status, again.outcome().as_str()), (StatusCode::OK, "duplicate"));
-    assert_eq!(again.json()["pipelineRuns"][0], run);
+    // Another delivery of the same merge: an organisation's hook beside the repository's, for example.
+    for delivery in ["d1", "d2"] {
+        let again = service.merge(delivery, &payload).await;
+        assert_eq!((again.status, again.outcome().as_str()), (StatusCode::OK, "duplicate"));
+        assert_eq!(again.json()["pipelineRuns"][0], run);
+    }
     assert_eq!(plane.runs("created").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_deliveries_of_one_merge_at_once_make_one_run() {
+    let Some(plane) = shared() else { return };
+    plane.namespace("twenty");
+    let service = Setup::cluster(&plane.trigger_account("twenty")).start();
+    let payload = merged("acme/web", 6, SHA);
+    let deliveries: Vec<String> = (0..20).map(|index| format!("d{index}")).collect();
+    let replies = join_all(deliveries.iter().map(|delivery| service.merge(delivery, &payload))).await;
+    let count = |outcome: &str| replies.iter().filter(|reply| reply.outcome() == outcome).count();
+    assert_eq!((count("created"), count("duplicate")), (1, 19));
+    assert_eq!(plane.runs("twenty").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_templates_are_several_runs_and_partial_success_can_be_sent_again() {
+    let Some(plane) = shared() else { return };
+    plane.namespace("several");
+    let kubeconfig = plane.trigger_account("several");
+    let elsewhere = TEMPLATE.replace("generateName: build-", "name: deploy\n  namespace: several-elsewhere");
+    let both = format!("{TEMPLATE}---{elsewhere}");
+    let service = Setup::cluster(&kubeconfig).template(&both).arg("--deadline=2").start();
+
+    let payload = merged("acme/web", 7, SHA);
+    let reply = service.merge("d1", &payload).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{}", service.log.text());
+    assert_eq!(reply.json()["pipelineRuns"].as_array().map(Vec::len), Some(1), "{}", reply.body);
+    assert_eq!(plane.runs("several").len(), 1);
+
+    plane.namespace("several-elsewhere");
+    let account = "--serviceaccount=several:github-trigger";
+    plane.kubectl(&[
+        "create",
+        "role",
+        "r",
+        "--verb=create",
+        "--resource=pipelineruns.tekton.dev",
+        "-n",
+        "several-elsewhere",
+    ]);
+    plane.kubectl(&["create", "rolebinding", "r", "--role=r", account, "-n", "several-elsewhere"]);
+    // The authoriser of the API server learns of a new binding by a watch.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let reply = service.merge("d1", &payload).await;
+    assert_eq!((reply.status, reply.outcome().as_str()), (StatusCode::CREATED, "created"), "{}", service.log.text());
+    assert_eq!(reply.json()["pipelineRuns"].as_array().map(Vec::len), Some(2));
+    assert_eq!((plane.runs("several").len(), plane.runs("several-elsewhere").len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_field_is_refused_and_not_dropped() {
+    let Some(plane) = shared() else { return };
+    plane.namespace("strict");
+    let template = format!("{TEMPLATE}  taskRunTemplate:\n    podTemplate:\n      nodeSelectors: {{}}\n");
+    let service = Setup::cluster(&plane.trigger_account("strict")).template(&template).start();
+    let reply = service.merge("d1", &merged("acme/web", 8, SHA)).await;
+    assert_eq!((reply.status, reply.outcome().as_str()), (StatusCode::UNPROCESSABLE_ENTITY, "invalid"));
+    assert!(!reply.body.contains("nodeSelectors"), "an answer quotes no template: {}", reply.body);
+    let line = service.log.wait_for("outcome=invalid", Duration::from_secs(5));
+    assert!(
+        line.contains("ERROR") && line.contains("unknown field \\\"spec.taskRunTemplate.podTemplate.nodeSelectors\\\""),
+        "{line}"
+    );
+    assert_eq!(plane.runs("strict").len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_right_is_unavailable_and_named_in_the_log() {
+    let Some(plane) = shared() else { return };
+    plane.namespace("norights");
+    let service = Setup::cluster(&plane.account("norights", "stranger")).start();
+    let reply = service.merge("d1", &merged("acme/web", 9, SHA)).await;
+    assert_eq!((reply.status, reply.outcome().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "unavailable"));
+    assert!(reply.headers.contains_key("retry-after"));
+    assert!(!reply.body.contains("stranger"), "an answer quotes no API server: {}", reply.body);
+    let line = service.log.wait_for("outcome=unavailable", Duration::from_secs(5));
+    assert!(line.contains("User \\\"system:serviceaccount:norights:stranger\\\" cannot create resource"), "{line}");
+    assert!(line.contains("the Role needs the verb create"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_namespace_is_unavailable_and_named_in_the_log() {
+    let Some(plane) = shared() else { return };
+    plane.namespace("nowhere-from");
+    let kubeconfig = plane.account("nowhere-from", "everywhere");
+    plane.kubectl(&["create", "clusterrole", "everywhere", "--verb=create", "--resource=pipelineruns.tekton.dev"]);
+    let account = "--serviceaccount=nowhere-from:everywhere";
+    plane.kubectl(&["create", "clusterrolebinding", "everywhere", "--clusterrole=everywhere", account]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let service = Setup::cluster(&kubeconfig).arg("--namespace=nowhere").start();
+    let reply = service.merge("d1", &merged("acme/web", 10, SHA)).await;
+    assert_eq!((reply.status, reply.outcome().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "unavailable"));
+    let line = service.log.wait_for("outcome=unavailable", Duration::from_secs(5));
+    assert!(line.contains("namespaces \\\"nowhere\\\" not found"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_token_is_unavailable() {
+    let Some(plane) = shared() else { return };
+    plane.namespace("unknown");
+    let kubeconfig = plane.trigger_account("unknown");
+    let broken = std::fs::read_to_string(&kubeconfig).expect("a kubeconfig").replace("\"token\":\"", "\"token\":\"x");
+    std::fs::write(&kubeconfig, broken).expect("a kubeconfig");
+    let service = Setup::cluster(&kubeconfig).start();
+    let reply = service.merge("d1", &merged("acme/web", 11, SHA)).await;
+    assert_eq!((reply.status, reply.outcome().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "unavailable"));
+    let line = service.log.wait_for("outcome=unavailable", Duration::from_secs(5));
+    assert!(line.contains("401 Unauthorized"), "{line}");
+}
+
+/// Kills the API server under load: nothing that was acknowledged may be missing, and everything else may be sent again.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_when_the_api_server_dies() {
+    let Some(mut plane) = own() else { return };
+    plane.namespace("crash");
+    let service = Setup::cluster(&plane.trigger_account("crash")).arg("--deadline=3").start();
+    let deliver = async |number: u64| {
+        let body = merged("acme/web", number, SHA).to_string().into_bytes();
+        let reply = service.try_post(&headers("pull_request", &format!("d{number}"), &body), &body).await;
+        reply.unwrap_or_else(|| panic!("every delivery is answered:\n{}", service.log.text()))
+    };
+
+    let sending = async {
+        let mut replies = Vec::new();
+        for batch in 0..16 {
+            let numbers: Vec<u64> = (batch * 10..batch * 10 + 10).collect();
+            let answers = join_all(numbers.iter().map(|&number| deliver(number))).await;
+            replies.extend(numbers.into_iter().zip(answers));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        replies
+    };
+    let crashing = async {
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            tokio::task::block_in_place(|| plane.kill_api_server());
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            plane.start_api_server();
+            tokio::time::sleep(Duration::from_secs(4)).await;
+        }
+    };
+    let (replies, ()) = tokio::join!(sending, crashing);
+    plane.wait_until_ready();
+
+    let (acknowledged, refused): (Vec<_>, Vec<_>) =
+        replies.into_iter().partition(|(_, reply)| reply.status.is_success());
+    assert!(!acknowledged.is_empty() && !refused.is_empty(), "{} and {}", acknowledged.len(), refused.len());
+    for (number, reply) in &refused {
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{number}: {}", reply.body);
+    }
+    let existing = |plane: &crate::support::control_plane::ControlPlane| -> BTreeSet<String> {
+        let name = |run: &serde_json::Value| run["metadata"]["labels"]["github-trigger.dev/pull-request"].to_string();
+        let runs = plane.runs("crash");
+        let names: BTreeSet<String> = runs.iter().map(name).collect();
+        assert_eq!(names.len(), runs.len(), "one merge, one run");
+        names
+    };
+    let names = existing(&plane);
+    for (number, _) in &acknowledged {
+        assert!(names.contains(&format!("\"{number}\"")), "acknowledged and lost: {number}");
+    }
+    for (number, _) in &refused {
+        assert!(deliver(*number).await.status.is_success(), "{number}:\n{}", service.log.text());
+    }
+    assert_eq!(existing(&plane).len(), 160);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_ready_before_the_api_server_is() {
+    let Some(mut plane) = own() else { return };
+    plane.namespace("early");
+    let kubeconfig = plane.trigger_account("early");
+    plane.kill_api_server();
+    let service = Setup::cluster(&kubeconfig).arg("--deadline=1").start();
+    assert_eq!(service.send(Method::GET, "/readyz", &[], b"").await.status, StatusCode::OK);
+    let payload = merged("acme/web", 1, SHA);
+    assert_eq!(service.merge("d1", &payload).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    plane.start_api_server();
+    plane.wait_until_ready();
+    assert_eq!(service.merge("d1", &payload).await.status, StatusCode::CREATED, "{}", service.log.text());
 }

@@ -5,3 +5,4 @@ mod support;
 
 mod contract;
 mod control_plane;
+mod manifests;

@@ -365,13 +365,19 @@ impl ControlPlane {
     /// A service account without any rights; its kubeconfig.
     pub fn account(&self, namespace: &str, name: &str) -> PathBuf {
         self.kubectl(&["create", "serviceaccount", name, "-n", namespace]);
+        self.token_of(namespace, name)
+    }
+
+    /// A kubeconfig with a token of a service account.
+    pub fn token_of(&self, namespace: &str, name: &str) -> PathBuf {
         let token = self.kubectl(&["create", "token", name, "-n", namespace, "--duration=1h"]);
         self.write_kubeconfig(&format!("{namespace}-{name}"), token.trim(), namespace)
     }
 
     /// The PipelineRuns of a namespace.
     pub fn runs(&self, namespace: &str) -> Vec<Value> {
-        let list = self.kubectl(&["get", "pipelineruns.tekton.dev", "-n", namespace, "-o", "json"]);
+        let list =
+            self.kubectl(&["get", "pipelineruns.tekton.dev", "-n", namespace, "-o", "json", "--show-managed-fields"]);
         let mut list: Value = serde_json::from_str(&list).expect("a list");
         match list["items"].take() {
             Value::Array(items) => items,
@@ -386,7 +392,8 @@ struct Guarded(Child);
 impl Guarded {
     fn spawn(command: &[String], log: &Path) -> Self {
         let log = fs::OpenOptions::new().create(true).append(true).open(log).expect("a log file");
-        let script = r#"exec 3<&0; "$@" </dev/null 3<&- & child=$!; (cat <&3 >/dev/null; kill -9 $child) & wait $child"#;
+        let script =
+            r#"exec 3<&0; "$@" </dev/null 3<&- & child=$!; (cat <&3 >/dev/null; kill -9 $child) & wait $child"#;
         let child = Command::new("sh")
             .args(["-c", script, "sh"])
             .args(command)
