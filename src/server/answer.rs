@@ -155,7 +155,7 @@ impl Answer {
             reason: self.reason.as_deref(),
             delivery_id: delivery.filter(|_| proven).map(DeliveryId::as_str),
             pipeline_runs: &self.runs,
-            dry_run: dry_run && proven,
+            dry_run,
         };
         // Strings and lists of strings always serialise.
         let body = serde_json::to_vec(&body).unwrap_or_default();

@@ -1,1 +1,354 @@
+//! Every row of the table of answers, and what a sender can do wrong.
 
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::service::{Setup, TEMPLATE};
+use crate::support::webhook::{SECRET, SHA, headers, merged, sha1, sha256};
+
+fn with(mut headers: Vec<(String, String)>, name: &str, value: &str) -> Vec<(String, String)> {
+    headers.retain(|(candidate, _)| candidate != name);
+    headers.push((name.to_owned(), value.to_owned()));
+    headers
+}
+
+fn without(mut headers: Vec<(String, String)>, name: &str) -> Vec<(String, String)> {
+    headers.retain(|(candidate, _)| candidate != name);
+    headers
+}
+
+fn changed(pointer: &str, value: Value) -> Value {
+    let mut payload = merged("acme/web", 5, SHA);
+    *payload.pointer_mut(pointer).expect("the field") = value;
+    payload
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_is_created_and_printed_in_a_dry_run() {
+    let service = Setup::dry_run().start();
+    let reply = service.merge("72d3162e", &merged("acme/web", 5, SHA)).await;
+    assert_eq!(reply.status, StatusCode::CREATED);
+    assert_eq!(reply.headers["content-type"], "application/json");
+    let name = reply.json()["pipelineRuns"][0]["name"].as_str().expect("a name").to_owned();
+    assert_eq!(
+        reply.json(),
+        json!({"outcome": "created", "deliveryId": "72d3162e", "dryRun": true,
+            "pipelineRuns": [{"namespace": "default", "name": name}]})
+    );
+    let last = service.output.wait_for("value: main", Duration::from_secs(5));
+    assert_eq!(last, "    value: main");
+    let document: Value = serde_saphyr::from_str(&service.output.text()).expect("YAML");
+    assert_eq!(service.output.all()[0], "---");
+    assert_eq!(document["metadata"]["name"], name);
+    assert_eq!(document["spec"]["params"][0]["value"], SHA);
+
+    // No memory of earlier ones.
+    let again = service.merge("72d3162e", &merged("acme/web", 5, SHA)).await;
+    assert_eq!((again.status, again.body), (reply.status, reply.body));
+    let line = service.log.wait_for("outcome=created", Duration::from_secs(5));
+    for part in [
+        "INFO delivery",
+        "event=pull_request",
+        "action=closed",
+        "repository=acme/web",
+        "pull_request=5",
+        "delivery=72d3162e",
+        &format!("runs=default/{name}"),
+        "duration_ms=",
+        "bytes=",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ping_is_a_pong() {
+    let service = Setup::dry_run().start();
+    let reply = service.deliver("ping", "p1", &json!({"zen": "Keep it logically awesome.", "hook_id": 1})).await;
+    assert_eq!(
+        (reply.status, reply.json()),
+        (StatusCode::OK, json!({"outcome": "pong", "deliveryId": "p1", "dryRun": true}))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_no_run_is_ignored_with_the_reason() {
+    let template =
+        TEMPLATE.replace("\"*/*\"", "\"acme/*\"\n    github-trigger.dev/on-target-branch: \"main, release/*\"");
+    let service = Setup::dry_run().template(&template).start();
+    let cases = [
+        ("pull_request", changed("/pull_request/merged", json!(false)), "the pull request must be merged"),
+        ("pull_request", changed("/pull_request/merged", json!(null)), "the pull request must be merged"),
+        ("pull_request", changed("/action", json!("synchronize")), "the action must be closed, got synchronize"),
+        ("push", json!({"ref": "refs/heads/main"}), "the event must be pull_request, got push"),
+        (
+            "pull_request",
+            changed("/repository/full_name", json!("other/web")),
+            "on-repository wants acme/*, got other/web",
+        ),
+        (
+            "pull_request",
+            changed("/pull_request/base/ref", json!("dev")),
+            "on-target-branch wants main, release/*, got dev",
+        ),
+    ];
+    for (event, payload, reason) in cases {
+        let reply = service.deliver(event, "d1", &payload).await;
+        assert_eq!((reply.status, reply.outcome().as_str()), (StatusCode::OK, "ignored"), "{}", reply.body);
+        assert!(reply.reason().contains(reason), "{}", reply.body);
+    }
+    let reply = service.merge("d1", &changed("/pull_request/base/ref", json!("release/1"))).await;
+    assert_eq!(reply.outcome(), "created");
+    assert_eq!(service.output.all().iter().filter(|line| *line == "---").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_wrong_with_a_signature_the_answer_is_the_same() {
+    let service = Setup::dry_run().start();
+    let body = merged("acme/web", 5, SHA).to_string().into_bytes();
+    let right = headers("pull_request", "d1", &body);
+    let good = sha256(SECRET, &body);
+    let mut twice = right.clone();
+    twice.push(("x-hub-signature-256".into(), good.clone()));
+    let wrong = [
+        without(right.clone(), "x-hub-signature-256"),
+        with(right.clone(), "x-hub-signature-256", ""),
+        with(right.clone(), "x-hub-signature-256", &good[7..]),
+        with(right.clone(), "x-hub-signature-256", &good[..good.len() - 1]),
+        with(right.clone(), "x-hub-signature-256", &good.replace("sha256=", "sha1=")),
+        with(right.clone(), "x-hub-signature-256", &sha256("another", &body)),
+        with(right.clone(), "x-hub-signature-256", &sha256(SECRET, b"another body")),
+        with(without(right.clone(), "x-hub-signature-256"), "x-hub-signature", &sha1("another", &body)),
+        // SHA-256 decides when it is present.
+        with(with(right.clone(), "x-hub-signature", &sha1(SECRET, &body)), "x-hub-signature-256", "sha256=00"),
+        twice,
+        // What is not proven is not looked at: these are no GitHub deliveries either.
+        without(with(right.clone(), "x-hub-signature-256", "sha256=00"), "x-github-event"),
+    ];
+    for headers in wrong {
+        let reply = service.send(Method::POST, "/", &headers, &body).await;
+        assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{headers:?}");
+        assert_eq!(reply.body, r#"{"outcome":"rejected","reason":"signature","dryRun":true}"#);
+    }
+    // An unsigned body is not parsed: this one would be malformed.
+    let reply =
+        service.send(Method::POST, "/", &with(headers("x", "d", b"x"), "x-hub-signature-256", "sha256=00"), b"x").await;
+    assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
+    let line = service.log.wait_for("outcome=rejected", Duration::from_secs(5));
+    assert!(line.contains("WARN") && line.contains("delivery=d1") && line.contains("no signature"), "{line}");
+    assert!(!service.log.text().contains(SECRET));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sha1_alone_is_enough_unless_sha256_is_required() {
+    let body = merged("acme/web", 5, SHA).to_string().into_bytes();
+    let sha1_only = with(
+        without(headers("pull_request", "d1", &body), "x-hub-signature-256"),
+        "x-hub-signature",
+        &sha1(SECRET, &body),
+    );
+    let tolerant = Setup::dry_run().start();
+    assert_eq!(tolerant.send(Method::POST, "/", &sha1_only, &body).await.status, StatusCode::CREATED);
+    let strict = Setup::dry_run().arg("--require-sha256").start();
+    assert_eq!(strict.send(Method::POST, "/", &sha1_only, &body).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(strict.merge("d1", &merged("acme/web", 5, SHA)).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_is_the_same_delivery() {
+    let service = Setup::dry_run().start();
+    let payload = merged("acme/web", 5, SHA);
+    let body = form_urlencoded::Serializer::new(String::new()).append_pair("payload", &payload.to_string()).finish();
+    let form =
+        with(headers("pull_request", "d1", body.as_bytes()), "content-type", "application/x-www-form-urlencoded");
+    let reply = service.send(Method::POST, "/", &form, body.as_bytes()).await;
+    assert_eq!(reply.status, StatusCode::CREATED);
+    assert_eq!(reply.json(), service.merge("d1", &payload).await.json());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_proven_and_no_event_is_malformed() {
+    let service = Setup::dry_run().start();
+    let merge = merged("acme/web", 5, SHA).to_string().into_bytes();
+    let cases: Vec<(Vec<(String, String)>, Vec<u8>)> = vec![
+        (headers("pull_request", "d1", b"{"), b"{".to_vec()),
+        (headers("pull_request", "d1", b"[]"), b"[]".to_vec()),
+        (headers("pull_request", "d1", b""), b"".to_vec()),
+        (without(headers("pull_request", "d1", &merge), "x-github-event"), merge.clone()),
+        (without(headers("pull_request", "d1", &merge), "x-github-delivery"), merge.clone()),
+        (with(headers("pull_request", "d1", &merge), "x-github-event", "Pull Request"), merge.clone()),
+        (
+            with(headers("pull_request", "d1", b"a=1"), "content-type", "application/x-www-form-urlencoded"),
+            b"a=1".to_vec(),
+        ),
+    ];
+    for (headers, body) in cases {
+        let reply = service.send(Method::POST, "/", &headers, &body).await;
+        assert_eq!((reply.status, reply.outcome().as_str()), (StatusCode::BAD_REQUEST, "malformed"), "{headers:?}");
+    }
+    for sha in [json!(null), json!("ec26c3e5"), json!("main"), json!("g".repeat(40))] {
+        let reply = service.merge("d1", &changed("/pull_request/merge_commit_sha", sha)).await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{}", reply.body);
+        assert!(reply.reason().contains("merge_commit_sha"), "{}", reply.body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_methods_paths_and_types_are_refused() {
+    let service = Setup::dry_run().start();
+    for method in [Method::GET, Method::PUT, Method::DELETE, Method::PATCH] {
+        let reply = service.send(method, "/", &[], b"").await;
+        assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(reply.headers["allow"], "POST, OPTIONS");
+    }
+    assert_eq!(service.send(Method::GET, "/elsewhere", &[], b"").await.status, StatusCode::NOT_FOUND);
+    let origin = [("webhook-request-origin".to_owned(), "events.example.com".to_owned())];
+    let handshake = service.send(Method::OPTIONS, "/", &origin, b"").await;
+    assert_eq!(handshake.status, StatusCode::OK);
+    assert_eq!(handshake.headers["webhook-allowed-origin"], "events.example.com");
+
+    let body = merged("acme/web", 5, SHA).to_string().into_bytes();
+    let signed = headers("pull_request", "d1", &body);
+    for content_type in ["text/plain", "application/cloudevents-batch+json", "multipart/form-data", "application/jsonp"]
+    {
+        let reply = service.send(Method::POST, "/", &with(signed.clone(), "content-type", content_type), &body).await;
+        assert_eq!(
+            (reply.status, reply.outcome().as_str()),
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "refused"),
+            "{content_type}"
+        );
+    }
+    let compressed = with(signed.clone(), "content-encoding", "gzip");
+    assert_eq!(service.send(Method::POST, "/", &compressed, &body).await.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let charset = with(signed, "content-type", "Application/JSON; charset=utf-8");
+    assert_eq!(service.send(Method::POST, "/", &charset, &body).await.status, StatusCode::CREATED);
+    for probe in ["/healthz", "/readyz"] {
+        assert_eq!(service.send(Method::GET, probe, &[], b"").await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_cannot_be_rendered_is_invalid() {
+    let template = format!("{TEMPLATE}    - name: time\n      value: \"{{{{.TimeString}}}}\"\n");
+    let labelled =
+        TEMPLATE.replace("generateName: build-", "generateName: labelled-\n  labels: {branch: \"{{.Branch}}\"}");
+    let service = Setup::dry_run().template(&template).template_file("labelled.yaml", labelled.as_bytes()).start();
+    let cases = [
+        (changed("/pull_request/merged_at", json!(null)), "no value for `TimeString`"),
+        (changed("/pull_request/base/ref", json!("feature/x")), "an annotation instead"),
+        (changed("/pull_request/base/ref", json!("a$(tasks.a.results.b)")), "Tekton would expand"),
+    ];
+    for (payload, reason) in cases {
+        let reply = service.merge("d1", &payload).await;
+        assert_eq!(
+            (reply.status, reply.outcome().as_str()),
+            (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
+            "{}",
+            reply.body
+        );
+        assert!(service.log.text().contains(reason), "{reason}: {}", service.log.text());
+        assert!(!reply.body.contains("labelled") || !reply.reason().contains("labelled"), "no template is quoted");
+    }
+    // What one template cannot do does not keep the other from it.
+    let reply = service.merge("d1", &changed("/pull_request/base/ref", json!("feature/x"))).await;
+    assert_eq!(reply.json()["pipelineRuns"].as_array().map(Vec::len), Some(1), "{}", reply.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_body_is_taken_and_a_larger_one_is_not() {
+    let service = Setup::dry_run().start();
+    let mut payload = merged("acme/web", 5, SHA);
+    let rest = 26_214_400 - payload.to_string().len() - ",\"padding\":\"\"".len();
+    payload["padding"] = json!("x".repeat(rest));
+    let body = payload.to_string().into_bytes();
+    assert_eq!(body.len(), 26_214_400);
+    let reply = service.send(Method::POST, "/", &headers("pull_request", "d1", &body), &body).await;
+    assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.body);
+
+    payload["padding"] = json!("x".repeat(rest + 1));
+    let body = payload.to_string().into_bytes();
+    let reply = service.send(Method::POST, "/", &headers("pull_request", "d1", &body), &body).await;
+    assert_eq!((reply.status, reply.outcome().as_str()), (StatusCode::PAYLOAD_TOO_LARGE, "refused"));
+}
+
+#[test]
+fn it_refuses_to_start_without_a_secret_that_is_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let start = |args: &[&str], secret: Option<&str>| {
+        let mut command = std::process::Command::new(crate::support::service::PROGRAM);
+        command.env_clear().args(["--dry-run", "--port", "0"]).args(args);
+        if let Some(secret) = secret {
+            command.env("WEBHOOK_SECRET", secret);
+        }
+        let output = command.output().expect("the program");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        let errors: Vec<&str> = text.lines().filter(|line| line.contains("ERROR")).collect();
+        assert_eq!(errors.len(), 1, "one clear sentence: {text}");
+        errors[0].to_owned()
+    };
+    assert!(start(&[], None).contains("no webhook secret: give --webhook-secret-file"));
+    for blank in ["", " ", "\n", "\t "] {
+        assert!(start(&[], Some(blank)).contains("is empty or only white space"));
+    }
+    let path = folder.path().display().to_string();
+    assert!(start(&["--webhook-secret-file", &path], None).contains("holds no secret"));
+    std::fs::write(folder.path().join("empty"), "\n").expect("a file");
+    assert!(start(&["--webhook-secret-file", &path], None).contains("/empty is empty"));
+    assert!(start(&["--webhook-secret-file", "/no/such/file"], None).contains("/no/such/file"));
+}
+
+#[test]
+fn a_template_that_does_not_pass_stops_the_start_with_its_place() {
+    let cases = [
+        ("apiVersion: tekton.dev/v1beta1", "apiVersion: tekton.dev/v1", "2:13: `tekton.dev/v1beta1` is an older API"),
+        ("kind: Pipeline", "kind: PipelineRun", "3:7: a template's `kind` is PipelineRun, not Pipeline"),
+        (
+            "spec:\n  serviceAccountName: x",
+            "spec:",
+            "9:3: `spec.serviceAccountName` is not a field of tekton.dev/v1; write it as `spec.taskRunTemplate.serviceAccountName`",
+        ),
+        ("spec:\n  serviceAccount: x", "spec:", "9:3: `spec.serviceAccount` is not a field"),
+        (
+            "spec:\n  resources: []",
+            "spec:",
+            "9:3: `spec.resources` is not a field of tekton.dev/v1; PipelineResources are gone",
+        ),
+        (
+            "value: {{.Comitid}}",
+            "value: {{.Commitid}}",
+            "13:14: unknown name `Comitid` in a placeholder; did you mean `Commitid`?",
+        ),
+    ];
+    for (wrong, right, finding) in cases {
+        let (code, said) = Setup::dry_run().template(&TEMPLATE.replacen(right, wrong, 1)).refuse();
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(&format!("/templates/template.yaml:{finding}")), "{finding}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_mounted_secret_matches_and_a_rotation_needs_no_restart() {
+    let setup = Setup::dry_run();
+    std::fs::write(setup.secrets().join("next"), "the next one").expect("a file");
+    let service = setup.start();
+    let body = merged("acme/web", 5, SHA).to_string().into_bytes();
+    let signed =
+        |secret: &str| with(headers("pull_request", "d1", &body), "x-hub-signature-256", &sha256(secret, &body));
+    for secret in [SECRET, "the next one"] {
+        assert_eq!(service.send(Method::POST, "/", &signed(secret), &body).await.status, StatusCode::CREATED);
+    }
+    std::fs::remove_file(service.secrets().join("github")).expect("no file");
+    std::fs::write(service.secrets().join("after-next"), "the one after").expect("a file");
+    service.log.wait_for("webhook secrets changed and are in use", Duration::from_secs(10));
+    assert_eq!(service.send(Method::POST, "/", &signed(SECRET), &body).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(service.send(Method::POST, "/", &signed("the one after"), &body).await.status, StatusCode::CREATED);
+
+    // An empty one is refused, and the last good ones stay.
+    std::fs::write(service.secrets().join("after-next"), "").expect("a file");
+    service.log.wait_for("changed webhook secrets are refused", Duration::from_secs(10));
+    assert_eq!(service.send(Method::POST, "/", &signed("the one after"), &body).await.status, StatusCode::CREATED);
+    assert_eq!(service.send(Method::POST, "/", &signed(""), &body).await.status, StatusCode::UNAUTHORIZED);
+}

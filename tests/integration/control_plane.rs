@@ -67,19 +67,7 @@ async fn several_templates_are_several_runs_and_partial_success_can_be_sent_agai
     assert_eq!(plane.runs("several").len(), 1);
 
     plane.namespace("several-elsewhere");
-    let account = "--serviceaccount=several:github-trigger";
-    plane.kubectl(&[
-        "create",
-        "role",
-        "r",
-        "--verb=create",
-        "--resource=pipelineruns.tekton.dev",
-        "-n",
-        "several-elsewhere",
-    ]);
-    plane.kubectl(&["create", "rolebinding", "r", "--role=r", account, "-n", "several-elsewhere"]);
-    // The authoriser of the API server learns of a new binding by a watch.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    plane.allow("several:github-trigger", "several-elsewhere");
     let reply = service.merge("d1", &payload).await;
     assert_eq!((reply.status, reply.outcome().as_str()), (StatusCode::CREATED, "created"), "{}", service.log.text());
     assert_eq!(reply.json()["pipelineRuns"].as_array().map(Vec::len), Some(2));
@@ -125,7 +113,7 @@ async fn a_missing_namespace_is_unavailable_and_named_in_the_log() {
     plane.kubectl(&["create", "clusterrole", "everywhere", "--verb=create", "--resource=pipelineruns.tekton.dev"]);
     let account = "--serviceaccount=nowhere-from:everywhere";
     plane.kubectl(&["create", "clusterrolebinding", "everywhere", "--clusterrole=everywhere", account]);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    plane.wait_until_allowed("nowhere-from:everywhere", "nowhere");
     let service = Setup::cluster(&kubeconfig).arg("--namespace=nowhere").start();
     let reply = service.merge("d1", &merged("acme/web", 10, SHA)).await;
     assert_eq!((reply.status, reply.outcome().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "unavailable"));

@@ -5,4 +5,6 @@ mod support;
 
 mod contract;
 mod control_plane;
+mod failures;
 mod manifests;
+mod serving;

@@ -348,18 +348,28 @@ impl ControlPlane {
     /// A service account of `namespace` that may create PipelineRuns there and nothing else; its kubeconfig.
     pub fn trigger_account(&self, namespace: &str) -> PathBuf {
         let kubeconfig = self.account(namespace, "github-trigger");
-        self.kubectl(&[
-            "create",
-            "role",
-            "github-trigger",
-            "--verb=create",
-            "--resource=pipelineruns.tekton.dev",
-            "-n",
-            namespace,
-        ]);
-        let account = format!("--serviceaccount={namespace}:github-trigger");
-        self.kubectl(&["create", "rolebinding", "github-trigger", "--role=github-trigger", &account, "-n", namespace]);
+        self.allow(&format!("{namespace}:github-trigger"), namespace);
         kubeconfig
+    }
+
+    /// Lets a service account (`namespace:name`) create PipelineRuns in `namespace`, and waits until it may.
+    pub fn allow(&self, account: &str, namespace: &str) {
+        let role = ["--verb=create", "--resource=pipelineruns.tekton.dev", "-n", namespace];
+        self.kubectl(&[&["create", "role", "trigger"], &role[..]].concat());
+        let account_flag = format!("--serviceaccount={account}");
+        self.kubectl(&["create", "rolebinding", "trigger", "--role=trigger", &account_flag, "-n", namespace]);
+        self.wait_until_allowed(account, namespace);
+    }
+
+    /// The authoriser learns of a new binding by a watch.
+    pub fn wait_until_allowed(&self, account: &str, namespace: &str) {
+        let user = format!("--as=system:serviceaccount:{account}");
+        let question = ["auth", "can-i", "create", "pipelineruns.tekton.dev", "-n", namespace, &user];
+        let end = Instant::now() + Duration::from_secs(20);
+        while !self.try_kubectl(&question).status.success() {
+            assert!(Instant::now() < end, "{account} may not create runs in {namespace}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// A service account without any rights; its kubeconfig.

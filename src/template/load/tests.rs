@@ -1,1 +1,169 @@
+use std::path::PathBuf;
 
+use super::*;
+
+fn check(sources: &[(&str, &str)]) -> (usize, Vec<String>) {
+    let files = sources
+        .iter()
+        .map(|(path, content)| mounted::File { path: PathBuf::from(path), content: content.as_bytes().to_vec() });
+    let (templates, findings) = parse(files.collect());
+    (templates.len(), findings.iter().map(Finding::to_string).collect())
+}
+
+/// The findings of a template with `metadata` and `spec` lines.
+fn findings(metadata: &str, spec: &str) -> Vec<String> {
+    let source = format!(
+        "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n  name: build\n  annotations:\n    \
+         github-trigger.dev/on-repository: acme/*\n{metadata}spec:\n  pipelineRef:\n    name: build\n{spec}"
+    );
+    check(&[("t.yaml", &source)]).1
+}
+
+fn one(metadata: &str, spec: &str) -> String {
+    let mut found = findings(metadata, spec);
+    assert_eq!(found.len(), 1, "{metadata}{spec}: {found:#?}");
+    found.remove(0)
+}
+
+#[test]
+fn a_good_template_has_no_findings() {
+    assert_eq!(findings("", "  params:\n  - name: a\n    value: {{.Branch}}\n"), [""; 0]);
+}
+
+#[test]
+fn every_finding_of_all_files_is_reported_in_one_run() {
+    let (count, found) = check(&[
+        (
+            "a.yaml",
+            "apiVersion: tekton.dev/v1beta1\nkind: PipelineRun\nmetadata: {name: a}\nspec:\n  pipelineRef: {name: b}\n  timeout: 1h\n",
+        ),
+        ("b.yaml", "apiVersion: v1\nkind: ConfigMap\n---\na: [\n"),
+        ("c.yaml", "# nothing\n"),
+        ("d.yaml", "- a list\n"),
+    ]);
+    assert_eq!(count, 0);
+    let wanted = [
+        "a.yaml:1:13: `tekton.dev/v1beta1` is an older API; write `apiVersion: tekton.dev/v1`",
+        "a.yaml:6:3: `spec.timeout` is not a field of tekton.dev/v1; write it as `spec.timeouts.pipeline`",
+        "b.yaml:1:13: a template's `apiVersion` is tekton.dev/v1, not v1",
+        "b.yaml:2:7: a template's `kind` is PipelineRun, not ConfigMap",
+        "c.yaml:1:1: the file holds no template; write a tekton.dev/v1 PipelineRun",
+        "d.yaml:1:1: a template is a PipelineRun, not a list",
+    ];
+    for line in wanted {
+        assert!(found.iter().any(|finding| finding == line), "{line}\n{found:#?}");
+    }
+    assert!(
+        found.iter().any(|finding| finding.starts_with("b.yaml:5:") || finding.starts_with("b.yaml:4:")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn fields_of_older_apis_get_their_successor() {
+    for (spec, successor) in [
+        ("  serviceAccountName: x\n", "spec.taskRunTemplate.serviceAccountName"),
+        ("  serviceAccount: x\n", "spec.taskRunTemplate.serviceAccountName"),
+        ("  podTemplate: {}\n", "spec.taskRunTemplate.podTemplate"),
+        ("  timeout: 1h\n", "spec.timeouts.pipeline"),
+        ("  resources: []\n", "spec.workspaces"),
+        ("  taskRunSpecs:\n  - taskServiceAccountName: x\n", "`serviceAccountName`"),
+        ("  params:\n  - {name: a, value: b, type: string}\n", "Pipeline's params"),
+    ] {
+        let found = one("", spec);
+        assert!(found.contains("is not a field of tekton.dev/v1") && found.contains(successor), "{found}");
+    }
+}
+
+#[test]
+fn unknown_fields_get_a_suggestion() {
+    assert!(one("", "  parms: []\n").contains("did you mean `params`?"));
+    assert!(one("", "  taskRunTemplate: {serviceAcountName: x}\n").contains("did you mean `serviceAccountName`?"));
+    assert!(one("  label: {}\n", "").contains("did you mean `labels`?"));
+    assert!(one("", "  colour: red\n").contains("tekton.dev/v1 knows pipelineRef"));
+    assert!(one("", "  params: {a: b}\n").contains("must be a list, not a map"));
+    assert!(one("", "  timeouts: 1h\n").contains("must be a map, not text"));
+}
+
+#[test]
+fn names_namespaces_labels_and_annotations_are_checked() {
+    let run = |metadata: &str| {
+        check(&[("t.yaml", &format!("apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n{metadata}spec: {{pipelineRef: {{name: a}}}}\n"))]).1
+    };
+    let has = |metadata: &str, text: &str| {
+        let found = run(metadata);
+        assert!(found.iter().any(|finding| finding.contains(text)), "{text}: {found:#?}");
+    };
+    has("  labels: {}\n", "`metadata.name` is missing");
+    has("  name: Build\n", "is no name for an object");
+    has("  name: 5\n", "must be text, not a number");
+    has("  name: a\n  namespace: \"{{ repo_owner }}\"\n", "write it out, without a placeholder");
+    has("  name: a\n  namespace: A_B\n", "no name of a namespace");
+    has("  name: a\n  labels: {a b: c}\n", "is no key for labels");
+    has("  name: a\n  labels: {a: 5}\n", "must be text, not a number; write it in quotes");
+    has("  name: a\n  labels: {a: feature/x}\n", "can never be valid");
+    has("  name: a\n  labels: {a: \"refs/heads/{{.Branch}}\"}\n", "can never be valid");
+    has("  name: a\n  labels: {github-trigger.dev/commit: a}\n", "set by this service");
+    has("  name: a\n  annotations: {\"{{.Branch}}\": a}\n", "may not stand in a key");
+    has("  name: a\n  annotations: {github-trigger.dev/on-repo: a/b}\n", "unknown annotation");
+    has(
+        "  name: a\n  annotations: {github-trigger.dev/on-repositry: a/b}\n",
+        "did you mean `github-trigger.dev/on-repository`?",
+    );
+    has("  name: a\n  annotations: {github-trigger.dev/on-repository: web}\n", "can never match `owner/name`");
+    has("  name: a\n  annotations: {github-trigger.dev/on-event: nothing}\n", "not supported; write `merged`");
+    has("  name: a\n  annotations: {github-trigger.dev/on-target-branch: \"{{.Branch}}\"}\n", "before any event");
+    has("  name: a\n", "warning: this template is for every repository");
+}
+
+#[test]
+fn a_spec_names_one_pipeline() {
+    let spec = |spec: &str| {
+        check(&[("t.yaml", &format!("apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata: {{name: a, annotations: {{github-trigger.dev/on-repository: a/b}}}}\n{spec}"))]).1
+    };
+    assert!(spec("")[0].contains("`spec` is missing"));
+    assert!(spec("spec: {params: []}\n")[0].contains("names no pipeline"));
+    assert!(spec("spec: {pipelineRef: {name: a}, pipelineSpec: {tasks: []}}\n")[0].contains("exclude each other"));
+    assert!(spec("spec: {pipelineRef: {name: a}, managedBy: me}\n")[0].contains("nobody would run it"));
+}
+
+#[test]
+fn a_value_in_a_script_is_refused() {
+    let steps = |field: &str| {
+        format!(
+            "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata: {{name: a, annotations: {{github-trigger.dev/on-repository: a/b}}}}\n\
+             spec:\n  pipelineSpec:\n    tasks:\n    - name: t\n      taskSpec:\n        steps:\n        - name: s\n          image: i\n          {field}\n"
+        )
+    };
+    for field in ["script: \"echo {{.Branch}}\"", "args: [a, \"{{.Branch}}\"]", "command: [\"{{.Branch}}\"]"] {
+        let found = check(&[("t.yaml", &steps(field))]).1;
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains("would run as code"), "{found:#?}");
+    }
+    let env = "env: [{name: BRANCH, value: \"{{.Branch}}\"}]";
+    assert_eq!(check(&[("t.yaml", &steps(env))]).1, [""; 0]);
+}
+
+#[test]
+fn names_are_unique_in_a_namespace() {
+    let template = |name: &str| {
+        format!(
+            "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata: {{{name}, annotations: {{github-trigger.dev/on-repository: a/b}}}}\nspec: {{pipelineRef: {{name: a}}}}\n"
+        )
+    };
+    let two = |first: &str, second: &str| check(&[("a.yaml", &template(first)), ("b.yaml", &template(second))]);
+    assert_eq!(two("name: a", "name: b").0, 2);
+    assert_eq!(two("name: a", "{name: a, namespace: x".trim_start_matches('{')).0, 2);
+    let (_, found) = two("name: a", "generateName: a-");
+    assert!(
+        found[0].starts_with("b.yaml:3:") && found[0].contains("another template is named `a` (a.yaml:3)"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_file_that_is_no_text_is_named_by_its_place() {
+    let file = mounted::File { path: "t.yaml".into(), content: b"a: b\nc: \xff\n".to_vec() };
+    let (_, findings) = parse(vec![file]);
+    assert_eq!(findings[0].to_string(), "t.yaml:2:4: not UTF-8 text; save the file as UTF-8");
+}

@@ -1,0 +1,179 @@
+//! Connections: slow, half-sent, many, and the end of the service.
+
+use std::time::{Duration, Instant};
+
+use http::{Method, StatusCode};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::support::fake_api::{FakeApi, Fault};
+use crate::support::http::{HttpClient, raw, read_until};
+use crate::support::service::Setup;
+use crate::support::webhook::{SHA, headers, merged, sha256};
+
+/// A signed request as bytes, with `Connection: close`.
+fn request(body: &[u8]) -> Vec<u8> {
+    let mut request = String::from("POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
+    for (name, value) in headers("pull_request", "d1", body) {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+    [request.as_bytes(), body].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_sent_head_is_closed() {
+    let service = Setup::dry_run().start();
+    for half in [&b""[..], b"POST / HTTP/1.1\r\nhost: x\r\n"] {
+        let closed = timeout(Duration::from_secs(20), raw(service.address, half, "")).await;
+        assert!(closed.is_ok(), "still open: {half:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_kept_between_requests_for_longer_than_a_heads_time() {
+    let service = Setup::dry_run().start();
+    let mut stream = TcpStream::connect(service.address).await.expect("a connection");
+    for _ in 0..2 {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("a request");
+        let answer = read_until(&mut stream, "\r\n\r\nok").await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        sleep(Duration::from_secs(12)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_arrive_is_answered_at_the_deadline() {
+    let service = Setup::dry_run().arg("--deadline=1").start();
+    let body = merged("acme/web", 5, SHA).to_string().into_bytes();
+    let request = request(&body);
+    let answer = raw(service.address, &request[..request.len() - 1], "unavailable").await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after"), "{answer}");
+    assert!(answer.contains(r#""reason":"deadline""#), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_closes_its_side_still_gets_the_answer() {
+    let service = Setup::dry_run().start();
+    let mut stream = TcpStream::connect(service.address).await.expect("a connection");
+    stream.write_all(&request(merged("acme/web", 5, SHA).to_string().as_bytes())).await.expect("a request");
+    stream.shutdown().await.expect("a half-closed connection");
+    let answer = read_until(&mut stream, "").await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_is_answered_and_harms_nobody() {
+    let service = Setup::dry_run().start();
+    for garbage in
+        [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"[..], b"GET / HTTP/1.1\r\nbad header\r\n\r\n"]
+    {
+        let answer = raw(service.address, garbage, "").await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer:?}");
+    }
+    let huge = format!("POST / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(200_000));
+    // The rest of the head is never read, so that the connection may be reset behind the answer.
+    if let Ok(answer) = raw(service.address, huge.as_bytes(), "").await {
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer:?}");
+    }
+    let length = "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: -1\r\n\r\n";
+    assert!(raw(service.address, length.as_bytes(), "").await.expect("an answer").starts_with("HTTP/1.1 400"));
+    assert_eq!(service.merge("d1", &merged("acme/web", 5, SHA)).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_body_does_not_cost_the_sender_the_answer() {
+    let service = Setup::dry_run().start();
+    let body = vec![b'x'; 20 << 20];
+    let unsigned = [("content-type".to_owned(), "application/json".to_owned())];
+    // With a declared length, and streamed.
+    let reply = service.send(Method::POST, "/", &unsigned, &body).await;
+    assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
+    let chunks = futures_util::stream::iter((0..300).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 100 << 10])));
+    let streamed = axum::body::Body::from_stream(chunks);
+    let signed = headers("pull_request", "d1", b"another body");
+    let reply = HttpClient::new().send(Method::POST, service.address, "/", &signed, streamed).await.expect("an answer");
+    assert_eq!((reply.status, reply.outcome().as_str()), (StatusCode::PAYLOAD_TOO_LARGE, "refused"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_bodies_together_are_bounded_and_small_ones_still_pass() {
+    let limits = ["--max-buffered-bytes=8388608", "--max-body-bytes=8388608"];
+    let service = limits.iter().fold(Setup::dry_run(), |setup, arg| setup.arg(arg)).start();
+    // Each holds 4 MiB and never ends.
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let mut stream = TcpStream::connect(service.address).await.expect("a connection");
+        let signature = sha256("x", b"");
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nx-hub-signature-256: {signature}\r\ncontent-length: 8388608\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.expect("a head");
+        // Those for which there is no room are answered and closed, so that not all of it is taken.
+        let _ = timeout(Duration::from_secs(2), stream.write_all(&vec![b'x'; 4 << 20])).await;
+        held.push(stream);
+    }
+    let line = service.log.wait_for("too many bytes of other deliveries", Duration::from_secs(5));
+    assert!(line.contains("ERROR") && line.contains("status=503"), "{line}");
+    let reply = service.merge("d1", &merged("acme/web", 5, SHA)).await;
+    assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.body);
+    assert!(service.memory("VmHWM") < 64 << 10, "{} KiB", service.memory("VmHWM"));
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_finishes_what_is_in_flight_and_exits_0() {
+    let fake = FakeApi::start().await;
+    let mut service = Setup::cluster(&fake.kubeconfig()).start();
+    fake.fail(Fault::Hang(Duration::from_secs(2)));
+    let address = service.address;
+    let body = merged("acme/web", 5, SHA).to_string().into_bytes();
+    let in_flight = tokio::spawn(async move {
+        HttpClient::new().send(Method::POST, address, "/", &headers("pull_request", "d1", &body), body).await
+    });
+    sleep(Duration::from_millis(500)).await;
+    service.signal("TERM");
+    sleep(Duration::from_millis(50)).await;
+    let ready =
+        raw(address, b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "").await.expect("an answer");
+    assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
+    let late = raw(address, &request(json!({}).to_string().as_bytes()), "").await.expect("an answer");
+    assert!(late.starts_with("HTTP/1.1 503") && late.contains("retry-after"), "{late}");
+    sleep(Duration::from_millis(500)).await;
+    assert!(TcpStream::connect(address).await.is_err(), "still accepting");
+
+    let reply = in_flight.await.expect("a task").expect("an answer");
+    assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.body);
+    let status = service.wait(Duration::from_secs(5)).expect("the end");
+    assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_without_work_ends_at_once_and_a_second_one_ends_everything() {
+    let mut idle = Setup::dry_run().start();
+    assert_eq!(idle.send(Method::GET, "/healthz", &[], b"").await.status, StatusCode::OK);
+    let asked = Instant::now();
+    idle.signal("TERM");
+    assert_eq!(
+        idle.wait(Duration::from_secs(5)).and_then(|status| status.code()),
+        Some(0),
+        "an idle connection holds it"
+    );
+    assert!(asked.elapsed() < Duration::from_secs(4));
+
+    let fake = FakeApi::start().await;
+    fake.fail(Fault::Hang(Duration::from_secs(60)));
+    let mut busy = Setup::cluster(&fake.kubeconfig()).arg("--deadline=60").start();
+    let address = busy.address;
+    let body = merged("acme/web", 5, SHA).to_string().into_bytes();
+    tokio::spawn(async move {
+        HttpClient::new().send(Method::POST, address, "/", &headers("pull_request", "d1", &body), body).await.ok()
+    });
+    sleep(Duration::from_millis(300)).await;
+    busy.signal("TERM");
+    sleep(Duration::from_millis(100)).await;
+    busy.signal("TERM");
+    assert_eq!(busy.wait(Duration::from_secs(5)).and_then(|status| status.code()), Some(1));
+}
