@@ -64,7 +64,7 @@ pub(super) struct ServeArgs {
 
 /// Serves; exit code 1 if it cannot start.
 pub(super) fn run(args: ServeArgs) -> ExitCode {
-    telemetry::init(args.log.log_format, &args.log.log_level);
+    let log = telemetry::init(args.log.log_format, &args.log.log_level);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -75,13 +75,15 @@ pub(super) fn run(args: ServeArgs) -> ExitCode {
     let outcome = runtime.block_on(serve(args));
     // What still runs has had its time.
     runtime.shutdown_background();
-    match outcome {
+    let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(StartError(message)) => {
             message.lines().for_each(|line| tracing::error!("{line}"));
             ExitCode::FAILURE
         }
-    }
+    };
+    drop(log);
+    code
 }
 
 /// Why the service does not start: a sentence for the operator.

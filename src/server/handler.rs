@@ -1,11 +1,13 @@
 //! One delivery, from its bytes to its answer: every step is a plain function, only intake and create do I/O.
 
+use std::mem;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use futures_util::{StreamExt, stream};
+use http::header::EXPECT;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
@@ -25,13 +27,14 @@ const CONCURRENT_CREATES: usize = 8;
 
 /// `POST /`.
 pub(super) async fn deliver(State(app): State<Arc<App>>, request: Request) -> Response {
-    let (head, mut body) = request.into_parts();
+    let (mut head, mut body) = request.into_parts();
     let first_byte = head.extensions.get().map_or_else(Instant::now, |FirstByte(at)| *at);
     let mut record = Record::new(first_byte, &head.headers);
-    let answer = match receive(&app, &head, &mut body, first_byte, &mut record).await {
+    let waits_to_send = head.headers.contains_key(EXPECT);
+    let answer = match receive(&app, &mut head, &mut body, first_byte, &mut record).await {
         Ok(answer) | Err(answer) => answer,
     };
-    intake::discard(body, &head.headers);
+    intake::discard(body, waits_to_send);
     record.write(&answer);
     answer.respond(record.delivery(), app.sink.is_dry_run())
 }
@@ -39,7 +42,7 @@ pub(super) async fn deliver(State(app): State<Arc<App>>, request: Request) -> Re
 /// Everything that leaves early leaves as an `Err`.
 async fn receive(
     app: &App,
-    head: &Parts,
+    head: &mut Parts,
     body: &mut Body,
     first_byte: Instant,
     record: &mut Record,
@@ -60,7 +63,7 @@ async fn receive(
     precheck(&head.headers, app.signatures).map_err(|unproven| rejected(&unproven))?;
     let taken = intake::take(body, declared, app.limits.max_body, &app.budget, until).await.map_err(intake_answer)?;
     record.bytes(taken.bytes.len());
-    let verified = verify(app, head.headers.clone(), encoding, taken.bytes)?;
+    let verified = verify(app, mem::take(&mut head.headers), encoding, taken.bytes)?;
     let delivery = verified.decode().map_err(|malformed| Answer::malformed(malformed.to_string()))?;
     let answer = act(app, delivery, until, record).await;
     drop(taken.share);

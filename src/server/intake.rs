@@ -3,7 +3,7 @@
 use axum::body::Body;
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::CONTENT_LENGTH;
 use http_body_util::BodyExt;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -92,8 +92,8 @@ pub(super) async fn take(
 ///
 /// Closing a connection with unread bytes resets it, and a sender whose connection is reset may never see the answer.
 /// A sender that waits for `100 Continue` has sent nothing and needs none of this.
-pub(super) fn discard(mut body: Body, headers: &HeaderMap) {
-    if headers.contains_key(EXPECT) || http_body::Body::is_end_stream(&body) {
+pub(super) fn discard(mut body: Body, waits_to_send: bool) {
+    if waits_to_send || http_body::Body::is_end_stream(&body) {
         return;
     }
     tokio::spawn(timeout(DISCARD_TIME, async move {

@@ -2,9 +2,10 @@
 
 mod text;
 
-use std::io;
+use std::io::{self, BufWriter};
 use std::str::FromStr;
 
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
@@ -37,11 +38,22 @@ fn filter(text: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseErro
     EnvFilter::builder().with_regex(false).parse(text)
 }
 
+/// Writes out what was logged when it is dropped.
+#[must_use = "lines that are not written yet are lost without it"]
+pub struct LogGuard {
+    _worker: WorkerGuard,
+}
+
 /// Begins to log. Later calls change nothing.
-pub fn init(format: LogFormat, level: &LogFilter) {
+///
+/// A thread of its own writes the lines, many at a time under load: a delivery waits for no pipe, and a log collector
+/// that does not read costs lines instead of merges.
+pub fn init(format: LogFormat, level: &LogFilter) -> LogGuard {
+    let (writer, worker) =
+        NonBlockingBuilder::default().thread_name("log").finish(BufWriter::with_capacity(64 << 10, io::stderr()));
     let filter = filter(&level.0).unwrap_or_default();
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = fmt::layer().with_writer(io::stderr);
+    let layer = fmt::layer().with_writer(writer);
     // A second call is a test's: the first subscriber goes on.
     let _ = match format {
         LogFormat::Text => registry.with(layer.with_ansi(false).event_format(text::Line)).try_init(),
@@ -49,4 +61,5 @@ pub fn init(format: LogFormat, level: &LogFilter) {
             registry.with(layer.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()
         }
     };
+    LogGuard { _worker: worker }
 }
