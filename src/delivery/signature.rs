@@ -173,7 +173,7 @@ pub(super) fn verify<'k>(
 /// Whether a body is worth reading: a request without a well-formed signature is refused before its body is taken in.
 ///
 /// # Errors
-/// What [`verify`] would answer whatever the body is.
+/// What the verification would answer whatever the body is.
 pub fn precheck(headers: &HeaderMap, policy: SignaturePolicy) -> Result<(), Unproven> {
     Claim::read(headers, policy).map(drop)
 }

@@ -172,7 +172,7 @@ async fn a_form_is_the_same_delivery() {
 async fn what_is_proven_and_no_event_is_malformed() {
     let service = Setup::dry_run().start();
     let merge = merged("acme/web", 5, SHA).to_string().into_bytes();
-    let cases: Vec<(Vec<(String, String)>, Vec<u8>)> = vec![
+    let cases = [
         (headers("pull_request", "d1", b"{"), b"{".to_vec()),
         (headers("pull_request", "d1", b"[]"), b"[]".to_vec()),
         (headers("pull_request", "d1", b""), b"".to_vec()),

@@ -1,5 +1,7 @@
 //! The service from outside: its sockets, its answers, its log, and a real Kubernetes API server behind it.
 
+#![allow(clippy::expect_used, clippy::panic)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

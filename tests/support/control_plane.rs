@@ -120,22 +120,10 @@ fn cache_folder() -> PathBuf {
     for file in ["server/go.mod", "server/go.sum", "crds/go.mod"] {
         hash.update(fs::read(Path::new(MODULES).join(file)).unwrap_or_default());
     }
-    let target = Path::new(PROGRAM_FOLDER).parent().expect("a target folder");
+    // target/<profile>/github-trigger
+    let target = Path::new(super::service::PROGRAM).ancestors().nth(2).expect("a target folder");
     target.join("control-plane").join(&hex::encode(hash.finalize())[..12])
 }
-
-/// `target/<profile>`.
-const PROGRAM_FOLDER: &str = {
-    let program = super::service::PROGRAM.as_bytes();
-    let mut end = program.len();
-    while program[end - 1] != b'/' {
-        end -= 1;
-    }
-    match std::str::from_utf8(program.split_at(end - 1).0) {
-        Ok(folder) => folder,
-        Err(_) => panic!("a path that is no text"),
-    }
-};
 
 fn build(cache: &Path) -> Result<PathBuf, String> {
     let parts = [

@@ -1,7 +1,7 @@
 //! What the tests and benchmarks stand on: the program as a child process, signed deliveries, and the API servers that
 //! it talks to.
 
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, clippy::expect_used, clippy::panic)]
 
 pub mod control_plane;
 pub mod fake_api;
