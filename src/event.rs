@@ -1,11 +1,16 @@
 //! What happened on GitHub: the typed, tolerant reading of a delivery.
 
+mod payload;
+
 use std::fmt;
 
+use bytes::Bytes;
+use http::HeaderMap;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::delivery::{Delivery, DeliveryId, EventKind};
+use payload::Payload;
 
 /// One event of GitHub, as far as templates, names and logs need it.
 ///
@@ -23,10 +28,12 @@ pub struct Event {
     pub repository: Option<Repository>,
     /// The login of who caused it.
     pub sender: Option<String>,
-    /// The pull request, if it is about one.
-    pub pull_request: Option<PullRequest>,
+    /// What it happened to.
+    pub subject: Subject,
     /// Present exactly when a pull request was closed and merged.
     pub merge: Option<Merge>,
+    headers: HeaderMap,
+    payload: Bytes,
 }
 
 /// A repository of GitHub.
@@ -43,38 +50,23 @@ pub struct Repository {
     pub clone_url: Option<String>,
 }
 
-/// A pull request of GitHub.
-#[derive(Debug, Clone, Deserialize)]
-pub struct PullRequest {
-    /// Its number in the repository.
-    #[serde(default)]
+/// What an event is about, whichever kind it is: a pull request, a push, a release, an issue.
+#[derive(Debug, Clone, Default)]
+pub struct Subject {
+    /// The pull request's or issue's number.
     pub number: Option<u64>,
-    /// Its page.
-    #[serde(default)]
-    pub html_url: Option<String>,
-    /// Whether it was merged; GitHub sends `null` where it does not know.
-    #[serde(default)]
-    pub merged: Option<bool>,
-    /// When it was merged, RFC 3339.
-    #[serde(default)]
-    pub merged_at: Option<String>,
-    /// The merge commit once it is merged; before that a test merge, so that it means nothing without `merged`.
-    #[serde(default)]
-    pub merge_commit_sha: Option<String>,
-    /// The branch that it was merged into.
-    #[serde(default)]
-    pub base: Option<Branch>,
-    /// The branch that it came from.
-    #[serde(default)]
-    pub head: Option<Branch>,
-}
-
-/// One end of a pull request.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Branch {
-    /// The branch's name without `refs/heads/`.
-    #[serde(default, rename = "ref")]
-    pub name: Option<String>,
+    /// The subject's page.
+    pub page: Option<String>,
+    /// The branch merged into or pushed to.
+    pub target_branch: Option<String>,
+    /// The branch that a pull request comes from.
+    pub source_branch: Option<String>,
+    /// The commit pushed, or the head of a pull request; of a merge, see [`Merge`].
+    commit: Option<Commit>,
+    /// When it was merged, committed or published, RFC 3339.
+    time: Option<String>,
+    /// A push that deleted a branch or tag.
+    deleted: bool,
 }
 
 /// What makes a merge this merge: one repository, one pull request, one commit.
@@ -107,50 +99,30 @@ pub enum Error {
     Incomplete(&'static str),
 }
 
-#[derive(Deserialize)]
-struct Payload {
-    #[serde(default)]
-    action: Option<String>,
-    #[serde(default)]
-    number: Option<u64>,
-    #[serde(default)]
-    repository: Option<Repository>,
-    #[serde(default)]
-    sender: Option<Sender>,
-    #[serde(default)]
-    pull_request: Option<PullRequest>,
-}
-
-#[derive(Deserialize)]
-struct Sender {
-    #[serde(default)]
-    login: Option<String>,
-}
-
 impl Event {
     /// Reads the event that a verified delivery carries.
     ///
     /// # Errors
     /// When the payload is not GitHub's JSON, or says `merged` without repository, number or full commit.
-    pub fn parse(delivery: &Delivery) -> Result<Self, Error> {
+    pub fn parse(delivery: Delivery) -> Result<Self, Error> {
         // serde would read an array as the fields in order, which is nothing that GitHub sends.
         if delivery.payload().trim_ascii_start().first() != Some(&b'{') {
             return Err(Error::NotAnObject);
         }
         let payload: Payload = serde_json::from_slice(delivery.payload())?;
         let merge = payload.merge(delivery.kind())?;
-        let mut pull_request = payload.pull_request;
-        if let Some(pull_request) = &mut pull_request {
-            pull_request.number = pull_request.number.or(payload.number);
-        }
+        let subject = payload.subject();
+        let (kind, id, headers, bytes) = delivery.into_parts();
         Ok(Self {
-            kind: delivery.kind().clone(),
-            delivery: delivery.id().clone(),
+            kind,
+            delivery: id,
             action: payload.action,
             repository: payload.repository,
             sender: payload.sender.and_then(|sender| sender.login),
-            pull_request,
+            subject,
             merge,
+            headers,
+            payload: bytes,
         })
     }
 
@@ -180,64 +152,48 @@ impl Event {
         self.repository.as_ref()?.full_name.as_deref()
     }
 
-    /// The branch that the pull request was merged into or asks to be.
-    pub fn target_branch(&self) -> Option<&str> {
-        self.pull_request.as_ref()?.base.as_ref()?.name.as_deref()
+    /// The commit to build: of a merge the merge commit.
+    pub fn commit(&self) -> Option<&Commit> {
+        self.merge.as_ref().map(|merge| &merge.commit).or(self.subject.commit.as_ref())
     }
 
-    /// The branch that the pull request comes from.
-    pub fn source_branch(&self) -> Option<&str> {
-        self.pull_request.as_ref()?.head.as_ref()?.name.as_deref()
+    /// The moment of the merge, of the pushed commit or of the publication, UTC; never the time of delivery, so that a
+    /// redelivery renders the same object.
+    pub fn moment(&self) -> Option<Timestamp> {
+        self.subject.time.as_deref()?.parse().ok()
     }
 
-    /// The moment of the merge, UTC.
-    pub fn merged_at(&self) -> Option<Timestamp> {
-        self.pull_request.as_ref()?.merged_at.as_deref()?.parse().ok()
+    /// Whether a branch or tag was deleted: there is nothing to build.
+    pub fn is_deletion(&self) -> bool {
+        self.subject.deleted
     }
 
-    /// Event and action in GitHub's own notation, e.g. `pull_request.closed`.
-    pub fn qualified_kind(&self) -> String {
-        match &self.action {
-            Some(action) => format!("{}.{action}", self.kind),
-            None => self.kind.to_string(),
-        }
+    /// The payload as GitHub sent it.
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// The delivery's headers.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
     }
 }
 
-impl Payload {
-    /// `closed` and `merged: true`, never the commit alone: GitHub sends one for unmerged pull requests, too.
-    fn merge(&self, kind: &EventKind) -> Result<Option<Merge>, Error> {
-        let Some(pull_request) = &self.pull_request else {
-            return Ok(None);
-        };
-        if !kind.is_pull_request() || self.action.as_deref() != Some("closed") || pull_request.merged != Some(true) {
-            return Ok(None);
-        }
-        let commit = pull_request.merge_commit_sha.as_deref().and_then(Commit::parse);
-        Ok(Some(Merge {
-            repository: self
-                .repository_name()
-                .ok_or(Error::Incomplete("repository.full_name (owner/name)"))?
-                .to_owned(),
-            number: pull_request.number.or(self.number).ok_or(Error::Incomplete("a number"))?,
-            commit: commit.ok_or(Error::Incomplete("a full hexadecimal merge_commit_sha"))?,
-        }))
-    }
-
-    fn repository_name(&self) -> Option<&str> {
-        let name = self.repository.as_ref()?.full_name.as_deref()?;
-        let (owner, repository) = name.split_once('/')?;
-        let legal = |part: &str| {
-            !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-        };
-        (legal(owner) && legal(repository)).then_some(name)
+impl Repository {
+    /// The address of the repository, fit for people and for `git clone`.
+    pub fn url(&self) -> Option<&str> {
+        self.html_url.as_deref().or(self.clone_url.as_deref())
     }
 }
 
 impl Commit {
     /// Takes a full commit id in either case; anything shorter is ambiguous and refused.
+    ///
+    /// All zeros is what GitHub sends where there is no commit, after a branch was deleted for example.
     pub fn parse(text: &str) -> Option<Self> {
-        let full = matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let full = matches!(text.len(), 40 | 64)
+            && text.bytes().all(|b| b.is_ascii_hexdigit())
+            && text.bytes().any(|b| b != b'0');
         full.then(|| Self(text.to_ascii_lowercase()))
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use http::HeaderMap;
 
 use super::{TemplateArgs, complain};
 use crate::delivery::{Delivery, DeliveryId, EventKind};
@@ -58,24 +59,21 @@ fn render(args: &RenderArgs) -> Result<usize, Box<dyn std::error::Error>> {
     let loaded = template::load(&args.templates.trigger_config)?;
     let payload = fs::read(&args.payload)
         .map_err(|error| format!("cannot read the payload {}: {error}", args.payload.display()))?;
-    let event = Event::parse(&Delivery::trusted(args.delivery.clone(), args.event.clone(), payload.into()))?;
-    let merge = match event.merge_or_reason() {
-        Ok(merge) => merge,
-        Err(reason) => {
-            complain(format_args!("ignored: {reason}"));
-            return Ok(0);
-        }
-    };
-    let mut rendered = 0;
-    let mut failed = 0;
+    let delivery = Delivery::trusted(args.delivery.clone(), args.event.clone(), HeaderMap::new(), payload.into());
+    let event = Event::parse(delivery)?;
     for template in loaded.templates.iter() {
-        if let Err(mismatch) = template.check(&event) {
-            complain(format_args!("template {}: no: {mismatch}", template.name()));
-            continue;
-        }
-        match template.render(&event, merge, Stamp { namespace: &args.namespace }) {
+        complain(format_args!("template {}", template.name()));
+        template.trace(&event).iter().for_each(|line| complain(format_args!("  {line}")));
+    }
+    let decision = loaded.templates.decide(&event, Stamp { namespace: &args.namespace });
+    if decision.runs.is_empty() {
+        complain(format_args!("ignored: {}", decision.reason));
+    }
+    let (mut rendered, mut failed) = (0, 0);
+    for outcome in decision.runs {
+        match outcome {
             Ok(run) => {
-                complain(format_args!("template {}: yes: {}/{}", template.name(), run.namespace, run.name));
+                complain(format_args!("renders {}/{}", run.namespace, run.name));
                 crate::server::print_run(&run)?;
                 rendered += 1;
             }

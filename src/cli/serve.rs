@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 
 use super::{DEFAULT_TRIGGER_CONFIG, LogArgs, TemplateArgs};
 use crate::cluster::Cluster;
@@ -116,6 +117,7 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
         namespace: args.namespace.filter(|namespace| !namespace.is_empty()).unwrap_or(found_namespace),
         limits: Limits { max_body: args.max_body_bytes, deadline: Duration::from_secs(args.deadline) },
         budget: Budget::new(args.max_buffered_bytes),
+        evaluations: Arc::new(Semaphore::new(server::EVALUATIONS)),
         draining: AtomicBool::new(false),
     });
     let listener =

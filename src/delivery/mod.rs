@@ -58,6 +58,7 @@ pub struct Verified {
 pub struct Delivery {
     id: DeliveryId,
     kind: EventKind,
+    headers: HeaderMap,
     payload: Bytes,
 }
 
@@ -102,14 +103,19 @@ impl Verified {
     /// # Errors
     /// When a required header is missing or the form has no payload.
     pub fn decode(self) -> Result<Delivery, Malformed> {
-        webhook::decode(&self.headers, self.encoding, self.body)
+        webhook::decode(self.headers, self.encoding, self.body)
     }
 }
 
 impl Delivery {
     /// A delivery from somebody's own disk, for `render`; nothing that came over a network may be made one this way.
-    pub(crate) fn trusted(id: DeliveryId, kind: EventKind, payload: Bytes) -> Self {
-        Self { id, kind, payload }
+    pub(crate) fn trusted(id: DeliveryId, kind: EventKind, headers: HeaderMap, payload: Bytes) -> Self {
+        Self { id, kind, headers, payload }
+    }
+
+    /// Takes it apart.
+    pub(crate) fn into_parts(self) -> (EventKind, DeliveryId, HeaderMap, Bytes) {
+        (self.kind, self.id, self.headers, self.payload)
     }
 
     /// Whose answer this is.

@@ -64,14 +64,14 @@ pub(crate) fn claimed_kind(headers: &HeaderMap) -> Option<EventKind> {
     single(headers, "x-github-event").and_then(EventKind::parse)
 }
 
-pub(super) fn decode(headers: &HeaderMap, encoding: Encoding, body: Bytes) -> Result<Delivery, Malformed> {
-    let kind = claimed_kind(headers).ok_or(Malformed::Header("X-GitHub-Event"))?;
-    let id = claimed_id(headers).ok_or(Malformed::Header("X-GitHub-Delivery"))?;
+pub(super) fn decode(headers: HeaderMap, encoding: Encoding, body: Bytes) -> Result<Delivery, Malformed> {
+    let kind = claimed_kind(&headers).ok_or(Malformed::Header("X-GitHub-Event"))?;
+    let id = claimed_id(&headers).ok_or(Malformed::Header("X-GitHub-Delivery"))?;
     let payload = match encoding {
         Encoding::Json => body,
         Encoding::Form => form_payload(&body)?,
     };
-    Ok(Delivery { id, kind, payload })
+    Ok(Delivery { id, kind, headers, payload })
 }
 
 fn form_payload(body: &[u8]) -> Result<Bytes, Malformed> {

@@ -3,7 +3,7 @@ use super::*;
 fn parse_as(kind: &str, payload: &str) -> Result<Event, Error> {
     let kind = EventKind::parse(kind).expect("a kind");
     let id = DeliveryId::parse("72d3162e-cc78-11e3-81ab-4c9367dc0958").expect("an id");
-    Event::parse(&Delivery::trusted(id, kind, payload.to_owned().into()))
+    Event::parse(Delivery::trusted(id, kind, HeaderMap::new(), payload.to_owned().into()))
 }
 
 fn parse(payload: &str) -> Result<Event, Error> {
@@ -30,7 +30,7 @@ fn a_merge_is_closed_merged_and_has_a_commit() {
 fn the_number_may_stand_at_the_top() {
     let event = merged(&format!(r#""merge_commit_sha":"{SHA}""#), r#","number":7"#).expect("an event");
     assert_eq!(event.merge.map(|merge| merge.number), Some(7));
-    assert_eq!(event.pull_request.and_then(|pull_request| pull_request.number), Some(7));
+    assert_eq!(event.subject.number, Some(7));
 }
 
 #[test]
@@ -105,10 +105,10 @@ fn nulls_unknown_fields_and_deleted_forks_are_tolerated() {
         r#","sender":null,"organization":{},"installation":null"#,
     )
     .expect("an event");
-    assert_eq!(event.target_branch(), Some("release/ü"));
-    assert_eq!(event.source_branch(), Some("x"));
+    assert_eq!(event.subject.target_branch.as_deref(), Some("release/ü"));
+    assert_eq!(event.subject.source_branch.as_deref(), Some("x"));
     assert_eq!(event.sender, None);
-    assert_eq!(event.merged_at(), None);
+    assert_eq!(event.moment(), None);
     assert!(merged(&format!(r#""number":2,"merge_commit_sha":"{SHA}","base":null,"head":null"#), "").is_ok());
 }
 
@@ -118,4 +118,36 @@ fn what_is_no_github_json_is_malformed() {
         assert!(parse(payload).is_err(), "{payload}");
     }
     assert!(parse(&format!("{{\"a\":{}}}", "[".repeat(100_000))).is_err());
+}
+
+#[test]
+fn a_push_has_a_branch_a_commit_and_a_moment() {
+    let payload = |reference: &str, after: &str, deleted: bool| {
+        format!(
+            r#"{{"ref":"{reference}","after":"{after}","deleted":{deleted},"repository":{{"full_name":"a/b"}},
+                "head_commit":{{"timestamp":"2026-11-22T13:46:53Z"}}}}"#
+        )
+    };
+    let push = parse_as("push", &payload("refs/heads/feature/x", SHA, false)).expect("an event");
+    assert_eq!(push.subject.target_branch.as_deref(), Some("feature/x"));
+    assert_eq!(push.commit().map(Commit::as_str), Some(SHA));
+    assert!(push.moment().is_some() && !push.is_deletion() && push.merge.is_none());
+    let tag = parse_as("push", &payload("refs/tags/v1", SHA, false)).expect("an event");
+    assert_eq!(tag.subject.target_branch, None);
+    let deletion = parse_as("push", &payload("refs/heads/x", &"0".repeat(40), true)).expect("an event");
+    assert!(deletion.is_deletion() && deletion.commit().is_none());
+}
+
+#[test]
+fn other_events_have_what_makes_sense_for_them() {
+    let opened = format!(r#"{{"action":"labeled","pull_request":{{"number":3,"head":{{"ref":"x","sha":"{SHA}"}}}}}}"#);
+    let opened = parse(&opened).expect("an event");
+    assert_eq!((opened.subject.number, opened.commit().map(Commit::as_str)), (Some(3), Some(SHA)));
+    let release =
+        r#"{"action":"published","release":{"target_commitish":"main","published_at":"2026-11-22T13:46:53Z"}}"#;
+    let release = parse_as("release", release).expect("an event");
+    assert_eq!(release.subject.target_branch.as_deref(), Some("main"));
+    assert!(release.moment().is_some());
+    let comment = parse_as("issue_comment", r#"{"action":"created","issue":{"number":9}}"#).expect("an event");
+    assert_eq!(comment.subject.number, Some(9));
 }

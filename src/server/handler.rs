@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 use http::header::EXPECT;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::App;
 use super::accept::FirstByte;
@@ -20,7 +20,7 @@ use super::record::Record;
 use crate::cluster::{CreateError, Creation};
 use crate::delivery::{Delivery, Encoding, Unproven, Unverified, Verified, precheck};
 use crate::event::Event;
-use crate::template::{PipelineRun, RenderError, Stamp};
+use crate::template::{Decision, PipelineRun, RenderError, Stamp, TemplateSet};
 
 /// Runs of one delivery that are created at the same time.
 const CONCURRENT_CREATES: usize = 8;
@@ -86,25 +86,44 @@ fn verify(app: &App, headers: HeaderMap, encoding: Encoding, body: bytes::Bytes)
 
 /// What a proven delivery leads to.
 async fn act(app: &App, delivery: Delivery, until: Instant, record: &mut Record) -> Result<Answer, Answer> {
-    let event = Event::parse(&delivery).map_err(|error| Answer::malformed(error.to_string()))?;
-    drop(delivery);
+    let event = Event::parse(delivery).map_err(|error| Answer::malformed(error.to_string()))?;
     record.event(&event);
     if event.kind.is_ping() {
         return Ok(Answer::pong());
     }
-    let merge = match event.merge_or_reason() {
-        Ok(merge) => merge,
-        Err(reason) => return Ok(Answer::ignored(reason)),
-    };
     let templates = app.templates.current();
-    let selection = templates.select(&event);
-    if selection.matching.is_empty() {
-        return Ok(Answer::ignored(selection.explain()));
+    let candidates = templates.candidates(&event);
+    if let Some(reason) = candidates.none() {
+        return Ok(Answer::ignored(reason));
     }
-    let stamp = Stamp { namespace: &app.namespace };
-    let rendered: Vec<Result<PipelineRun, RenderError>> =
-        selection.matching.iter().map(|template| template.render(&event, merge, stamp)).collect();
-    Ok(create(app, rendered, until).await)
+    let decision = if candidates.need_cel() {
+        drop(candidates);
+        evaluate(app, templates, event, until).await?
+    } else {
+        candidates.decide(&event, Stamp { namespace: &app.namespace })
+    };
+    if decision.runs.is_empty() {
+        return Ok(Answer::ignored(decision.reason));
+    }
+    Ok(create(app, decision.runs, until).await)
+}
+
+/// Lets CEL run where it holds nobody up: the `cel` crate cannot be told to stop.
+async fn evaluate(app: &App, templates: Arc<TemplateSet>, event: Event, until: Instant) -> Result<Decision, Answer> {
+    let late = |_| Answer::unavailable("deadline", "an expression took too long; lint and simplify it", Vec::new());
+    // Closed never: the semaphore lives as long as the service.
+    let Ok(permit) = timeout_at(until, Arc::clone(&app.evaluations).acquire_owned()).await.map_err(late)? else {
+        return Err(Answer::unavailable("the service is stopping", "stopping", Vec::new()));
+    };
+    let namespace = app.namespace.clone();
+    let evaluation = tokio::task::spawn_blocking(move || {
+        // Held until the evaluation ends, not until somebody stops waiting for it.
+        let _permit = permit;
+        templates.decide(&event, Stamp { namespace: &namespace })
+    });
+    timeout_at(until, evaluation).await.map_err(late)?.map_err(|error| {
+        Answer::unavailable("internal error", format!("a defect ended an expression: {error}"), Vec::new())
+    })
 }
 
 /// Creates what was rendered; what one template cannot do does not keep the others from it.

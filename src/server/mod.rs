@@ -22,6 +22,7 @@ use axum::routing::{any, get};
 use http::header::ALLOW;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use answer::{Answer, Outcome, RunRef};
@@ -31,6 +32,9 @@ pub use sink::{Sink, print_run};
 use crate::delivery::{Key, SignaturePolicy};
 use crate::reload::{self, Reloading};
 use crate::template::TemplateSet;
+
+/// CEL evaluations at the same time. One that never ends holds its place for good, and the others go on.
+pub const EVALUATIONS: usize = 8;
 
 /// What one request, and all of them, may take.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +61,8 @@ pub struct App {
     pub limits: Limits,
     /// The limit of all bodies together.
     pub budget: Arc<Budget>,
+    /// CEL evaluations that may run at the same time, see [`EVALUATIONS`].
+    pub evaluations: Arc<Semaphore>,
     /// Set once the service is to stop.
     pub draining: AtomicBool,
 }

@@ -39,7 +39,7 @@ impl Record {
     pub(super) fn event(&mut self, event: &Event) {
         self.action.clone_from(&event.action);
         self.repository = event.repository_name().map(str::to_owned);
-        self.pull_request = event.pull_request.as_ref().and_then(|pull_request| pull_request.number);
+        self.pull_request = event.subject.number;
     }
 
     pub(super) fn delivery(&self) -> Option<&DeliveryId> {

@@ -38,6 +38,9 @@ fn filter(text: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseErro
     EnvFilter::builder().with_regex(false).parse(text)
 }
 
+/// Lines that wait for a collector that does not read; each place takes memory from the start.
+const WAITING_LINES: usize = 4096;
+
 /// Writes out what was logged when it is dropped.
 #[must_use = "lines that are not written yet are lost without it"]
 pub struct LogGuard {
@@ -49,8 +52,10 @@ pub struct LogGuard {
 /// A thread of its own writes the lines, many at a time under load: a delivery waits for no pipe, and a log collector
 /// that does not read costs lines instead of merges.
 pub fn init(format: LogFormat, level: &LogFilter) -> LogGuard {
-    let (writer, worker) =
-        NonBlockingBuilder::default().thread_name("log").finish(BufWriter::with_capacity(64 << 10, io::stderr()));
+    let (writer, worker) = NonBlockingBuilder::default()
+        .thread_name("log")
+        .buffered_lines_limit(WAITING_LINES)
+        .finish(BufWriter::with_capacity(64 << 10, io::stderr()));
     let filter = filter(&level.0).unwrap_or_default();
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(writer);

@@ -65,15 +65,23 @@ impl Compiler {
                 ),
             });
         }
+        let labels = self.strings(metadata, "labels");
+        let annotations = self.strings(metadata, "annotations");
+        let spec = self.spec(document)?;
+        let needs_cel = {
+            let mut texts = [&base].into_iter().chain(labels.iter().chain(&annotations).map(|(_, text)| text));
+            conditions.needs_cel() || spec.needs_cel() || texts.any(Text::needs_cel)
+        };
         let template = Template {
+            namespace: self.namespace(metadata),
+            metadata: self.other_metadata(metadata),
             base,
             written_name,
-            namespace: self.namespace(metadata),
-            labels: self.strings(metadata, "labels"),
-            annotations: self.strings(metadata, "annotations"),
-            metadata: self.other_metadata(metadata),
-            spec: self.spec(document)?,
+            labels,
+            annotations,
+            spec,
             conditions,
+            needs_cel,
         };
         Some(Compiled { template, at, warnings: Vec::new() })
     }
@@ -238,7 +246,11 @@ impl Compiler {
             Value::Text(text) if !placeholder::present(text) => Tree::Literal(text.clone().into()),
             Value::Text(text) => {
                 self.refuse_shell(node.at, path);
-                self.text(node.at, text).map_or(Tree::Literal(Json::Null), Tree::Text)
+                match self.text(node.at, text) {
+                    None => Tree::Literal(Json::Null),
+                    Some(text) if path.ends_with("params[].value") => text.into_param(),
+                    Some(text) => Tree::Text(text),
+                }
             }
             Value::Sequence(items) => {
                 let path = format!("{path}[]");
@@ -286,6 +298,28 @@ impl Compiler {
                     "a value inside `{field}` would run as code; pass it as a param and read it from the step's `env`"
                 ),
             );
+        }
+    }
+}
+
+impl Text {
+    /// Where Tekton takes a list or map, too, an expression that is the whole value may give one.
+    fn into_param(self) -> Tree {
+        match self.whole() {
+            Some(expression) => Tree::Param(expression.clone()),
+            None => Tree::Text(self),
+        }
+    }
+}
+
+impl Tree {
+    fn needs_cel(&self) -> bool {
+        match self {
+            Self::Literal(_) => false,
+            Self::Text(text) => text.needs_cel(),
+            Self::Param(expression) => expression.needs_cel(),
+            Self::Array(items) => items.iter().any(Self::needs_cel),
+            Self::Object(entries) => entries.iter().any(|(_, tree)| tree.needs_cel()),
         }
     }
 }

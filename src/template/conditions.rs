@@ -4,17 +4,48 @@ use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
 
+use super::expression::{EvaluationError, Expression};
 use super::yaml::{Fault, Node};
+use crate::delivery::EventKind;
 use crate::event::Event;
 
 /// The prefix of every annotation and label that is ours.
 pub const PREFIX: &str = "github-trigger.dev/";
 
+/// The conditions, cheapest first.
+const KNOWN: &[&str] = &["on-event", "on-repository", "on-target-branch", "on-cel"];
+
 /// When a template is used.
 #[derive(Debug, Clone, Default)]
 pub struct Conditions {
+    event: Events,
     repository: Option<Globs>,
     target_branch: Option<Globs>,
+    cel: Option<Condition>,
+}
+
+/// One condition and one event: what it wants, what the event has, whether that is enough.
+#[derive(Debug, Clone, Copy)]
+pub struct Check<'a> {
+    /// The annotation without its prefix.
+    pub condition: &'static str,
+    /// The annotation's value.
+    pub wanted: &'a str,
+    /// What the event has.
+    pub got: Got<'a>,
+    /// Whether it holds.
+    pub holds: bool,
+}
+
+/// What an event has for a condition; written out only when somebody reads it.
+#[derive(Debug, Clone, Copy)]
+pub enum Got<'a> {
+    /// A text, or nothing.
+    Text(Option<&'a str>),
+    /// The kind of event.
+    Kind(&'a Event),
+    /// What an expression came to.
+    Truth(bool),
 }
 
 /// The first condition that did not hold: what it wanted and what it got.
@@ -32,6 +63,88 @@ impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} wants {}, got {}", self.condition, self.wanted, self.got)
     }
+}
+
+impl fmt::Display for Got<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text.unwrap_or("none")),
+            Self::Truth(value) => write!(f, "{value}"),
+            Self::Kind(event) if event.merge.is_some() => f.write_str("merged"),
+            Self::Kind(event) => match &event.action {
+                Some(action) => write!(f, "{}.{action}", event.kind),
+                None => write!(f, "{}", event.kind),
+            },
+        }
+    }
+}
+
+impl From<Check<'_>> for Mismatch {
+    fn from(check: Check<'_>) -> Self {
+        Self { condition: check.condition, wanted: check.wanted.to_owned(), got: check.got.to_string() }
+    }
+}
+
+/// A comma list of kinds of events: `merged`, `push`, `release.published`.
+#[derive(Debug, Clone)]
+struct Events {
+    source: String,
+    wanted: Vec<Wanted>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    Merged,
+    Kind(EventKind, Option<String>),
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { source: "merged".to_owned(), wanted: vec![Wanted::Merged] }
+    }
+}
+
+impl Events {
+    fn compile(source: &str) -> Result<Self, String> {
+        let wanted = source.split(',').map(|kind| Wanted::parse(kind.trim())).collect::<Result<_, _>>()?;
+        Ok(Self { source: source.to_owned(), wanted })
+    }
+
+    fn matches(&self, event: &Event) -> bool {
+        self.wanted.iter().any(|wanted| match wanted {
+            Wanted::Merged => event.merge.is_some(),
+            Wanted::Kind(kind, action) => {
+                event.kind == *kind && (action.is_none() || event.action == *action) && !event.is_deletion()
+            }
+        })
+    }
+}
+
+impl Wanted {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "merged" {
+            return Ok(Self::Merged);
+        }
+        let (kind, action) = match text.split_once('.') {
+            Some((kind, action)) => (kind, Some(action)),
+            None => (text, None),
+        };
+        let legal = |action: &str| EventKind::parse(action).is_some();
+        match EventKind::parse(kind).filter(|_| action.is_none_or(legal)) {
+            Some(kind) => Ok(Self::Kind(kind, action.map(str::to_owned))),
+            None => Err(format!(
+                "`{text}` is no event; write `merged`, or an event of GitHub and its action, for example `push` or \
+                 `release.published`"
+            )),
+        }
+    }
+}
+
+/// `on-cel`.
+#[derive(Debug, Clone)]
+struct Condition {
+    source: String,
+    expression: Expression,
 }
 
 /// A comma list of globs: `*` matches any characters but `/`, `**` any, `?` one.
@@ -65,6 +178,11 @@ impl Globs {
     fn matches(&self, text: &str) -> bool {
         self.matchers.iter().any(|matcher| matcher.is_match(text))
     }
+
+    fn check<'a>(&'a self, condition: &'static str, got: Option<&'a str>) -> Check<'a> {
+        let holds = got.is_some_and(|got| self.matches(got));
+        Check { condition, wanted: &self.source, got: Got::Text(got), holds }
+    }
 }
 
 impl Conditions {
@@ -72,9 +190,7 @@ impl Conditions {
     pub(super) fn read(annotations: Option<&Node>, faults: &mut Vec<Fault>) -> Self {
         let mut conditions = Self::default();
         for (key, node) in annotations.map(Node::entries).unwrap_or_default() {
-            let Some(name) = key.name.strip_prefix(PREFIX) else {
-                continue;
-            };
+            let Some(name) = key.name.strip_prefix(PREFIX) else { continue };
             let mut fault = |message: String| faults.push(Fault { at: node.at, message });
             let Some(text) = node.text() else {
                 fault(format!("`{}` must be text; write it in quotes", key.name));
@@ -84,17 +200,25 @@ impl Conditions {
                 fault(format!("`{}` is read before any event; write it without a placeholder", key.name));
                 continue;
             }
-            let compiled = match name {
-                "on-event" => on_event(text),
-                "on-repository" => on_repository(text).map(|globs| conditions.repository = Some(globs)),
-                "on-target-branch" => Globs::compile(text, false).map(|globs| conditions.target_branch = Some(globs)),
-                other => Err(unknown(other)),
-            };
-            if let Err(message) = compiled {
+            if let Err(message) = conditions.set(name, text) {
                 fault(format!("`{}`: {message}", key.name));
             }
         }
         conditions
+    }
+
+    fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
+        match name {
+            "on-event" => self.event = Events::compile(text)?,
+            "on-repository" => self.repository = Some(on_repository(text)?),
+            "on-target-branch" => self.target_branch = Some(Globs::compile(text, false)?),
+            "on-cel" => {
+                let expression = Expression::compile(text).map_err(|error| error.to_string())?;
+                self.cel = Some(Condition { source: text.trim().to_owned(), expression });
+            }
+            other => return Err(unknown(other)),
+        }
+        Ok(())
     }
 
     /// Whether it says for which repositories the template is.
@@ -102,29 +226,41 @@ impl Conditions {
         self.repository.is_some()
     }
 
-    /// Whether all conditions hold for a merge; the first that does not otherwise.
+    /// Whether only merges can match.
+    pub fn wants_only_merges(&self) -> bool {
+        self.event.wanted == [Wanted::Merged]
+    }
+
+    /// Whether `on-cel` has to be evaluated.
+    pub fn needs_cel(&self) -> bool {
+        self.cel.as_ref().is_some_and(|condition| condition.expression.needs_cel())
+    }
+
+    /// The conditions that cost nothing, one after the other.
+    pub fn cheap_checks<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = Check<'a>> {
+        let kind = Check {
+            condition: "on-event",
+            wanted: &self.event.source,
+            got: Got::Kind(event),
+            holds: self.event.matches(event),
+        };
+        let repository = self.repository.as_ref().map(|globs| globs.check("on-repository", event.repository_name()));
+        let branch = self
+            .target_branch
+            .as_ref()
+            .map(|globs| globs.check("on-target-branch", event.subject.target_branch.as_deref()));
+        std::iter::once(kind).chain(repository).chain(branch)
+    }
+
+    /// `on-cel`, if there is one.
     ///
     /// # Errors
-    /// The condition that did not hold.
-    pub fn check(&self, event: &Event) -> Result<(), Mismatch> {
-        check("on-repository", self.repository.as_ref(), event.repository_name())?;
-        check("on-target-branch", self.target_branch.as_ref(), event.target_branch())
+    /// When the expression is neither true nor false in this event.
+    pub fn cel_check<'a>(&'a self, event: &Event) -> Result<Option<Check<'a>>, EvaluationError> {
+        let Some(condition) = &self.cel else { return Ok(None) };
+        let holds = condition.expression.holds(event)?;
+        Ok(Some(Check { condition: "on-cel", wanted: &condition.source, got: Got::Truth(holds), holds }))
     }
-}
-
-fn check(condition: &'static str, globs: Option<&Globs>, got: Option<&str>) -> Result<(), Mismatch> {
-    let Some(globs) = globs else { return Ok(()) };
-    if got.is_some_and(|got| globs.matches(got)) {
-        return Ok(());
-    }
-    Err(Mismatch { condition, wanted: globs.source.clone(), got: got.unwrap_or("none").to_owned() })
-}
-
-fn on_event(text: &str) -> Result<(), String> {
-    if text.trim() == "merged" {
-        return Ok(());
-    }
-    Err(format!("the event `{text}` is not supported; write `merged`"))
 }
 
 fn on_repository(text: &str) -> Result<Globs, String> {
@@ -136,10 +272,9 @@ fn on_repository(text: &str) -> Result<Globs, String> {
 }
 
 fn unknown(name: &str) -> String {
-    let known = ["on-event", "on-repository", "on-target-branch"];
-    match super::nearest(name, known.into_iter()) {
+    match super::nearest(name, KNOWN.iter().copied()) {
         Some(nearest) => format!("unknown annotation; did you mean `{PREFIX}{nearest}`?"),
-        None => format!("unknown annotation; of {PREFIX} a template may set {}", known.join(", ")),
+        None => format!("unknown annotation; of {PREFIX} a template may set {}", KNOWN.join(", ")),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod compile;
 mod conditions;
+mod decide;
 mod expression;
 mod label;
 mod load;
@@ -17,12 +18,12 @@ mod yaml;
 use serde_json::{Map, Value};
 
 pub use conditions::{Conditions, Mismatch, PREFIX};
-pub use expression::Name;
+pub use decide::{Candidates, Decision};
+pub use expression::{Expression, Name};
 pub use load::{Finding, LoadError, Loaded, Severity, is_template_file, lint, load, parse};
 pub use render::{PipelineRun, RenderError, Stamp};
 pub use yaml::Position;
 
-use crate::event::Event;
 use placeholder::Text;
 
 /// A checked template: one document of a template file.
@@ -36,6 +37,7 @@ pub struct Template {
     metadata: Map<String, Value>,
     spec: Tree,
     conditions: Conditions,
+    needs_cel: bool,
 }
 
 /// A template's value: what holds no placeholder is kept as it will be sent.
@@ -43,6 +45,8 @@ pub struct Template {
 enum Tree {
     Literal(Value),
     Text(Text),
+    /// Where Tekton takes text, a list or a map: what the expression comes to.
+    Param(Expression),
     Array(Vec<Tree>),
     Object(Vec<(String, Tree)>),
 }
@@ -51,29 +55,14 @@ enum Tree {
 #[derive(Debug, Clone, Default)]
 pub struct TemplateSet {
     templates: Vec<Template>,
-}
-
-/// Which templates an event is for.
-#[derive(Debug)]
-pub struct Selection<'t> {
-    /// Those whose conditions all hold.
-    pub matching: Vec<&'t Template>,
-    /// The others, each with the first condition that did not hold.
-    pub others: Vec<(&'t Template, Mismatch)>,
+    /// No template is for anything but merges.
+    only_merges: bool,
 }
 
 impl Template {
     /// The template's name as written: `metadata.name`, or `metadata.generateName` without its last `-`.
     pub fn name(&self) -> &str {
         &self.written_name
-    }
-
-    /// Whether the template is for this event.
-    ///
-    /// # Errors
-    /// The first condition that did not hold.
-    pub fn check(&self, event: &Event) -> Result<(), Mismatch> {
-        self.conditions.check(event)
     }
 
     /// What tells this template from the others of a set.
@@ -97,34 +86,12 @@ impl TemplateSet {
     pub fn iter(&self) -> impl Iterator<Item = &Template> {
         self.templates.iter()
     }
-
-    /// Sorts the templates by whether they are for this event.
-    pub fn select(&self, event: &Event) -> Selection<'_> {
-        let mut selection = Selection { matching: Vec::new(), others: Vec::new() };
-        for template in &self.templates {
-            match template.check(event) {
-                Ok(()) => selection.matching.push(template),
-                Err(mismatch) => selection.others.push((template, mismatch)),
-            }
-        }
-        selection
-    }
 }
 
-impl Selection<'_> {
-    /// Why no template matches, in one sentence; the first few templates in full.
-    pub fn explain(&self) -> String {
-        const SHOWN: usize = 3;
-        let mut reasons: Vec<String> = self
-            .others
-            .iter()
-            .take(SHOWN)
-            .map(|(template, mismatch)| format!("template {}: {mismatch}", template.name()))
-            .collect();
-        if self.others.len() > SHOWN {
-            reasons.push(format!("and {} more templates", self.others.len() - SHOWN));
-        }
-        format!("no template matches: {}", reasons.join("; "))
+impl From<Vec<Template>> for TemplateSet {
+    fn from(templates: Vec<Template>) -> Self {
+        let only_merges = templates.iter().all(|template| template.conditions.wants_only_merges());
+        Self { templates, only_merges }
     }
 }
 
@@ -137,4 +104,25 @@ fn nearest<'c>(written: &str, candidates: impl Iterator<Item = &'c str>) -> Opti
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Events for tests.
+
+    use http::HeaderMap;
+    use serde_json::Value;
+
+    use crate::delivery::{Delivery, DeliveryId, EventKind};
+    use crate::event::Event;
+
+    /// An event of this kind and payload.
+    pub(crate) fn event(kind: &str, delivery: &str, payload: &Value) -> Event {
+        let kind = EventKind::parse(kind).expect("a kind");
+        let id = DeliveryId::parse(delivery).expect("an id");
+        let mut headers = HeaderMap::new();
+        headers.insert("x-github-event", kind.as_str().parse().expect("a value"));
+        headers.insert("x-hub-signature-256", "sha256=0".parse().expect("a value"));
+        Event::parse(Delivery::trusted(id, kind, headers, payload.to_string().into())).expect("an event")
+    }
 }

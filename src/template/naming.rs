@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::label;
-use crate::event::Merge;
+use crate::event::Event;
 
 /// Characters of the base; with `-` and the hex a name has at most 63, so that it fits into a label.
 const MAX_BASE: usize = 50;
@@ -12,14 +12,35 @@ const HEX: usize = 12;
 
 /// What a name is derived from besides its base.
 pub(super) struct Identity<'a> {
-    /// What happened, e.g. `merged`.
-    pub(super) event: &'a str,
-    /// The merge.
-    pub(super) merge: &'a Merge,
+    /// The event.
+    pub(super) event: &'a Event,
     /// The template's namespace as written, or nothing.
     pub(super) namespace: Option<&'a str>,
     /// The template's name as written, before its placeholders are filled.
     pub(super) template: &'a str,
+}
+
+impl Identity<'_> {
+    /// A merge is itself, whichever delivery brings it; of any other event only the delivery is known to be the same.
+    ///
+    /// No part can hold a line break: all come from checked types, and the template's names are DNS names.
+    fn parts(&self) -> Vec<String> {
+        let mut parts = match &self.event.merge {
+            Some(merge) => vec![
+                "merged".to_owned(),
+                merge.repository.to_ascii_lowercase(),
+                merge.number.to_string(),
+                merge.commit.to_string(),
+            ],
+            None => vec![
+                self.event.kind.to_string(),
+                self.event.repository_name().unwrap_or_default().to_ascii_lowercase().replace('\n', " "),
+                self.event.delivery.to_string(),
+            ],
+        };
+        parts.extend([self.namespace.unwrap_or_default().to_owned(), self.template.to_owned()]);
+        parts
+    }
 }
 
 /// The base of a name: cut to its length, without what may not stand before a `-`.
@@ -39,17 +60,8 @@ pub(super) fn base(text: &str) -> Result<&str, String> {
 
 /// `<base>-<12 hex>`.
 pub(super) fn name(base: &str, identity: &Identity<'_>) -> String {
-    let merge = identity.merge;
     let mut hash = Sha256::new();
-    // No part can hold a line break: repository and commit are checked, the template's names are DNS names.
-    for part in [
-        identity.event,
-        &merge.repository.to_ascii_lowercase(),
-        &merge.number.to_string(),
-        merge.commit.as_str(),
-        identity.namespace.unwrap_or_default(),
-        identity.template,
-    ] {
+    for part in identity.parts() {
         hash.update(part.as_bytes());
         hash.update(b"\n");
     }
@@ -59,39 +71,50 @@ pub(super) fn name(base: &str, identity: &Identity<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::event::Commit;
+    use serde_json::json;
 
-    fn merge() -> Merge {
-        Merge {
-            repository: "Codertocat/Hello-World".into(),
-            number: 2,
-            commit: Commit::parse("ec26c3e57ca3a959ca5aad62de7213c562f8c821").expect("a commit"),
-        }
+    use super::*;
+    use crate::template::testing::event;
+
+    const SHA: &str = "ec26c3e57ca3a959ca5aad62de7213c562f8c821";
+
+    fn merge(repository: &str, number: u64, commit: &str, delivery: &str) -> Event {
+        let payload = json!({
+            "action": "closed", "repository": {"full_name": repository},
+            "pull_request": {"number": number, "merged": true, "merge_commit_sha": commit}
+        });
+        event("pull_request", delivery, &payload)
     }
 
-    fn name_of(merge: &Merge, template: &str) -> String {
-        name("build", &Identity { event: "merged", merge, namespace: None, template })
+    fn name_of(event: &Event, template: &str) -> String {
+        name("build", &Identity { event, namespace: None, template })
     }
 
     #[test]
     fn the_name_is_pinned() {
         // A change of this value makes one more run of each merge that is redelivered over an upgrade.
-        assert_eq!(name_of(&merge(), "build"), "build-5a957c52b9de");
+        assert_eq!(name_of(&merge("Codertocat/Hello-World", 2, SHA, "d1"), "build"), "build-5a957c52b9de");
     }
 
     #[test]
-    fn every_part_of_the_identity_counts_and_the_repositorys_case_does_not() {
-        let one = name_of(&merge(), "build");
-        assert_ne!(one, name_of(&merge(), "deploy"));
-        assert_ne!(one, name_of(&Merge { number: 3, ..merge() }, "build"));
-        assert_ne!(one, name_of(&Merge { repository: "a/b".into(), ..merge() }, "build"));
-        let commit = Commit::parse(&"a".repeat(40)).expect("a commit");
-        assert_ne!(one, name_of(&Merge { commit, ..merge() }, "build"));
-        assert_eq!(one, name_of(&Merge { repository: "codertocat/hello-world".into(), ..merge() }, "build"));
-        let other_namespace =
-            name("build", &Identity { event: "merged", merge: &merge(), namespace: Some("ci"), template: "build" });
-        assert_ne!(one, other_namespace);
+    fn every_part_of_a_merge_counts_and_neither_case_nor_delivery_does() {
+        let first = merge("Codertocat/Hello-World", 2, SHA, "d1");
+        let one = name_of(&first, "build");
+        assert_ne!(one, name_of(&first, "deploy"));
+        assert_ne!(one, name_of(&merge("Codertocat/Hello-World", 3, SHA, "d1"), "build"));
+        assert_ne!(one, name_of(&merge("a/b", 2, SHA, "d1"), "build"));
+        assert_ne!(one, name_of(&merge("Codertocat/Hello-World", 2, &"a".repeat(40), "d1"), "build"));
+        assert_ne!(one, name("build", &Identity { event: &first, namespace: Some("ci"), template: "build" }));
+        assert_eq!(one, name_of(&merge("codertocat/hello-world", 2, &SHA.to_uppercase(), "d2"), "build"));
+    }
+
+    #[test]
+    fn another_event_is_its_delivery() {
+        let push = |delivery: &str| event("push", delivery, &json!({"repository": {"full_name": "a/b"}}));
+        assert_eq!(name_of(&push("d1"), "build"), name_of(&push("d1"), "build"));
+        assert_ne!(name_of(&push("d1"), "build"), name_of(&push("d2"), "build"));
+        let create = event("create", "d1", &json!({"repository": {"full_name": "a/b"}}));
+        assert_ne!(name_of(&push("d1"), "build"), name_of(&create, "build"));
     }
 
     #[test]

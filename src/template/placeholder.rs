@@ -3,14 +3,14 @@
 use super::expression::{self, Expression};
 
 /// A string scalar of a template: literal text and expressions in turn.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Text {
     /// In the order of the text; no two literals stand side by side.
     pub parts: Vec<Part>,
 }
 
 /// A piece of a [`Text`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Part {
     /// Stands as it is.
     Literal(String),
@@ -19,6 +19,19 @@ pub enum Part {
 }
 
 impl Text {
+    /// The expression, if the text is one and nothing else.
+    pub fn whole(&self) -> Option<&Expression> {
+        match self.parts.as_slice() {
+            [Part::Expression(expression)] => Some(expression),
+            _ => None,
+        }
+    }
+
+    /// Whether CEL has to run.
+    pub fn needs_cel(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Expression(expression) if expression.needs_cel()))
+    }
+
     /// Splits `source` at its placeholders and compiles what they hold.
     ///
     /// # Errors

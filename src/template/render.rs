@@ -5,9 +5,10 @@ use std::ops::Range;
 use serde_json::{Map, Value, json};
 
 use super::conditions::PREFIX;
+use super::expression::{EvaluationError, Expression, Outcome};
 use super::placeholder::{Part, Text};
 use super::{Template, Tree, label, naming};
-use crate::event::{Event, Merge};
+use crate::event::{Commit, Event};
 
 /// What is sent to the API server.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,31 +65,30 @@ impl PipelineRun {
 }
 
 impl Template {
-    /// Renders the run of a merge.
+    /// Renders the run of an event that the template is for.
     ///
     /// # Errors
     /// When the event lacks a value, or a value may not stand where the template puts it.
-    pub fn render(&self, event: &Event, merge: &Merge, stamp: Stamp<'_>) -> Result<PipelineRun, RenderError> {
-        self.object(event, merge, stamp).map_err(|fault| RenderError {
+    pub fn render(&self, event: &Event, stamp: Stamp<'_>) -> Result<PipelineRun, RenderError> {
+        self.object(event, stamp).map_err(|fault| RenderError {
             template: self.name().to_owned(),
             place: fault.place,
             message: fault.message,
         })
     }
 
-    fn object(&self, event: &Event, merge: &Merge, stamp: Stamp<'_>) -> Result<PipelineRun, Fault> {
+    fn object(&self, event: &Event, stamp: Stamp<'_>) -> Result<PipelineRun, Fault> {
         let base = fill(&self.base, event, Area::Name, "metadata.name")?;
         let base = naming::base(&base).map_err(|message| Fault { place: "metadata.name".into(), message })?;
-        let identity =
-            naming::Identity { event: "merged", merge, namespace: self.namespace.as_deref(), template: self.name() };
+        let identity = naming::Identity { event, namespace: self.namespace.as_deref(), template: self.name() };
         let name = naming::name(base, &identity);
         let namespace = self.namespace.as_deref().unwrap_or(stamp.namespace).to_owned();
 
         let mut metadata = self.metadata.clone();
         metadata.insert("name".into(), name.clone().into());
         metadata.insert("namespace".into(), namespace.clone().into());
-        metadata.insert("labels".into(), self.stamped_labels(event, merge)?.into());
-        metadata.insert("annotations".into(), self.stamped_annotations(event, merge)?.into());
+        metadata.insert("labels".into(), self.stamped_labels(event)?.into());
+        metadata.insert("annotations".into(), self.stamped_annotations(event)?.into());
         let mut place = String::from("spec");
         let object = json!({
             "apiVersion": "tekton.dev/v1",
@@ -99,23 +99,26 @@ impl Template {
         Ok(PipelineRun { namespace, name, object })
     }
 
-    fn stamped_labels(&self, event: &Event, merge: &Merge) -> Result<Map<String, Value>, Fault> {
+    fn stamped_labels(&self, event: &Event) -> Result<Map<String, Value>, Fault> {
         let mut labels = fill_strings(&self.labels, event, Area::Label, "metadata.labels")?;
         labels.insert("app.kubernetes.io/managed-by".into(), "github-trigger".into());
-        labels.insert(format!("{PREFIX}pull-request"), merge.number.to_string().into());
-        labels.insert(format!("{PREFIX}commit"), merge.commit.short().into());
+        if let Some(number) = event.subject.number {
+            labels.insert(format!("{PREFIX}pull-request"), number.to_string().into());
+        }
+        if let Some(commit) = event.commit() {
+            labels.insert(format!("{PREFIX}commit"), commit.short().into());
+        }
         Ok(labels)
     }
 
-    fn stamped_annotations(&self, event: &Event, merge: &Merge) -> Result<Map<String, Value>, Fault> {
+    fn stamped_annotations(&self, event: &Event) -> Result<Map<String, Value>, Fault> {
         let mut annotations = fill_strings(&self.annotations, event, Area::Annotation, "metadata.annotations")?;
-        let page = event.pull_request.as_ref().and_then(|pull_request| pull_request.html_url.as_deref());
         let stamps = [
             ("delivery-id", Some(event.delivery.as_str())),
-            ("repository", Some(merge.repository.as_str())),
-            ("pull-request-url", page),
-            ("commit", Some(merge.commit.as_str())),
-            ("target-branch", event.target_branch()),
+            ("repository", event.repository_name()),
+            ("pull-request-url", event.subject.number.and(event.subject.page.as_deref())),
+            ("commit", event.commit().map(Commit::as_str)),
+            ("target-branch", event.subject.target_branch.as_deref()),
             ("sender", event.sender.as_deref()),
             ("template", Some(self.name())),
         ];
@@ -125,6 +128,14 @@ impl Template {
             }
         }
         Ok(annotations)
+    }
+}
+
+impl RenderError {
+    /// The template's `on-cel` is neither true nor false.
+    pub(super) fn condition(template: &Template, error: &EvaluationError) -> Self {
+        let place = format!("metadata.annotations.{PREFIX}on-cel");
+        Self { template: template.name().to_owned(), place, message: error.to_string() }
     }
 }
 
@@ -145,6 +156,7 @@ fn fill_tree(tree: &Tree, event: &Event, place: &mut String) -> Result<Value, Fa
     let value = match tree {
         Tree::Literal(value) => value.clone(),
         Tree::Text(text) => Value::String(fill(text, event, Area::Spec, place)?),
+        Tree::Param(expression) => fill_param(expression, event, place)?,
         Tree::Array(items) => {
             let mut values = Vec::with_capacity(items.len());
             for (index, item) in items.iter().enumerate() {
@@ -168,6 +180,25 @@ fn fill_tree(tree: &Tree, event: &Event, place: &mut String) -> Result<Value, Fa
     Ok(value)
 }
 
+/// The value of a param, which may be text, a list or a map.
+fn fill_param(expression: &Expression, event: &Event, place: &str) -> Result<Value, Fault> {
+    let fault = |message: String| Fault { place: place.to_owned(), message };
+    let outcome = expression.evaluate(event).map_err(|error| fault(error.to_string()))?;
+    let refuse = |text: &str| if text.contains("$(") { Err(fault(tekton_variable(text))) } else { Ok(()) };
+    match outcome {
+        Outcome::Text(text) => refuse(&text).map(|()| text.into_owned().into()),
+        Outcome::List(items) => items.iter().try_for_each(|item| refuse(item)).map(|()| items.into()),
+        Outcome::Map(entries) => {
+            entries.iter().try_for_each(|(key, value)| refuse(key).and_then(|()| refuse(value)))?;
+            Ok(entries.into_iter().map(|(key, value)| (key, Value::from(value))).collect())
+        }
+    }
+}
+
+fn tekton_variable(text: &str) -> String {
+    format!("{text:?} holds `$(`, which Tekton would expand; rename the branch or leave the value out")
+}
+
 /// Puts the values into one text and checks that it may stand in its place.
 fn fill(text: &Text, event: &Event, area: Area, place: &str) -> Result<String, Fault> {
     let fault = |message: String| Fault { place: place.to_owned(), message };
@@ -177,7 +208,11 @@ fn fill(text: &Text, event: &Event, area: Area, place: &str) -> Result<String, F
         match part {
             Part::Literal(literal) => filled.push_str(literal),
             Part::Expression(expression) => {
-                let value = expression.evaluate(event).map_err(|missing| fault(missing.to_string()))?;
+                let value = match expression.evaluate(event).map_err(|error| fault(error.to_string()))? {
+                    Outcome::Text(value) => value,
+                    Outcome::List(_) => return Err(fault("the value is a list, and only text may stand here".into())),
+                    Outcome::Map(_) => return Err(fault("the value is a map, and only text may stand here".into())),
+                };
                 let begin = filled.len();
                 filled.push_str(&value);
                 values.push(begin..filled.len());
@@ -191,9 +226,7 @@ fn fill(text: &Text, event: &Event, area: Area, place: &str) -> Result<String, F
             }
         }
         Area::Spec if holds_tekton_variable(&filled, &values) => {
-            return Err(fault(format!(
-                "{filled:?} holds `$(`, which Tekton would expand; rename the branch or leave the value out"
-            )));
+            return Err(fault(tekton_variable(&filled)));
         }
         Area::Spec | Area::Name | Area::Annotation => {}
     }

@@ -111,7 +111,8 @@ fn names_namespaces_labels_and_annotations_are_checked() {
         "did you mean `github-trigger.dev/on-repository`?",
     );
     has("  name: a\n  annotations: {github-trigger.dev/on-repository: web}\n", "can never match `owner/name`");
-    has("  name: a\n  annotations: {github-trigger.dev/on-event: nothing}\n", "not supported; write `merged`");
+    has("  name: a\n  annotations: {github-trigger.dev/on-event: Push}\n", "is no event; write `merged`");
+    has("  name: a\n  annotations: {github-trigger.dev/on-cel: \"1 +\"}\n", "not a CEL expression");
     has("  name: a\n  annotations: {github-trigger.dev/on-target-branch: \"{{.Branch}}\"}\n", "before any event");
     has("  name: a\n", "warning: this template is for every repository");
 }

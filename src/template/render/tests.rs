@@ -1,9 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::delivery::{Delivery, DeliveryId, EventKind};
 use crate::mounted::File;
-use crate::template::{self, TemplateSet};
+use crate::template::{self, TemplateSet, testing};
 
 const STAMP: Stamp<'_> = Stamp { namespace: "builds" };
 const SHA: &str = "ec26c3e57ca3a959ca5aad62de7213c562f8c821";
@@ -34,13 +33,11 @@ fn event_with(base: &str, head: &str, sender: &str) -> Event {
         "repository": {"full_name": "Acme/web", "html_url": "https://github.com/Acme/web"},
         "sender": {"login": sender}
     });
-    let id = DeliveryId::parse("d1").expect("an id");
-    let kind = EventKind::parse("pull_request").expect("a kind");
-    Event::parse(&Delivery::trusted(id, kind, payload.to_string().into())).expect("an event")
+    testing::event("pull_request", "d1", &payload)
 }
 
 fn render(template: &Template, event: &Event) -> Result<PipelineRun, RenderError> {
-    template.render(event, event.merge.as_ref().expect("a merge"), STAMP)
+    template.render(event, STAMP)
 }
 
 fn params(list: &str) -> Template {

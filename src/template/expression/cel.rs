@@ -1,0 +1,336 @@
+//! CEL, with the limits that the `cel` crate does not have.
+//!
+//! It knows no bound on time, memory or stack, so that what could exceed one is refused before it ever runs: see
+//! [`Cost`]. What is left runs in time linear or, with a loop in a loop, quadratic in the payload, and callers run it
+//! off the threads that serve ([`Expression::needs_cel`](super::Expression::needs_cel)).
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
+use cel::common::value::{CowVal, Val};
+use cel::context::VariableResolver;
+use cel::extractors::This;
+use cel::{Context, Env, ExecutionError, Value};
+use serde_json::Value as Json;
+
+use super::path::Path;
+use super::{Error, EvaluationError, Name};
+use crate::event::Event;
+use crate::template::nearest;
+
+/// Expressions inside expressions; far more than anybody can read, far less than a stack holds.
+const MAX_DEPTH: usize = 64;
+/// Loops (`all`, `exists`, `exists_one`, `filter`, `map`) in one expression.
+const MAX_LOOPS: usize = 8;
+/// Loops inside a loop's body or over a loop's result.
+const MAX_NESTED_LOOPS: usize = 2;
+/// How many times longer all `replace` of an expression together may make a text.
+const MAX_GROWTH: usize = 64;
+
+/// Names besides [`Name`].
+const ROOTS: &[&str] = &["body", "headers", "event"];
+
+/// Functions of CEL's standard library and strings extension, and ours.
+const FUNCTIONS: &[&str] = &[
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "string",
+    "int",
+    "uint",
+    "double",
+    "bool",
+    "bytes",
+    "type",
+    "dyn",
+    "charAt",
+    "indexOf",
+    "lastIndexOf",
+    "join",
+    "lowerAscii",
+    "upperAscii",
+    "trim",
+    "replace",
+    "split",
+    "substring",
+    "format",
+    "quote",
+    "reverse",
+    "of",
+    "ofNonZeroValue",
+    "none",
+    "hasValue",
+    "value",
+    "or",
+    "orValue",
+    "slug",
+];
+
+/// Functions that are called as `namespace.function(...)`.
+const NAMESPACES: &[&str] = &["strings", "optional"];
+
+/// A compiled and checked CEL expression.
+#[derive(Clone)]
+pub struct Program {
+    source: Arc<str>,
+    program: Arc<cel::Program>,
+}
+
+impl std::fmt::Debug for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Program").field(&self.source).finish()
+    }
+}
+
+/// The environment of all expressions; built when the first one is compiled.
+fn environment() -> Arc<Env> {
+    static ENVIRONMENT: OnceLock<Arc<Env>> = OnceLock::new();
+    let build = || {
+        let mut env = Env::stdlib();
+        // Fails only where an overload is declared twice, which a test would see.
+        let added = env.add_extension(cel::extensions::strings);
+        debug_assert!(added.is_ok(), "{added:?}");
+        Arc::new(env)
+    };
+    Arc::clone(ENVIRONMENT.get_or_init(build))
+}
+
+impl Program {
+    /// Parses `source`, at most [`super::MAX_LENGTH`] characters, and refuses what could do harm.
+    pub(super) fn compile(source: &str) -> Result<Self, Error> {
+        let program = environment().compile(source).map_err(|errors| {
+            let first = errors.errors.first().map_or_else(|| errors.to_string(), |error| error.msg.clone());
+            Error::Syntax(first.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect())
+        })?;
+        Cost::default().visit(program.expression(), &mut Scope::default(), 0)?;
+        Ok(Self { source: source.into(), program: Arc::new(program) })
+    }
+
+    /// The value in `event`, as JSON.
+    pub(super) fn evaluate(&self, event: &Event) -> Result<Json, EvaluationError> {
+        let variables = Variables { event };
+        let mut context = Context::with_env(environment());
+        context.set_variable_resolver(&variables);
+        context
+            .add_function("slug", |This(text): This<Arc<String>>| super::slug::slug(&text))
+            .map_err(|error| EvaluationError::Cel(error.to_string()))?;
+        let value = self.program.execute(&context).map_err(|error| self.explain(error))?;
+        to_json(&value).ok_or(EvaluationError::Kind("of a kind that JSON does not have"))
+    }
+
+    fn explain(&self, error: ExecutionError) -> EvaluationError {
+        match error {
+            ExecutionError::NoSuchKey(key) => EvaluationError::Missing(format!("{key}` in `{}", self.source)),
+            ExecutionError::UndeclaredReference(name) => EvaluationError::Missing(name.to_string()),
+            // The crate's messages can hold whole values of the payload.
+            other => EvaluationError::Cel(other.to_string().chars().take(200).collect()),
+        }
+    }
+}
+
+/// The event's values, each made when it is asked for.
+struct Variables<'e> {
+    event: &'e Event,
+}
+
+impl VariableResolver for Variables<'_> {
+    /// CEL asks for the longest name first: `body.a.b` before `body.a` and `body`, so that only what is used is read.
+    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
+        let variable = variable.strip_prefix('.').unwrap_or(variable);
+        let value = if let Some(name) = Name::parse(variable) {
+            Value::from(&*name.value(self.event)?)
+        } else if let Some(path) = Path::parse(variable) {
+            from_json(path.find(self.event.payload())?)
+        } else {
+            match variable {
+                "headers" => self.headers(),
+                "event" => self.event(),
+                _ => return None,
+            }
+        };
+        Box::<dyn Val>::try_from(value).ok().map(CowVal::Owned)
+    }
+}
+
+impl Variables<'_> {
+    /// The `x-github-*` and `ce-*` headers; the signature is none of a template's business.
+    fn headers(&self) -> Value {
+        let ours = |name: &str| name.starts_with("x-github-") || name.starts_with("ce-");
+        let headers = self.event.headers().iter().filter(|(name, _)| ours(name.as_str()));
+        let text = headers.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+        Value::from(text.collect::<HashMap<_, _>>())
+    }
+
+    fn event(&self) -> Value {
+        let event = self.event;
+        let source = event.repository.as_ref().and_then(|repository| repository.url());
+        let fields = [
+            ("type", Some(event.kind.as_str())),
+            ("action", event.action.as_deref()),
+            ("id", Some(event.delivery.as_str())),
+            ("source", source),
+        ];
+        let present = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
+        Value::from(present.collect::<HashMap<_, _>>())
+    }
+}
+
+fn from_json(json: Json) -> Value {
+    match json {
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::Bool(value),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(integer), _) => Value::Int(integer),
+            (None, Some(integer)) => Value::UInt(integer),
+            (None, None) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::from(text),
+        Json::Array(items) => Value::from(items.into_iter().map(from_json).collect::<Vec<_>>()),
+        Json::Object(entries) => {
+            Value::from(entries.into_iter().map(|(key, value)| (key, from_json(value))).collect::<HashMap<_, _>>())
+        }
+    }
+}
+
+fn to_json(value: &Value) -> Option<Json> {
+    Some(match value {
+        Value::Null => Json::Null,
+        Value::Bool(value) => (*value).into(),
+        Value::Int(value) => (*value).into(),
+        Value::UInt(value) => (*value).into(),
+        Value::Float(value) => Json::Number(serde_json::Number::from_f64(*value)?),
+        Value::String(text) => text.as_str().into(),
+        Value::List(items) => items.iter().map(to_json).collect::<Option<_>>()?,
+        Value::Map(map) => Json::Object(
+            map.map.iter().map(|(key, value)| Some((key.to_string(), to_json(value)?))).collect::<Option<_>>()?,
+        ),
+        _ => return None,
+    })
+}
+
+/// Names that a loop binds.
+#[derive(Default)]
+struct Scope(Vec<String>);
+
+/// What an expression may cost, counted while it is walked.
+struct Cost {
+    loops: usize,
+    growth: usize,
+}
+
+impl Default for Cost {
+    fn default() -> Self {
+        Self { loops: 0, growth: 1 }
+    }
+}
+
+impl Cost {
+    /// Walks an expression; `depth` counts in thousands for loops, in ones for expressions.
+    fn visit(&mut self, node: &IdedExpr, scope: &mut Scope, depth: usize) -> Result<(), Error> {
+        const LOOP: usize = 1000;
+        if depth % LOOP > MAX_DEPTH {
+            return Err(Error::TooCostly("too many operations inside each other; split it over several values"));
+        }
+        let inner = depth + 1;
+        match &node.expr {
+            Expr::Unspecified | Expr::Literal(_) => Ok(()),
+            Expr::Ident(name) => known_name(name, scope),
+            Expr::Select(select) => self.visit(&select.operand, scope, inner),
+            Expr::Call(call) => {
+                self.function(&call.func_name, &call.args)?;
+                if let Some(target) = &call.target
+                    && !is_namespace(target)
+                {
+                    self.visit(target, scope, inner)?;
+                }
+                call.args.iter().try_for_each(|argument| self.visit(argument, scope, inner))
+            }
+            Expr::List(list) => list.elements.iter().try_for_each(|element| self.visit(element, scope, inner)),
+            Expr::Map(map) => map.entries.iter().try_for_each(|entry| self.entry(&entry.expr, scope, inner)),
+            Expr::Struct(_) => Err(Error::Syntax("messages cannot be built here".into())),
+            Expr::Comprehension(comprehension) => {
+                self.loops += 1;
+                if self.loops > MAX_LOOPS || depth / LOOP >= MAX_NESTED_LOOPS {
+                    return Err(Error::TooCostly("too many loops; at most two inside each other and eight in all"));
+                }
+                let inner = inner + LOOP;
+                self.visit(&comprehension.iter_range, scope, inner)?;
+                let outer = scope.0.len();
+                scope.0.extend([comprehension.iter_var.clone(), comprehension.accu_var.clone()]);
+                scope.0.extend(comprehension.iter_var2.clone());
+                let parts = [
+                    &comprehension.accu_init,
+                    &comprehension.loop_cond,
+                    &comprehension.loop_step,
+                    &comprehension.result,
+                ];
+                parts.into_iter().try_for_each(|part| self.visit(part, scope, inner))?;
+                scope.0.truncate(outer);
+                Ok(())
+            }
+        }
+    }
+
+    fn entry(&mut self, entry: &EntryExpr, scope: &mut Scope, depth: usize) -> Result<(), Error> {
+        match entry {
+            EntryExpr::StructField(field) => self.visit(&field.value, scope, depth),
+            EntryExpr::MapEntry(entry) => {
+                self.visit(&entry.key, scope, depth)?;
+                self.visit(&entry.value, scope, depth)
+            }
+        }
+    }
+
+    fn function(&mut self, name: &str, arguments: &[IdedExpr]) -> Result<(), Error> {
+        // Operators are functions with names that nobody can write, like `_+_`.
+        let is_written = name.chars().all(|c| c.is_ascii_alphanumeric());
+        if is_written && !FUNCTIONS.contains(&name) {
+            let help = nearest(name, FUNCTIONS.iter().copied()).map_or_else(
+                || format!("there are {}", FUNCTIONS.join(", ")),
+                |near| format!("did you mean `{near}`?"),
+            );
+            return Err(Error::UnknownFunction { name: name.to_owned(), help });
+        }
+        if name == "replace" {
+            let [old, new, ..] = arguments else { return Ok(()) };
+            let (Some(old), Some(new)) = (literal_length(old), literal_length(new)) else {
+                return Err(Error::TooCostly("write the texts of `replace` out"));
+            };
+            // Replacing nothing puts the new text around every character.
+            self.growth = self.growth.saturating_mul(if old == 0 { new + 1 } else { new.div_ceil(old).max(1) });
+            if self.growth > MAX_GROWTH {
+                return Err(Error::TooCostly("`replace` makes the text too long"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn literal_length(node: &IdedExpr) -> Option<usize> {
+    match &node.expr {
+        Expr::Literal(LiteralValue::String(text)) => Some(text.inner().len()),
+        _ => None,
+    }
+}
+
+fn is_namespace(node: &IdedExpr) -> bool {
+    matches!(&node.expr, Expr::Ident(name) if NAMESPACES.contains(&name.as_str()))
+}
+
+fn known_name(written: &str, scope: &Scope) -> Result<(), Error> {
+    let name = written.strip_prefix('.').unwrap_or(written);
+    let is_type =
+        matches!(name, "int" | "uint" | "double" | "bool" | "string" | "bytes" | "list" | "map" | "null_type");
+    if Name::parse(name).is_some() || ROOTS.contains(&name) || is_type || scope.0.iter().any(|bound| bound == written) {
+        return Ok(());
+    }
+    let candidates = || Name::ALL.iter().map(|name| name.as_str()).chain(ROOTS.iter().copied());
+    let help = nearest(name, candidates()).map_or_else(
+        || format!("known names are {}", candidates().collect::<Vec<_>>().join(", ")),
+        |near| format!("did you mean `{near}`?"),
+    );
+    Err(Error::UnknownName { name: name.to_owned(), help })
+}

@@ -1,0 +1,179 @@
+use serde_json::json;
+
+use super::*;
+use crate::template::testing::event;
+
+const SHA: &str = "ec26c3e57ca3a959ca5aad62de7213c562f8c821";
+
+fn merge() -> Event {
+    let payload = json!({
+        "action": "closed", "number": 5,
+        "pull_request": {
+            "number": 5, "merged": true, "merge_commit_sha": SHA, "title": "Add \"login\"", "body": null, "ratio": 1.5,
+            "base": {"ref": "main"}, "head": {"ref": "Feature/Login"},
+            "labels": [{"name": "deploy"}, {"name": "backend"}]
+        },
+        "repository": {"full_name": "acme/web", "html_url": "https://github.com/acme/web"},
+        "sender": {"login": "octo"}
+    });
+    event("pull_request", "d1", &payload)
+}
+
+/// On a stack like the one that templates are compiled on.
+fn compile(source: &str) -> Result<Expression, Error> {
+    let source = source.to_owned();
+    let thread = std::thread::Builder::new().stack_size(32 << 20).spawn(move || Expression::compile(&source));
+    thread.expect("a thread").join().expect("no panic")
+}
+
+fn evaluate(source: &str) -> Result<Outcome<'static>, EvaluationError> {
+    let expression = compile(source).unwrap_or_else(|error| panic!("{source}: {error}"));
+    let event = merge();
+    let outcome = expression.evaluate(&event)?;
+    Ok(match outcome {
+        Outcome::Text(text) => Outcome::Text(text.into_owned().into()),
+        Outcome::List(items) => Outcome::List(items),
+        Outcome::Map(entries) => Outcome::Map(entries),
+    })
+}
+
+fn text(source: &str) -> String {
+    match evaluate(source) {
+        Ok(Outcome::Text(text)) => text.into_owned(),
+        other => panic!("{source}: {other:?}"),
+    }
+}
+
+#[test]
+fn compiles_every_name_with_and_without_the_dot() {
+    for name in Name::ALL {
+        for source in [name.as_str().to_owned(), format!(" .{} ", name.as_str())] {
+            assert!(matches!(compile(&source), Ok(Expression::Name(found)) if found == *name), "{source}");
+        }
+    }
+}
+
+#[test]
+fn names_work_inside_cel_too() {
+    assert_eq!(text("'v-' + .ShortCommitid"), "v-ec26c3e5");
+    assert_eq!(text("target_branch + '-' + revision.substring(0, 4)"), "main-ec26");
+    assert_eq!(text(".Branch == 'main' ? 'prod' : 'dev'"), "prod");
+}
+
+#[test]
+fn the_payload_the_headers_and_the_event_are_there() {
+    assert_eq!(text("body.pull_request.title"), "Add \"login\"");
+    assert_eq!(text("body.number"), "5");
+    assert_eq!(text("body.pull_request.merged"), "true");
+    assert_eq!(text("body.pull_request.labels[0].name.upperAscii()"), "DEPLOY");
+    assert_eq!(text("body[\"number\"] + 1"), "6");
+    assert_eq!(text("headers['x-github-event']"), "pull_request");
+    assert_eq!(
+        text("event.type + '.' + event.action + ' ' + event.id + ' ' + event.source"),
+        "pull_request.closed d1 https://github.com/acme/web"
+    );
+    assert!(evaluate("headers['x-hub-signature-256']").is_err(), "a signature is none of a template's business");
+}
+
+#[test]
+fn slug_and_the_strings_extension_are_there() {
+    assert_eq!(text("slug(source_branch)"), "feature-login");
+    assert_eq!(text("source_branch.lowerAscii().replace('/', '-')"), "feature-login");
+    assert_eq!(text("body.pull_request.labels.map(l, l.name).join(',')"), "deploy,backend");
+    assert_eq!(text("'%s-%d'.format([sender, 5])"), "octo-5");
+}
+
+#[test]
+fn lists_and_maps_of_text_are_values() {
+    let labels = evaluate("body.pull_request.labels.map(l, l.name)");
+    assert_eq!(labels, Ok(Outcome::List(vec!["deploy".into(), "backend".into()])));
+    let map = evaluate("{'branch': target_branch, 'number': body.number}");
+    let wanted = [("branch", "main"), ("number", "5")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(map, Ok(Outcome::Map(wanted.into())));
+    assert!(evaluate("[[1]]").is_err());
+    assert!(evaluate("body.pull_request.labels").is_err(), "a list of maps");
+}
+
+#[test]
+fn what_is_missing_or_no_text_is_said() {
+    let said = |source: &str| evaluate(source).expect_err(source).to_string();
+    assert_eq!(
+        said("body.pull_request.milestone.title"),
+        "this event has no value for `body.pull_request.milestone.title`"
+    );
+    assert_eq!(said("body.pull_request.body"), "this event has no value for `body.pull_request.body`");
+    assert!(said("body.nothing + 'x'").contains("no value for `nothing` in `body.nothing + 'x'`"));
+    assert!(said("TimeString + 'x'").contains("no value for `TimeString`"));
+    assert!(said("body.pull_request.ratio").contains("a fraction"));
+    assert!(said("1 / 0").contains("ivi"), "{}", said("1 / 0"));
+}
+
+#[test]
+fn a_condition_is_true_or_false() {
+    let holds = |source: &str| compile(source).expect("an expression").holds(&merge());
+    assert_eq!(holds("body.pull_request.labels.exists(l, l.name == 'deploy')"), Ok(true));
+    assert_eq!(holds("has(body.pull_request.nothing)"), Ok(false));
+    assert_eq!(holds("has(body.pull_request.title) && body.number > 4"), Ok(true));
+    assert_eq!(holds("body.pull_request.merged"), Ok(true));
+    for bad in ["sender", "'x'", "body.nothing", "body.nothing.x == 1", "5"] {
+        assert!(holds(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn what_does_not_compile_says_what_to_write() {
+    let said = |source: &str| compile(source).expect_err(source).to_string();
+    assert_eq!(said(".Comitid"), "unknown name `Comitid` in an expression; did you mean `Commitid`?");
+    assert!(said("colour").contains("known names are Commitid, ShortCommitid"));
+    assert!(said("colour + 'x'").contains("unknown name `colour`"));
+    assert_eq!(said("slugg(sender)"), "unknown function `slugg` in an expression; did you mean `slug`?");
+    assert!(said("1 +").contains("not a CEL expression"));
+    assert!(said(" ").contains("an empty expression"));
+    assert!(said("body").contains("write a field of it"));
+    assert!(said("items.map(i, i)").contains("unknown name `items`"));
+    assert!(compile("body.a.map(i, i.b)").is_ok(), "a loop binds its name");
+}
+
+#[test]
+fn what_could_do_harm_is_refused() {
+    let too_long = vec!["1"; 2000].join(" + ");
+    assert_eq!(compile(&too_long).expect_err("too long"), Error::TooLong(too_long.len()));
+    let costly = |source: &str| {
+        let error = compile(source).expect_err(source);
+        assert!(matches!(error, Error::TooCostly(_) | Error::Syntax(_)), "{source}: {error}");
+    };
+    costly(&vec!["1"; 500].join("+"));
+    costly(&format!("body{}", "[0]".repeat(300)));
+    costly(&format!("{}1{}", "(".repeat(500), ")".repeat(500)));
+    costly(&format!("{}1", "-".repeat(1000)));
+    costly(&format!("{}{}", "[".repeat(500), "]".repeat(500)));
+    costly(&format!("sender{}", ".trim()".repeat(140)));
+    costly("body.a.all(x, body.a.all(y, body.a.all(z, x == y && y == z)))");
+    costly(&format!("body.a{}", ".map(x, x + x)".repeat(60)));
+    costly(&format!("sender{}", ".replace('a', 'aaaaaaaaaa')".repeat(20)));
+    costly("sender.replace('a', body.b)");
+    costly(&format!("sender.replace('', '{}')", "x".repeat(200)));
+    // And what people write is not.
+    for fine in [
+        "body.commits.exists(c, c.added.exists(f, f.startsWith('api/')) || c.modified.exists(f, f.startsWith('api/')))",
+        "body.a.filter(x, x.b).map(x, x.c).join(',')",
+        "sender.replace('_', '-').replace('.', '-')",
+        "[1, 2, 3].all(x, x > 0) && [1, 2].exists(x, x == 1)",
+    ] {
+        assert!(compile(fine).is_ok(), "{fine}");
+    }
+}
+
+/// The deepest expressions that pass must evaluate on the stack of a serving thread.
+#[test]
+fn the_deepest_legal_expression_evaluates_on_a_small_stack() {
+    let mut terms = 2;
+    while compile(&vec!["1"; terms + 1].join("+")).is_ok() {
+        terms += 1;
+    }
+    let expression = compile(&vec!["1"; terms].join("+")).expect("an expression");
+    let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
+        assert_eq!(expression.evaluate(&merge()), Ok(Outcome::Text(terms.to_string().into())));
+    });
+    thread.expect("a thread").join().expect("no panic");
+}
