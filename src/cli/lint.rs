@@ -2,16 +2,72 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use serde_json::json;
 
 use super::{TemplateArgs, complain, print};
-use crate::template::{self, Severity};
+use crate::cluster::{Cluster, CreateError};
+use crate::template::{self, Finding, Severity, TemplateSet};
 
 /// The flags of `lint`.
 #[derive(Debug, Args)]
 pub(super) struct LintArgs {
     #[command(flatten)]
     templates: TemplateArgs,
+    /// How findings are written.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Also ask the API server of the kubeconfig, by a dry run with values made up for every placeholder.
+    #[arg(long)]
+    server: bool,
+    /// With --server: the namespace of templates that name none [default: the kubeconfig's].
+    #[arg(long, env = "NAMESPACE", value_name = "NS", hide_env_values = true)]
+    namespace: Option<String>,
+}
+
+/// How findings are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// `file:line:column: message`.
+    #[default]
+    Text,
+    /// One JSON object a line: file, line, column, severity, message.
+    Json,
+    /// GitHub's workflow commands, which annotate a pull request.
+    Github,
+}
+
+impl Format {
+    fn write(self, finding: &Finding) -> String {
+        let Finding { file, at, severity, message } = finding;
+        let severity = match severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        match self {
+            Self::Text => finding.to_string(),
+            Self::Json => json!({
+                "file": file.display().to_string(), "line": at.line, "column": at.column,
+                "severity": severity, "message": message,
+            })
+            .to_string(),
+            Self::Github => {
+                let file = file.display().to_string();
+                let (line, column) = (at.line, at.column);
+                format!("::{severity} file={},line={line},col={column}::{}", property(&file), data(message))
+            }
+        }
+    }
+}
+
+/// A workflow command's data, escaped as GitHub's runner unescapes it.
+fn data(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// A workflow command's property, in which `:` and `,` mean something, too.
+fn property(text: &str) -> String {
+    data(text).replace(':', "%3A").replace(',', "%2C")
 }
 
 /// Prints every finding; exit code 1 if one is an error.
@@ -24,10 +80,57 @@ pub(super) fn run(args: &LintArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    findings.iter().for_each(print);
+    findings.iter().for_each(|finding| print(args.format.write(finding)));
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        return ExitCode::FAILURE;
+    }
+    if args.server
+        && let Err(message) = ask_server(&templates, args.namespace.as_deref())
+    {
+        complain(message);
         return ExitCode::FAILURE;
     }
     complain(format_args!("{}: {} template(s) pass", path.display(), templates.len()));
     ExitCode::SUCCESS
+}
+
+/// What the API server says to each template; nothing is created.
+fn ask_server(templates: &TemplateSet, namespace: Option<&str>) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| error.to_string())?.block_on(async {
+        let (cluster, configured) = Cluster::connect().await.map_err(|error| error.to_string())?;
+        let mut refused = Vec::new();
+        for template in templates.iter() {
+            let run = template.sample(namespace.unwrap_or(&configured));
+            match cluster.dry_run(&run).await {
+                Ok(()) => {}
+                Err(CreateError::Invalid(message) | CreateError::Unavailable(message)) => {
+                    refused.push(format!("template {}: the API server says: {message}", template.name()));
+                }
+            }
+        }
+        if refused.is_empty() { Ok(()) } else { Err(refused.join("\n")) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::Position;
+
+    #[test]
+    fn findings_are_written_for_people_programs_and_pull_requests() {
+        let finding = Finding {
+            file: "a,b.yaml".into(),
+            at: Position { line: 3, column: 5 },
+            severity: Severity::Error,
+            message: "100% wrong\nwrite: x".into(),
+        };
+        assert_eq!(Format::Text.write(&finding), "a,b.yaml:3:5: 100% wrong\nwrite: x");
+        assert_eq!(
+            Format::Json.write(&finding),
+            r#"{"column":5,"file":"a,b.yaml","line":3,"message":"100% wrong\nwrite: x","severity":"error"}"#
+        );
+        assert_eq!(Format::Github.write(&finding), "::error file=a%2Cb.yaml,line=3,col=5::100%25 wrong%0Awrite: x");
+    }
 }

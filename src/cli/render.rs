@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use http::HeaderMap;
 
 use super::{TemplateArgs, complain};
-use crate::delivery::{Delivery, DeliveryId, EventKind};
+use crate::delivery::saved::{self, Defaults};
+use crate::delivery::{DeliveryId, EventKind};
 use crate::event::Event;
 use crate::template::{self, Stamp};
 
@@ -20,13 +20,13 @@ const NONE_MATCHED: u8 = 3;
 pub(super) struct RenderArgs {
     #[command(flatten)]
     templates: TemplateArgs,
-    /// The JSON that GitHub sent.
+    /// What GitHub sent: its JSON, with or without the headers of the delivery page, or a CloudEvent.
     #[arg(long, value_name = "FILE")]
     payload: PathBuf,
-    /// The event's name (X-GitHub-Event).
+    /// The event's name (X-GitHub-Event), if the file does not say it.
     #[arg(long, default_value = "pull_request", value_parser = parse_kind)]
     event: EventKind,
-    /// The delivery's id (X-GitHub-Delivery).
+    /// The delivery's id (X-GitHub-Delivery), if the file does not say it.
     #[arg(long, default_value = "00000000-0000-0000-0000-000000000000", value_name = "ID", value_parser = parse_id)]
     delivery: DeliveryId,
     /// Where a template without a namespace goes.
@@ -59,8 +59,9 @@ fn render(args: &RenderArgs) -> Result<usize, Box<dyn std::error::Error>> {
     let loaded = template::load(&args.templates.trigger_config)?;
     let payload = fs::read(&args.payload)
         .map_err(|error| format!("cannot read the payload {}: {error}", args.payload.display()))?;
-    let delivery = Delivery::trusted(args.delivery.clone(), args.event.clone(), HeaderMap::new(), payload.into());
-    let event = Event::parse(delivery)?;
+    let payload = String::from_utf8(payload).map_err(|_| "the payload file is not UTF-8 text")?;
+    let defaults = Defaults { kind: args.event.clone(), id: args.delivery.clone() };
+    let event = Event::parse(saved::read(&payload, defaults)?)?;
     for template in loaded.templates.iter() {
         complain(format_args!("template {}", template.name()));
         template.trace(&event).iter().for_each(|line| complain(format_args!("  {line}")));

@@ -16,6 +16,15 @@ const FIELD_MANAGER: &str = "github-trigger";
 /// Of an answer we want a message, not megabytes.
 const MAX_ANSWER: usize = 4 << 20;
 
+/// Whether the API server is to keep what it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// It is.
+    Create,
+    /// It only says whether it would.
+    DryRun,
+}
+
 /// What one POST came to.
 pub(super) enum Attempt {
     /// The run exists.
@@ -29,9 +38,13 @@ pub(super) enum Attempt {
 }
 
 /// Posts the run once, strictly: an unknown field is an error instead of being dropped.
-pub(super) async fn attempt(client: &Client, run: &PipelineRun, body: &[u8]) -> Attempt {
+pub(super) async fn attempt(client: &Client, run: &PipelineRun, body: &[u8], mode: Mode) -> Attempt {
+    let dry_run = match mode {
+        Mode::Create => "",
+        Mode::DryRun => "&dryRun=All",
+    };
     let uri = format!(
-        "/apis/tekton.dev/v1/namespaces/{}/pipelineruns?fieldValidation=Strict&fieldManager={FIELD_MANAGER}",
+        "/apis/tekton.dev/v1/namespaces/{}/pipelineruns?fieldValidation=Strict&fieldManager={FIELD_MANAGER}{dry_run}",
         run.namespace
     );
     let request = Request::builder()

@@ -8,7 +8,7 @@ use kube::Client;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::template::PipelineRun;
-use attempt::{Attempt, attempt};
+use attempt::{Attempt, Mode, attempt};
 
 /// The API server is asked again after this, doubled each time up to [`MAX_PAUSE`], with jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -104,7 +104,9 @@ impl Cluster {
         let mut last = "no time was left to ask it".to_owned();
         while Instant::now() < until {
             let asked_for =
-                match timeout_at(until.min(Instant::now() + ATTEMPT), attempt(&self.client, run, &body)).await {
+                match timeout_at(until.min(Instant::now() + ATTEMPT), attempt(&self.client, run, &body, Mode::Create))
+                    .await
+                {
                     Ok(Attempt::Done(creation)) => return Ok(creation),
                     Ok(Attempt::Invalid(message)) => return Err(CreateError::Invalid(message)),
                     Ok(Attempt::Refused(message)) => return Err(CreateError::Unavailable(message)),
@@ -126,5 +128,18 @@ impl Cluster {
             pause = (pause * 2).min(MAX_PAUSE);
         }
         Err(CreateError::Unavailable(last))
+    }
+
+    /// Asks the API server whether it would take a run; nothing is created.
+    ///
+    /// # Errors
+    /// When it would not, or cannot be asked.
+    pub async fn dry_run(&self, run: &PipelineRun) -> Result<(), CreateError> {
+        let body = serde_json::to_vec(&run.object).map_err(|error| CreateError::Invalid(error.to_string()))?;
+        match attempt(&self.client, run, &body, Mode::DryRun).await {
+            Attempt::Done(_) => Ok(()),
+            Attempt::Invalid(message) => Err(CreateError::Invalid(message)),
+            Attempt::Refused(message) | Attempt::Later { message, .. } => Err(CreateError::Unavailable(message)),
+        }
     }
 }

@@ -17,6 +17,7 @@
 //! }
 //! ```
 
+pub mod saved;
 mod signature;
 mod webhook;
 

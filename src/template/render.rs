@@ -77,6 +77,25 @@ impl Template {
         })
     }
 
+    /// A run with a made-up value for every placeholder, to ask an API server about the rest.
+    pub fn sample(&self, namespace: &str) -> PipelineRun {
+        let namespace = self.namespace.as_deref().unwrap_or(namespace).to_owned();
+        let strings = |strings: &[(String, Text)]| -> Map<String, Value> {
+            strings.iter().map(|(key, text)| (key.clone(), sample_text(text).into())).collect()
+        };
+        let base = sample_text(&self.base);
+        // A literal base was checked when it was compiled, and the made-up value is fit for a name.
+        let name = format!("{}-sample", naming::base(&base).unwrap_or("sample"));
+        let mut metadata = self.metadata.clone();
+        metadata.insert("name".into(), name.clone().into());
+        metadata.insert("namespace".into(), namespace.clone().into());
+        metadata.insert("labels".into(), strings(&self.labels).into());
+        metadata.insert("annotations".into(), strings(&self.annotations).into());
+        let spec = sample_tree(&self.spec);
+        let object = json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": metadata, "spec": spec});
+        PipelineRun { namespace, name, object }
+    }
+
     fn object(&self, event: &Event, stamp: Stamp<'_>) -> Result<PipelineRun, Fault> {
         let base = fill(&self.base, event, Area::Name, "metadata.name")?;
         let base = naming::base(&base).map_err(|message| Fault { place: "metadata.name".into(), message })?;
@@ -136,6 +155,27 @@ impl RenderError {
     pub(super) fn condition(template: &Template, error: &EvaluationError) -> Self {
         let place = format!("metadata.annotations.{PREFIX}on-cel");
         Self { template: template.name().to_owned(), place, message: error.to_string() }
+    }
+}
+
+/// Stands for any value: fit for names, labels and everywhere else.
+const SAMPLE: &str = "sample";
+
+fn sample_text(text: &Text) -> String {
+    let parts = text.parts.iter().map(|part| match part {
+        Part::Literal(literal) => literal.as_str(),
+        Part::Expression(_) => SAMPLE,
+    });
+    parts.collect()
+}
+
+fn sample_tree(tree: &Tree) -> Value {
+    match tree {
+        Tree::Literal(value) => value.clone(),
+        Tree::Text(text) => sample_text(text).into(),
+        Tree::Param(_) => SAMPLE.into(),
+        Tree::Array(items) => items.iter().map(sample_tree).collect(),
+        Tree::Object(entries) => entries.iter().map(|(key, tree)| (key.clone(), sample_tree(tree))).collect(),
     }
 }
 

@@ -248,7 +248,7 @@ async fn an_event_that_cannot_be_rendered_is_invalid() {
             "{}",
             reply.body
         );
-        assert!(service.log.text().contains(reason), "{reason}: {}", service.log.text());
+        service.log.wait_for(reason, Duration::from_secs(5));
         assert!(!reply.body.contains("labelled") || !reply.reason().contains("labelled"), "no template is quoted");
     }
     // What one template cannot do does not keep the other from it.
@@ -319,7 +319,7 @@ fn a_template_that_does_not_pass_stops_the_start_with_its_place() {
         (
             "value: {{.Comitid}}",
             "value: {{.Commitid}}",
-            "13:14: unknown name `Comitid` in a placeholder; did you mean `Commitid`?",
+            "13:14: unknown name `Comitid` in an expression; did you mean `Commitid`?",
         ),
     ];
     for (wrong, right, finding) in cases {

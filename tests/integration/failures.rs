@@ -73,7 +73,7 @@ async fn what_cannot_pass_is_not_tried_again() {
         assert!(!reply.body.contains("made to fail"), "an answer quotes no API server: {}", reply.body);
         assert_eq!(fake.creates().len(), usize::try_from(count).expect("a count"), "{fault:?}");
     }
-    assert!(service.log.text().contains("403 made to fail"));
+    service.log.wait_for("403 made to fail", Duration::from_secs(5));
     assert_eq!(fake.runs().len(), 0);
 }
 

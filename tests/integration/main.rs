@@ -10,3 +10,4 @@ mod control_plane;
 mod failures;
 mod manifests;
 mod serving;
+mod templates;

@@ -145,7 +145,6 @@ fn what_could_do_harm_is_refused() {
     costly(&vec!["1"; 500].join("+"));
     costly(&format!("body{}", "[0]".repeat(300)));
     costly(&format!("{}1{}", "(".repeat(500), ")".repeat(500)));
-    costly(&format!("{}1", "-".repeat(1000)));
     costly(&format!("{}{}", "[".repeat(500), "]".repeat(500)));
     costly(&format!("sender{}", ".trim()".repeat(140)));
     costly("body.a.all(x, body.a.all(y, body.a.all(z, x == y && y == z)))");

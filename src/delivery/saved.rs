@@ -1,0 +1,147 @@
+//! A delivery that somebody saved: GitHub's JSON alone, the headers and payload of GitHub's delivery page, or a
+//! CloudEvent. For `render` only: nothing in it is proven.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::webhook::{claimed_id, claimed_kind};
+use super::{Delivery, DeliveryId, EventKind};
+
+/// What the file does not say itself.
+#[derive(Debug, Clone)]
+pub struct Defaults {
+    /// The event's name.
+    pub kind: EventKind,
+    /// The delivery's id.
+    pub id: DeliveryId,
+}
+
+/// Why a file is no saved delivery.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SavedError {
+    /// There is no JSON object in it.
+    #[error("no JSON object in the payload file; save the payload as GitHub shows it, with or without its headers")]
+    NoPayload,
+    /// It looks like a CloudEvent and is none.
+    #[error("not a CloudEvent that GitHub's events come in: {0}")]
+    CloudEvent(String),
+}
+
+/// The structured mode of a CloudEvent, as far as it is needed.
+#[derive(Deserialize)]
+struct Structured<'a> {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+/// Reads a saved delivery.
+///
+/// # Errors
+/// When there is no payload in it.
+pub fn read(text: &str, defaults: Defaults) -> Result<Delivery, SavedError> {
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+    let mut headers = HeaderMap::new();
+    let mut offset = 0;
+    for line in text.split_inclusive('\n') {
+        if line.trim_start().starts_with('{') {
+            return with_payload(headers, &text[offset..], defaults);
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && let Ok(name) = name.trim().parse::<HeaderName>()
+            && let Ok(value) = value.trim().parse::<HeaderValue>()
+        {
+            headers.insert(name, value);
+        }
+        offset += line.len();
+    }
+    Err(SavedError::NoPayload)
+}
+
+fn with_payload(headers: HeaderMap, payload: &str, defaults: Defaults) -> Result<Delivery, SavedError> {
+    let payload = payload.trim();
+    if let Ok(probe) = serde_json::from_str::<Probe>(payload)
+        && probe.specversion.is_some()
+    {
+        return cloud_event(headers, payload);
+    }
+    let kind = claimed_kind(&headers).unwrap_or(defaults.kind);
+    let id = claimed_id(&headers).unwrap_or(defaults.id);
+    Ok(Delivery::trusted(id, kind, headers, Bytes::copy_from_slice(payload.as_bytes())))
+}
+
+#[derive(Deserialize)]
+struct Probe {
+    specversion: Option<String>,
+}
+
+fn cloud_event(headers: HeaderMap, text: &str) -> Result<Delivery, SavedError> {
+    let refuse = |why: &str| SavedError::CloudEvent(why.to_owned());
+    let event: Structured<'_> = serde_json::from_str(text).map_err(|error| refuse(&error.to_string()))?;
+    let kind = event
+        .kind
+        .strip_prefix("dev.knative.source.github.")
+        // Of `com.github.<event>.<action>` the action stands in the payload, too.
+        .or_else(|| event.kind.strip_prefix("com.github.")?.split('.').next())
+        .and_then(EventKind::parse)
+        .ok_or_else(|| {
+            refuse("its type is neither dev.knative.source.github.<event> nor com.github.<event>.<action>")
+        })?;
+    let id = DeliveryId::parse(&event.id).ok_or_else(|| refuse("its id is not printable ASCII"))?;
+    let data = event.data.ok_or_else(|| refuse("it has no data"))?;
+    Ok(Delivery::trusted(id, kind, headers, Bytes::copy_from_slice(data.get().as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivery(text: &str) -> Result<Delivery, SavedError> {
+        let kind = EventKind::parse("pull_request").expect("a kind");
+        read(text, Defaults { kind, id: DeliveryId::parse("default").expect("an id") })
+    }
+
+    #[test]
+    fn the_payload_alone_has_the_defaults() {
+        let delivery = delivery("\u{FEFF}\n  {\"a\": 1}\n").expect("a delivery");
+        assert_eq!((delivery.kind().as_str(), delivery.id().as_str()), ("pull_request", "default"));
+        assert_eq!(delivery.payload(), b"{\"a\": 1}");
+    }
+
+    #[test]
+    fn githubs_delivery_page_brings_its_headers() {
+        let page = "Request URL: https://hooks.example.com/\nRequest method: POST\nAccept: */*\n\
+                    X-GitHub-Delivery: 72d3162e\nX-GitHub-Event: push\n\nPayload\n{\n  \"ref\": \"refs/heads/main\"\n}\n";
+        let delivery = delivery(page).expect("a delivery");
+        assert_eq!((delivery.kind().as_str(), delivery.id().as_str()), ("push", "72d3162e"));
+        assert!(delivery.payload().starts_with(b"{\n  \"ref\""));
+    }
+
+    #[test]
+    fn a_cloud_event_brings_its_data() {
+        for kind in ["dev.knative.source.github.push", "com.github.push.created"] {
+            let event = format!(r#"{{"specversion":"1.0","id":"e1","source":"x","type":"{kind}","data":{{"b":1}}}}"#);
+            let delivery = delivery(&event).expect("a delivery");
+            assert_eq!((delivery.kind().as_str(), delivery.id().as_str()), ("push", "e1"));
+            assert_eq!(delivery.payload(), b"{\"b\":1}");
+        }
+        for broken in [
+            r#"{"specversion":"1.0","id":"e1","type":"org.example","data":{}}"#,
+            r#"{"specversion":"1.0","type":"dev.knative.source.github.push","data":{}}"#,
+            r#"{"specversion":"1.0","id":"e1","type":"dev.knative.source.github.push"}"#,
+        ] {
+            assert!(matches!(delivery(broken), Err(SavedError::CloudEvent(_))), "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_json_is_refused() {
+        assert!(matches!(delivery(""), Err(SavedError::NoPayload)));
+        assert!(matches!(delivery("X-GitHub-Event: push\n"), Err(SavedError::NoPayload)));
+    }
+}

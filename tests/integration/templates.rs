@@ -1,0 +1,330 @@
+//! Templates from the outside: `lint`, `render`, the templates that are shipped, and what changes while it runs.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::control_plane::shared;
+use crate::support::service::{PROGRAM, Setup, TEMPLATE};
+use crate::support::webhook::{SHA, headers, merged};
+
+fn run(args: &[&str]) -> Output {
+    Command::new(PROGRAM).env_clear().args(args).output().expect("the program")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A merge that all shipped templates but the release's are for, one repository each.
+fn sample_merge(repository: &str) -> Value {
+    let mut payload = merged(repository, 5, SHA);
+    payload["pull_request"]["labels"] = json!([{"name": "deploy"}, {"name": "service/all"}]);
+    payload
+}
+
+fn release() -> Value {
+    let mut payload = json!({"action": "published", "release": {
+        "tag_name": "v1.4.0", "prerelease": false, "target_commitish": "main",
+        "published_at": "2026-11-22T13:46:53Z", "html_url": "https://github.com/acme/web/releases/tag/v1.4.0"}});
+    payload["repository"] = merged("acme/web", 5, SHA)["repository"].clone();
+    payload
+}
+
+/// Template file, event and payload.
+fn shipped() -> Vec<(&'static str, &'static str, Value)> {
+    vec![
+        ("config/base/deployer-trigger.yaml", "pull_request", sample_merge("acme/web")),
+        ("config/templates/short-commit-tag.yaml", "pull_request", sample_merge("acme/web")),
+        ("config/templates/deploy-on-label.yaml", "pull_request", sample_merge("acme/web")),
+        ("config/templates/monorepo.yaml", "pull_request", sample_merge("acme/shop")),
+        ("config/templates/release.yaml", "release", release()),
+    ]
+}
+
+#[test]
+fn every_template_that_is_shipped_is_in_the_list() {
+    let listed: Vec<_> = shipped().into_iter().map(|(file, ..)| PathBuf::from(file)).collect();
+    for entry in fs::read_dir("config/templates").expect("the folder") {
+        let path = entry.expect("an entry").path();
+        assert!(path.extension().is_none_or(|end| end != "yaml") || listed.contains(&path), "{}", path.display());
+    }
+}
+
+/// `UPDATE_GOLDEN=1 cargo test` writes the files anew; read what changed before it goes in.
+#[test]
+fn shipped_templates_pass_lint_and_render_as_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (file, event, payload) in shipped() {
+        let lint = run(&["lint", "--trigger-config", file]);
+        assert_eq!((lint.status.code(), text(&lint.stdout)), (Some(0), String::new()), "{file}");
+        let saved = folder.path().join("payload.json");
+        fs::write(&saved, payload.to_string()).expect("a file");
+        let saved = saved.display().to_string();
+        let args = ["render", "--trigger-config", file, "--payload", &saved, "--event", event, "--delivery", "d1"];
+        let rendered = run(&[&args[..], &["--namespace", "builds"]].concat());
+        assert_eq!(rendered.status.code(), Some(0), "{file}: {}", text(&rendered.stderr));
+        let name = Path::new(file).file_name().expect("a name");
+        let golden = Path::new("tests/data/golden").join(name);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&golden, &rendered.stdout).expect("a file");
+        }
+        assert_eq!(text(&rendered.stdout), fs::read_to_string(&golden).expect("the golden file"), "{file}");
+    }
+}
+
+/// What `render` prints is what `serve` creates, on a real API server.
+#[tokio::test(flavor = "multi_thread")]
+async fn shipped_templates_are_created_as_they_are_rendered() {
+    let Some(plane) = shared() else { return };
+    plane.namespace("builds");
+    let kubeconfig = plane.trigger_account("builds");
+    for (file, event, payload) in shipped() {
+        let source = fs::read_to_string(file).expect("the template");
+        let service = Setup::cluster(&kubeconfig).template(&source).start();
+        let reply = service.deliver(event, "d1", &payload).await;
+        assert_eq!(reply.status, StatusCode::CREATED, "{file}: {}\n{}", reply.body, service.log.text());
+        let golden = Path::new("tests/data/golden").join(Path::new(file).file_name().expect("a name"));
+        let golden = fs::read_to_string(golden).expect("the golden file");
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&golden).expect("YAML");
+        let created = plane.runs("builds");
+        for wanted in documents {
+            let found = created.iter().find(|run| run["metadata"]["name"] == wanted["metadata"]["name"]);
+            let found = found.unwrap_or_else(|| panic!("{file}: {} is missing", wanted["metadata"]["name"]));
+            assert_eq!(found["spec"]["params"], wanted["spec"]["params"], "{file}");
+            assert_eq!(found["metadata"]["labels"], wanted["metadata"]["labels"], "{file}");
+            assert_eq!(found["metadata"]["annotations"], wanted["metadata"]["annotations"], "{file}");
+        }
+    }
+}
+
+#[test]
+fn lint_asks_the_api_server_if_told_to() {
+    let Some(plane) = shared() else { return };
+    plane.namespace("asked");
+    let kubeconfig = plane.trigger_account("asked").display().to_string();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("t.yaml");
+    let path = file.display().to_string();
+    let ask = || {
+        let args = ["lint", "--server", "--trigger-config", &path];
+        Command::new(PROGRAM).env_clear().env("KUBECONFIG", &kubeconfig).args(args).output().expect("the program")
+    };
+    fs::write(&file, TEMPLATE).expect("a file");
+    let good = ask();
+    assert_eq!(good.status.code(), Some(0), "{}", text(&good.stderr));
+    let unknown = format!("{TEMPLATE}  taskRunTemplate:\n    podTemplate:\n      nodeSelectors: {{}}\n");
+    fs::write(&file, unknown).expect("a file");
+    let bad = ask();
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(text(&bad.stderr).contains("template build: the API server says: 400"), "{}", text(&bad.stderr));
+    assert!(plane.runs("asked").is_empty());
+}
+
+#[test]
+fn lint_and_render_have_stable_exit_codes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, content).expect("a file");
+        path.display().to_string()
+    };
+    let good = file("good.yaml", TEMPLATE);
+    let bad = file("bad.yaml", &TEMPLATE.replace("pipelineRef", "pipelineReff"));
+    let broken = run(&["lint", "--trigger-config", &bad, "--format", "github"]);
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(text(&broken.stdout).starts_with("::error file="), "{}", text(&broken.stdout));
+    let json = run(&["lint", "--trigger-config", &bad, "--format", "json"]);
+    let finding: Value = serde_json::from_str(text(&json.stdout).lines().next().expect("a line")).expect("JSON");
+    assert_eq!((finding["line"].as_u64(), finding["severity"].as_str()), (Some(8), Some("error")));
+    assert_eq!(run(&["lint", "--trigger-config", "/no/such/file"]).status.code(), Some(1));
+
+    let merge = file("merge.json", &merged("acme/web", 5, SHA).to_string());
+    let mut unmerged = merged("acme/web", 5, SHA);
+    unmerged["pull_request"]["merged"] = json!(false);
+    let unmerged = file("unmerged.json", &unmerged.to_string());
+    let render = |template: &str, payload: &str| run(&["render", "--trigger-config", template, "--payload", payload]);
+    assert_eq!(render(&good, &merge).status.code(), Some(0));
+    let none = render(&good, &unmerged);
+    assert_eq!((none.status.code(), text(&none.stdout)), (Some(3), String::new()));
+    assert!(
+        text(&none.stderr).contains("no: on-event wants merged, got pull_request.closed"),
+        "{}",
+        text(&none.stderr)
+    );
+    assert_eq!(render(&bad, &merge).status.code(), Some(1));
+    assert_eq!(render(&good, "/no/such/file").status.code(), Some(1));
+    assert_eq!(render(&good, &file("x.json", "{\"action\": 1}")).status.code(), Some(1));
+}
+
+#[test]
+fn render_reads_what_people_save_and_says_why() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let template = folder.path().join("t.yaml");
+    let source = TEMPLATE.replace("\"*/*\"", "\"acme/*\"\n    github-trigger.dev/on-cel: body.number > 4");
+    fs::write(&template, source).expect("a file");
+    let payload = merged("acme/web", 5, SHA);
+    let saved = [
+        payload.to_string(),
+        format!("Request URL: https://x\nX-GitHub-Delivery: d1\nX-GitHub-Event: pull_request\n\n{payload:#}"),
+        json!({"specversion": "1.0", "id": "d1", "source": "x", "type": "dev.knative.source.github.pull_request",
+            "data": payload})
+        .to_string(),
+    ];
+    let mut names = Vec::new();
+    for content in saved {
+        let file = folder.path().join("saved");
+        fs::write(&file, content).expect("a file");
+        let (template, file) = (template.display().to_string(), file.display().to_string());
+        let output = run(&["render", "--trigger-config", &template, "--payload", &file]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let run: Value = serde_saphyr::from_str(&text(&output.stdout)).expect("YAML");
+        names.push(run["metadata"]["name"].clone());
+        let trace = text(&output.stderr);
+        for line in [
+            "template build",
+            "  yes: on-event wants merged, got merged",
+            "  yes: on-repository wants acme/*, got acme/web",
+            "  yes: on-cel wants body.number > 4, got true",
+        ] {
+            assert!(trace.contains(line), "{line}: {trace}");
+        }
+    }
+    assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_events_and_conditions_are_served() {
+    let push = TEMPLATE.replace("\"*/*\"", "\"*/*\"\n    github-trigger.dev/on-event: push, issue_comment.created");
+    let service = Setup::dry_run().template(&push).start();
+    let repository = merged("acme/web", 5, SHA)["repository"].clone();
+    let payload = json!({"ref": "refs/heads/main", "after": SHA, "repository": repository});
+    let first = service.deliver("push", "d1", &payload).await;
+    assert_eq!(first.status, StatusCode::CREATED, "{}", service.log.text());
+    assert_eq!(service.deliver("push", "d1", &payload).await.body, first.body, "one delivery, one name");
+    let other = service.deliver("push", "d2", &payload).await;
+    assert_ne!(other.json()["pipelineRuns"], first.json()["pipelineRuns"]);
+    let deleted = json!({"ref": "refs/heads/x", "after": "0".repeat(40), "deleted": true, "repository": repository});
+    assert_eq!(service.deliver("push", "d3", &deleted).await.outcome(), "ignored");
+    let merge = service.merge("d4", &merged("acme/web", 5, SHA)).await;
+    assert_eq!(merge.outcome(), "ignored");
+    assert!(merge.reason().contains("on-event wants push, issue_comment.created, got merged"), "{}", merge.body);
+    let comment = json!({"action": "created", "issue": {"number": 1}, "repository": repository});
+    let reply = service.deliver("issue_comment", "d5", &comment).await;
+    assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "a comment has no commit: {}", reply.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_in_cel_filters_and_an_undecidable_one_is_invalid() {
+    let template = TEMPLATE.replace(
+        "\"*/*\"",
+        "\"*/*\"\n    github-trigger.dev/on-cel: body.pull_request.labels.exists(l, l.name == 'deploy')",
+    );
+    let service = Setup::dry_run().template(&template).start();
+    let labelled = |labels: Value| {
+        let mut payload = merged("acme/web", 5, SHA);
+        payload["pull_request"]["labels"] = labels;
+        payload
+    };
+    assert_eq!(service.merge("d1", &labelled(json!([{"name": "deploy"}]))).await.outcome(), "created");
+    let other = service.merge("d2", &labelled(json!([{"name": "other"}]))).await;
+    assert_eq!(other.outcome(), "ignored");
+    assert!(other.reason().contains("on-cel wants body.pull_request.labels.exists"), "{}", other.body);
+    let missing = service.merge("d3", &merged("acme/web", 5, SHA)).await;
+    assert_eq!((missing.status, missing.outcome().as_str()), (StatusCode::UNPROCESSABLE_ENTITY, "invalid"));
+}
+
+/// An expression that takes far longer than the deadline: the answer is in time, and the service goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endless_expression_holds_nobody_up() {
+    let template = TEMPLATE
+        .replace("\"*/*\"", "\"*/*\"\n    github-trigger.dev/on-cel: body.items.all(a, body.items.all(b, a + b >= 0))");
+    let plain = TEMPLATE.replace("generateName: build-", "generateName: plain-").replace("*/*", "acme/plain");
+    let service =
+        Setup::dry_run().template(&template.replace("*/*", "acme/slow")).template_file("plain.yaml", plain.as_bytes());
+    let service = service.arg("--deadline=2").env("TOKIO_WORKER_THREADS", "1").start();
+    let mut slow = merged("acme/slow", 5, SHA);
+    slow["items"] = (0..20_000).collect();
+    let body = slow.to_string().into_bytes();
+    let headers = headers("pull_request", "d1", &body);
+    let (late, prompt) = tokio::join!(service.send(Method::POST, "/", &headers, &body), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        service.merge("d2", &merged("acme/plain", 6, SHA)).await
+    });
+    assert_eq!((late.status, late.reason().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "deadline"), "{}", late.body);
+    assert_eq!(prompt.status, StatusCode::CREATED, "{}", prompt.body);
+}
+
+/// What the kubelet does for a new version of a mounted ConfigMap.
+fn swap(folder: &Path, version: usize, content: &str) {
+    let new = format!("..{version}");
+    fs::create_dir(folder.join(&new)).expect("a folder");
+    fs::write(folder.join(&new).join("a.yaml"), content).expect("a file");
+    fs::write(folder.join(&new).join("b.yaml"), content.replace("build-", "other-")).expect("a file");
+    let old = fs::read_link(folder.join("..data")).ok();
+    symlink(&new, folder.join("..data_tmp")).expect("a link");
+    fs::rename(folder.join("..data_tmp"), folder.join("..data")).expect("a rename");
+    if let Some(old) = old {
+        fs::remove_dir_all(folder.join(old)).expect("no old folder");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_swaps_under_load_give_no_wrong_answer() {
+    let version = |number: usize| TEMPLATE.replace("target_branch }}\"", &format!("target_branch }}}}-{number}\""));
+    let setup = Setup::dry_run();
+    let templates = setup.templates();
+    fs::remove_file(templates.join("template.yaml")).expect("no file");
+    swap(&templates, 0, &version(0));
+    for name in ["a.yaml", "b.yaml"] {
+        symlink(Path::new("..data").join(name), templates.join(name)).expect("a link");
+    }
+    let service = setup.start();
+    let swapping = tokio::task::spawn_blocking(move || {
+        for number in 1..=1000 {
+            swap(&templates, number, &version(number));
+            std::thread::sleep(Duration::from_millis(8));
+        }
+    });
+    let mut answers = 0;
+    while !swapping.is_finished() {
+        let reply = service.merge("d1", &merged("acme/web", 5, SHA)).await;
+        assert_eq!(reply.status, StatusCode::CREATED, "{}\n{}", reply.body, service.log.text());
+        assert_eq!(reply.json()["pipelineRuns"].as_array().map(Vec::len), Some(2), "{}", reply.body);
+        answers += 1;
+    }
+    swapping.await.expect("swaps");
+    assert!(answers > 100, "{answers}");
+    // Both runs of an answer are of one version, never of two.
+    let values: Vec<String> = service.output.all().into_iter().filter(|line| line.contains("value: main-")).collect();
+    for pair in values.chunks_exact(2) {
+        assert_eq!(pair[0], pair[1]);
+    }
+    // And the last version is in use soon.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    service.merge("d1", &merged("acme/web", 5, SHA)).await;
+    service.output.wait_for("value: main-1000", Duration::from_secs(5));
+    assert!(!service.log.text().contains("refused"), "{}", service.log.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_change_is_refused_with_one_line_until_it_is_mended() {
+    let service = Setup::dry_run().start();
+    let file = service.templates().join("template.yaml");
+    fs::write(&file, TEMPLATE.replace("pipelineRef", "pipelineReff")).expect("a file");
+    let line = service.log.wait_for("changed templates are refused", Duration::from_secs(10));
+    assert!(line.contains("ERROR") && line.contains("did you mean `pipelineRef`?"), "{line}");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(service.merge("d1", &merged("acme/web", 5, SHA)).await.outcome(), "created");
+    assert_eq!(service.log.text().matches("changed templates are refused").count(), 1);
+    fs::write(&file, TEMPLATE.replace("generateName: build-", "generateName: mended-")).expect("a file");
+    service.log.wait_for("templates changed and are in use", Duration::from_secs(10));
+    let reply = service.merge("d2", &merged("acme/web", 5, SHA)).await;
+    let name = reply.json()["pipelineRuns"][0]["name"].as_str().expect("a name").to_owned();
+    assert!(name.starts_with("mended-"), "{name}");
+}
