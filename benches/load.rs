@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::service::Setup;
+use crate::support::service::{Service, Setup, TEMPLATE};
 use crate::support::webhook::{SHA, headers, merged};
 use crate::{baseline, median, row};
 
@@ -18,25 +18,18 @@ const CONNECTIONS: usize = 16;
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(3);
 
-/// Filtered deliveries against a bare handler.
+/// Filtered deliveries against a bare handler, and with many templates against one.
 pub fn measure() {
-    let request = Arc::new(request(&filtered()));
-    let service = Setup::dry_run().arg("--log-level=info").env("TOKIO_WORKER_THREADS", "1").start();
+    let unmerged = Arc::new(request(&filtered()));
+    let service = start(1);
     let port = free_port();
     let mut bare = baseline::spawn("verify", port);
     let bare_address = SocketAddr::from(([127, 0, 0, 1], port));
     wait_for(bare_address);
     pin(std::process::id(), 0);
-    pin(service.pid(), 1);
     pin(bare.id(), 1);
-
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        theirs.push(rate(bare_address, &request));
-        ours.push(rate(service.address, &request));
-    }
+    let [ours, theirs] = alternate([service.address, bare_address], &unmerged);
     end(&mut bare);
-    let (ours, theirs) = (median(&mut ours), median(&mut theirs));
     row(
         "filtered deliveries per second (24 KiB, signed, one core)",
         &format!("{ours:.0}"),
@@ -44,12 +37,62 @@ pub fn measure() {
         Some(ours / theirs),
         ">= 0.85",
     );
+
+    // A merge for a repository that none of the templates is for: each of them is asked.
+    let elsewhere = Arc::new(request(&padded(merged("other/web", 5, SHA))));
+    for (count, target) in [(100, ">= 0.90"), (1000, ">= 0.80")] {
+        let many = start(count);
+        let [with_many, with_one] = alternate([many.address, service.address], &elsewhere);
+        row(
+            &format!("filtered deliveries per second with {count} templates"),
+            &format!("{with_many:.0}"),
+            &format!("{with_one:.0} (one template)"),
+            Some(with_many / with_one),
+            target,
+        );
+    }
+}
+
+/// The service with so many templates, on the second core.
+fn start(templates: usize) -> Service {
+    let service = Setup::dry_run().template(&many_templates(templates)).env("TOKIO_WORKER_THREADS", "1").start();
+    pin(service.pid(), 1);
+    service
+}
+
+/// Templates with conditions, a repository each.
+pub fn many_templates(count: usize) -> String {
+    let template = |index: usize| {
+        TEMPLATE.replace("generateName: build-", &format!("generateName: build-{index}-")).replace(
+            "\"*/*\"",
+            &format!(
+                "\"acme/service-{index}, acme/all-*\"\n    github-trigger.dev/on-target-branch: \"main, release/*\""
+            ),
+        )
+    };
+    (0..count).map(template).collect::<Vec<_>>().join("---")
+}
+
+/// The medians of several rounds, taken in turn.
+fn alternate(addresses: [SocketAddr; 2], request: &Arc<Vec<u8>>) -> [f64; 2] {
+    let mut rates = [Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        for (address, rates) in addresses.iter().zip(&mut rates) {
+            rates.push(rate(*address, request));
+        }
+    }
+    rates.map(|mut rates| median(&mut rates))
 }
 
 /// A closed and unmerged pull request of 24 KiB, the size of GitHub's own examples.
-pub fn filtered() -> Value {
+fn filtered() -> Value {
     let mut payload = merged("acme/web", 5, SHA);
     payload["pull_request"]["merged"] = json!(false);
+    padded(payload)
+}
+
+/// The payload with more and more of what GitHub's have, up to 24 KiB.
+fn padded(mut payload: Value) -> Value {
     let user = json!({
         "login": "octo", "id": 21_031_067, "node_id": "MDQ6VXNlcjIxMDMxMDY3", "type": "User", "site_admin": false,
         "avatar_url": "https://avatars.example.com/u/21031067?v=4", "gravatar_id": "",

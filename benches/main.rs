@@ -8,6 +8,7 @@
 mod support;
 
 mod baseline;
+mod lint;
 mod load;
 mod memory;
 mod startup;
@@ -29,8 +30,12 @@ fn main() {
     };
     println!("| figure | service | compared with | ratio | target |");
     println!("|---|---:|---:|---:|---:|");
-    for (part, measure) in [("startup", startup::measure as fn()), ("load", load::measure), ("memory", memory::measure)]
-    {
+    for (part, measure) in [
+        ("startup", startup::measure as fn()),
+        ("load", load::measure),
+        ("lint", lint::measure),
+        ("memory", memory::measure),
+    ] {
         if wanted(part) {
             measure();
         }

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub struct Reloading<T> {
     paths: Vec<PathBuf>,
     load: Box<Load<T>>,
     current: ArcSwap<T>,
+    stale: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -51,8 +53,14 @@ impl<T> Reloading<T> {
             paths,
             load: Box::new(move || load().map_err(Into::into)),
             current,
+            stale: AtomicBool::new(false),
             state: Mutex::new(State { read, pending: None }),
         })
+    }
+
+    /// Whether the files have changed to something that is refused.
+    pub fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Relaxed)
     }
 
     /// The last good value.
@@ -77,7 +85,9 @@ impl<T> Reloading<T> {
         }
         state.read = seen;
         state.pending = None;
-        match (self.load)() {
+        let loaded = (self.load)();
+        self.stale.store(loaded.is_err(), Ordering::Relaxed);
+        match loaded {
             Ok(value) => {
                 self.current.store(Arc::new(value));
                 tracing::info!("{} changed and are in use", self.what);

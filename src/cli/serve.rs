@@ -59,6 +59,9 @@ pub(super) struct ServeArgs {
     /// From a request's first byte to its answer; GitHub gives up after 10 seconds.
     #[arg(long, default_value_t = 8, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
     deadline: u64,
+    /// Serve metrics as Prometheus text under /metrics on this address, e.g. 0.0.0.0:9090 [default: off].
+    #[arg(long, value_name = "ADDR")]
+    metrics_addr: Option<SocketAddr>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -113,6 +116,7 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
         secrets,
         templates,
         signatures: if args.require_sha256 { SignaturePolicy::RequireSha256 } else { SignaturePolicy::AcceptSha1 },
+        metrics: server::fresh_metrics(),
         sink,
         namespace: args.namespace.filter(|namespace| !namespace.is_empty()).unwrap_or(found_namespace),
         limits: Limits { max_body: args.max_body_bytes, deadline: Duration::from_secs(args.deadline) },
@@ -131,6 +135,13 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
         version = env!("CARGO_PKG_VERSION"),
         "taking deliveries"
     );
+    if let Some(address) = args.metrics_addr {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| StartError(format!("cannot listen on {address} for metrics: {error}")))?;
+        tracing::info!(address = %listener.local_addr()?, "serving metrics");
+        tokio::spawn(server::serve_metrics(listener, Arc::clone(&app)));
+    }
     if let Sink::Cluster(cluster) = &app.sink {
         let cluster = cluster.clone();
         tokio::spawn(async move { cluster.warm().await });

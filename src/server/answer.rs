@@ -174,6 +174,19 @@ impl Answer {
 }
 
 impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 9] = [
+        Self::Created,
+        Self::Duplicate,
+        Self::Ignored,
+        Self::Pong,
+        Self::Rejected,
+        Self::Refused,
+        Self::Malformed,
+        Self::Invalid,
+        Self::Unavailable,
+    ];
+
     /// The outcome's name in answers, logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -35,6 +35,7 @@ pub(super) async fn deliver(State(app): State<Arc<App>>, request: Request) -> Re
         Ok(answer) | Err(answer) => answer,
     };
     intake::discard(body, waits_to_send);
+    app.metrics.delivery(answer.outcome.as_str());
     record.write(&answer);
     answer.respond(record.delivery(), app.sink.is_dry_run())
 }

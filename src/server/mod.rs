@@ -19,7 +19,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use http::header::ALLOW;
+use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, Method, StatusCode};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -31,10 +31,14 @@ pub use sink::{Sink, print_run};
 
 use crate::delivery::{Key, SignaturePolicy};
 use crate::reload::{self, Reloading};
+use crate::telemetry::metrics::{self, Metrics};
 use crate::template::TemplateSet;
 
 /// CEL evaluations at the same time. One that never ends holds its place for good, and the others go on.
 pub const EVALUATIONS: usize = 8;
+
+/// What can be stale.
+const CONFIGS: [&str; 2] = ["webhook_secrets", "templates"];
 
 /// What one request, and all of them, may take.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +57,8 @@ pub struct App {
     pub templates: Reloading<TemplateSet>,
     /// Which signatures are enough.
     pub signatures: SignaturePolicy,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Where runs go.
     pub sink: Sink,
     /// Where a template without a namespace goes.
@@ -92,6 +98,23 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: impl Future<Outpu
     let draining = || app.draining.store(true, Ordering::Relaxed);
     accept::serve(listener, router(Arc::clone(&app)), stop, draining, grace).await;
     watching.abort();
+}
+
+/// The metrics' own listener: the one of deliveries is public.
+pub async fn serve_metrics(listener: TcpListener, app: Arc<App>) {
+    let router = Router::new().route("/metrics", get(metrics)).with_state(app);
+    accept::serve(listener, router, std::future::pending(), || {}, Duration::ZERO).await;
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let configs = [(CONFIGS[0], app.secrets.is_stale()), (CONFIGS[1], app.templates.is_stale())];
+    configs.into_iter().for_each(|(config, stale)| app.metrics.set_stale(config, stale));
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], app.metrics.encode()).into_response()
+}
+
+/// The metrics of a service that has taken no delivery yet.
+pub fn fresh_metrics() -> Metrics {
+    Metrics::new(&Outcome::ALL.map(Outcome::as_str), &CONFIGS)
 }
 
 /// Looks at the mounted files again and again.

@@ -1,5 +1,6 @@
-//! Logs: one line for each thing that happens, to stderr.
+//! Logs: one line for each thing that happens, to stderr. Metrics: what is counted.
 
+pub mod metrics;
 mod text;
 
 use std::io::{self, BufWriter};

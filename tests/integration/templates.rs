@@ -10,6 +10,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::control_plane::shared;
+use crate::support::http::HttpClient;
 use crate::support::service::{PROGRAM, Setup, TEMPLATE};
 use crate::support::webhook::{SHA, headers, merged};
 
@@ -313,8 +314,16 @@ async fn a_thousand_swaps_under_load_give_no_wrong_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_change_is_refused_with_one_line_until_it_is_mended() {
-    let service = Setup::dry_run().start();
+async fn a_broken_change_is_refused_with_one_line_and_a_gauge_until_it_is_mended() {
+    let service = Setup::dry_run().arg("--metrics-addr=127.0.0.1:0").start();
+    let stale = async || {
+        let line = service.log.wait_for("serving metrics", Duration::from_secs(5));
+        let address = line.split("address=").nth(1).and_then(|address| address.parse().ok()).expect("an address");
+        let reply = HttpClient::new().send(Method::GET, address, "/metrics", &[], "").await.expect("metrics");
+        assert!(reply.body.contains("github_trigger_deliveries_total{outcome=\"duplicate\"} 0"), "{}", reply.body);
+        reply.body.contains("github_trigger_config_stale{config=\"templates\"} 1")
+    };
+    assert!(!stale().await);
     let file = service.templates().join("template.yaml");
     fs::write(&file, TEMPLATE.replace("pipelineRef", "pipelineReff")).expect("a file");
     let line = service.log.wait_for("changed templates are refused", Duration::from_secs(10));
@@ -322,9 +331,68 @@ async fn a_broken_change_is_refused_with_one_line_until_it_is_mended() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(service.merge("d1", &merged("acme/web", 5, SHA)).await.outcome(), "created");
     assert_eq!(service.log.text().matches("changed templates are refused").count(), 1);
+    assert!(stale().await);
     fs::write(&file, TEMPLATE.replace("generateName: build-", "generateName: mended-")).expect("a file");
     service.log.wait_for("templates changed and are in use", Duration::from_secs(10));
+    assert!(!stale().await);
     let reply = service.merge("d2", &merged("acme/web", 5, SHA)).await;
     let name = reply.json()["pipelineRuns"][0]["name"].as_str().expect("a name").to_owned();
     assert!(name.starts_with("mended-"), "{name}");
+}
+
+/// The fields that `lint` says it knows are those of Tekton's own CRDs.
+#[test]
+fn lint_knows_the_fields_of_tektons_crds() {
+    let Some(assets) = crate::support::control_plane::assets() else { return };
+    let crd = |name: &str| {
+        let text = fs::read_to_string(assets.crd(name)).expect("the CRD");
+        let crd: Value = serde_json::from_str(&text).expect("JSON");
+        let versions = crd["spec"]["versions"].as_array().expect("versions").clone();
+        let v1 = versions.into_iter().find(|version| version["name"] == "v1").expect("v1");
+        v1["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
+    };
+    let (run, pipeline, task) = (crd("pipelineruns.tekton.dev"), crd("pipelines.tekton.dev"), crd("tasks.tekton.dev"));
+    let inline = "pipelineSpec: {tasks: [{taskSpec: ";
+    // Where an unknown field is put, and where the CRD says what is known there.
+    let levels = [
+        ("pipelineRef: {name: a}, x_x_x: 1".to_owned(), &run, ""),
+        ("pipelineRef: {x_x_x: 1}".to_owned(), &run, "/properties/pipelineRef"),
+        ("pipelineRef: {name: a}, params: [{x_x_x: 1}]".to_owned(), &run, "/properties/params/items"),
+        ("pipelineRef: {name: a}, timeouts: {x_x_x: 1}".to_owned(), &run, "/properties/timeouts"),
+        ("pipelineRef: {name: a}, taskRunTemplate: {x_x_x: 1}".to_owned(), &run, "/properties/taskRunTemplate"),
+        ("pipelineRef: {name: a}, taskRunSpecs: [{x_x_x: 1}]".to_owned(), &run, "/properties/taskRunSpecs/items"),
+        ("pipelineRef: {name: a}, workspaces: [{x_x_x: 1}]".to_owned(), &run, "/properties/workspaces/items"),
+        ("pipelineSpec: {x_x_x: 1}".to_owned(), &pipeline, ""),
+        ("pipelineSpec: {tasks: [{x_x_x: 1}]}".to_owned(), &pipeline, "/properties/tasks/items"),
+        (
+            "pipelineSpec: {tasks: [{taskRef: {x_x_x: 1}}]}".to_owned(),
+            &pipeline,
+            "/properties/tasks/items/properties/taskRef",
+        ),
+        ("pipelineSpec: {params: [{x_x_x: 1}]}".to_owned(), &pipeline, "/properties/params/items"),
+        ("pipelineSpec: {results: [{x_x_x: 1}]}".to_owned(), &pipeline, "/properties/results/items"),
+        ("pipelineSpec: {workspaces: [{x_x_x: 1}]}".to_owned(), &pipeline, "/properties/workspaces/items"),
+        (format!("{inline}{{steps: [{{x_x_x: 1}}]}}}}]}}"), &task, "/properties/steps/items"),
+        (format!("{inline}{{stepTemplate: {{x_x_x: 1}}}}}}]}}"), &task, "/properties/stepTemplate"),
+        (format!("{inline}{{sidecars: [{{x_x_x: 1}}]}}}}]}}"), &task, "/properties/sidecars/items"),
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("t.yaml");
+    for (spec, crd, pointer) in levels {
+        let source = format!("apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata: {{name: a}}\nspec: {{{spec}}}\n");
+        fs::write(&file, source).expect("a file");
+        let said = text(&run_lint(&file).stdout);
+        let known = said.split("tekton.dev/v1 knows ").nth(1).and_then(|rest| rest.lines().next());
+        let mut known: Vec<&str> = known.unwrap_or_else(|| panic!("{spec}: {said}")).split(", ").collect();
+        known.sort_unstable();
+        let schema = crd.pointer(pointer).unwrap_or_else(|| panic!("{pointer}"));
+        let mut wanted: Vec<&str> =
+            schema["properties"].as_object().expect("properties").keys().map(String::as_str).collect();
+        wanted.sort_unstable();
+        assert_eq!(known, wanted, "{spec}");
+    }
+}
+
+fn run_lint(file: &Path) -> Output {
+    run(&["lint", "--trigger-config", &file.display().to_string()])
 }

@@ -71,6 +71,11 @@ pub struct Assets {
 }
 
 impl Assets {
+    /// A CRD as JSON, by its name.
+    pub fn crd(&self, name: &str) -> PathBuf {
+        self.crds.join(format!("{name}.json"))
+    }
+
     /// The command that users type.
     pub fn kubectl(&self) -> PathBuf {
         self.binaries.join("kubectl")
