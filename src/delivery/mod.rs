@@ -3,17 +3,17 @@
 //! The order is in the types: bytes from the network are an [`Unverified`] delivery, which can only be verified; a
 //! [`Verified`] one can be decoded; only a [`Delivery`] has a payload that can be parsed.
 //!
-//! ```compile_fail
+//! ```compile_fail,E0599
 //! use github_trigger::delivery::{Delivery, Unverified};
 //! fn parse_before_verification(unverified: Unverified) -> Delivery {
 //!     unverified.decode().unwrap() // no such method: only a `Verified` can be decoded
 //! }
 //! ```
 //!
-//! ```compile_fail
+//! ```compile_fail,E0451
 //! use github_trigger::delivery::Verified;
-//! fn forge() -> Verified {
-//!     Verified { body: Default::default() } // its fields are private
+//! fn forge(verified: Verified) -> Verified {
+//!     Verified { body: Default::default(), ..verified } // its fields are private
 //! }
 //! ```
 

@@ -117,12 +117,18 @@ pub fn fresh_metrics() -> Metrics {
     Metrics::new(&Outcome::ALL.map(Outcome::as_str), &CONFIGS)
 }
 
-/// Looks at the mounted files again and again.
+/// Looks at the mounted files again and again; reading many templates would hold up a thread that serves.
 async fn watch(app: Arc<App>) {
     loop {
         tokio::time::sleep(reload::INTERVAL).await;
-        app.secrets.refresh();
-        app.templates.refresh();
+        let app = Arc::clone(&app);
+        let looking = tokio::task::spawn_blocking(move || {
+            app.secrets.refresh();
+            app.templates.refresh();
+        });
+        if let Err(error) = looking.await {
+            tracing::error!(reason = %error, "a defect ended a look at the mounted files; please report it");
+        }
     }
 }
 

@@ -56,7 +56,7 @@ impl Compiler {
         let (at, base, written_name) = self.name(document, metadata)?;
         let annotations = metadata.and_then(|metadata| metadata.get("annotations"));
         let conditions = Conditions::read(annotations, &mut self.faults);
-        if !conditions.names_repositories() {
+        if conditions.repositories().is_none() {
             self.warnings.push(Fault {
                 at,
                 message: format!(

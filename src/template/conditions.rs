@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use globset::{GlobBuilder, GlobMatcher};
-
 use super::expression::{EvaluationError, Expression};
+use super::globs::{Case, Globs};
 use super::yaml::{Fault, Node};
 use crate::delivery::EventKind;
 use crate::event::Event;
@@ -147,44 +146,6 @@ struct Condition {
     expression: Expression,
 }
 
-/// A comma list of globs: `*` matches any characters but `/`, `**` any, `?` one.
-#[derive(Debug, Clone)]
-struct Globs {
-    source: String,
-    matchers: Vec<GlobMatcher>,
-}
-
-impl Globs {
-    fn compile(source: &str, case_insensitive: bool) -> Result<Self, String> {
-        let patterns: Vec<&str> = source.split(',').map(str::trim).collect();
-        if patterns.iter().any(|pattern| pattern.is_empty()) {
-            return Err("an empty pattern; write a comma list such as `acme/api, acme/web-*`".into());
-        }
-        let matchers = patterns
-            .iter()
-            .map(|pattern| {
-                GlobBuilder::new(pattern)
-                    .literal_separator(true)
-                    .case_insensitive(case_insensitive)
-                    .backslash_escape(true)
-                    .build()
-                    .map(|glob| glob.compile_matcher())
-                    .map_err(|error| format!("`{pattern}` is no pattern: {}; use * for any characters", error.kind()))
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { source: patterns.join(", "), matchers })
-    }
-
-    fn matches(&self, text: &str) -> bool {
-        self.matchers.iter().any(|matcher| matcher.is_match(text))
-    }
-
-    fn check<'a>(&'a self, condition: &'static str, got: Option<&'a str>) -> Check<'a> {
-        let holds = got.is_some_and(|got| self.matches(got));
-        Check { condition, wanted: &self.source, got: Got::Text(got), holds }
-    }
-}
-
 impl Conditions {
     /// Reads the annotations of a template; faults go to `faults`.
     pub(super) fn read(annotations: Option<&Node>, faults: &mut Vec<Fault>) -> Self {
@@ -211,7 +172,7 @@ impl Conditions {
         match name {
             "on-event" => self.event = Events::compile(text)?,
             "on-repository" => self.repository = Some(on_repository(text)?),
-            "on-target-branch" => self.target_branch = Some(Globs::compile(text, false)?),
+            "on-target-branch" => self.target_branch = Some(Globs::compile(text, Case::Matters)?),
             "on-cel" => {
                 let expression = Expression::compile(text).map_err(|error| error.to_string())?;
                 self.cel = Some(Condition { source: text.trim().to_owned(), expression });
@@ -221,9 +182,9 @@ impl Conditions {
         Ok(())
     }
 
-    /// Whether it says for which repositories the template is.
-    pub fn names_repositories(&self) -> bool {
-        self.repository.is_some()
+    /// For which repositories the template is, if it says so.
+    pub(super) fn repositories(&self) -> Option<&Globs> {
+        self.repository.as_ref()
     }
 
     /// Whether only merges can match.
@@ -244,11 +205,11 @@ impl Conditions {
             got: Got::Kind(event),
             holds: self.event.matches(event),
         };
-        let repository = self.repository.as_ref().map(|globs| globs.check("on-repository", event.repository_name()));
+        let repository = self.repository.as_ref().map(|globs| check("on-repository", globs, event.repository_name()));
         let branch = self
             .target_branch
             .as_ref()
-            .map(|globs| globs.check("on-target-branch", event.subject.target_branch.as_deref()));
+            .map(|globs| check("on-target-branch", globs, event.subject.target_branch.as_deref()));
         std::iter::once(kind).chain(repository).chain(branch)
     }
 
@@ -263,12 +224,17 @@ impl Conditions {
     }
 }
 
+fn check<'a>(condition: &'static str, globs: &'a Globs, got: Option<&'a str>) -> Check<'a> {
+    let holds = got.is_some_and(|got| globs.matches(got));
+    Check { condition, wanted: globs.source(), got: Got::Text(got), holds }
+}
+
 fn on_repository(text: &str) -> Result<Globs, String> {
     if let Some(pattern) = text.split(',').map(str::trim).find(|pattern| !pattern.contains('/') && *pattern != "**") {
         return Err(format!("`{pattern}` can never match `owner/name`; write for example `acme/{pattern}`"));
     }
     // GitHub treats names of owners and repositories without regard to case.
-    Globs::compile(text, true)
+    Globs::compile(text, Case::Ignored)
 }
 
 fn unknown(name: &str) -> String {
@@ -280,35 +246,6 @@ fn unknown(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Globs;
-
-    fn matches(patterns: &str, text: &str) -> bool {
-        Globs::compile(patterns, false).expect("patterns").matches(text)
-    }
-
-    #[test]
-    fn a_star_stays_within_a_slash() {
-        assert!(matches("release/*", "release/1.0"));
-        assert!(!matches("release/*", "release/1.0/hotfix"));
-        assert!(matches("release/**", "release/1.0/hotfix"));
-        assert!(!matches("main", "main2"));
-        assert!(!matches("main", "Main"));
-    }
-
-    #[test]
-    fn any_of_a_comma_list_matches() {
-        assert!(matches("main, release/*", "release/1"));
-        assert!(matches("main,release/*", "main"));
-        assert!(!matches("main, release/*", "feature/x"));
-    }
-
-    #[test]
-    fn refuses_empty_and_broken_patterns() {
-        assert!(Globs::compile("", false).is_err());
-        assert!(Globs::compile("main,,x", false).is_err());
-        assert!(Globs::compile("a[", false).is_err());
-    }
-
     #[test]
     fn a_repository_pattern_has_an_owner() {
         let error = super::on_repository("api").expect_err("no owner");

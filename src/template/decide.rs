@@ -58,16 +58,34 @@ impl TemplateSet {
         {
             return Candidates { templates: Vec::new(), reason };
         }
-        let mut templates = Vec::new();
+        let mut templates: Vec<&Template> =
+            self.possible(event).into_iter().filter_map(|index| self.templates.get(index)).collect();
+        templates.retain(|template| template.conditions.cheap_checks(event).all(|check| check.holds));
+        let reason = if templates.is_empty() { self.why_none(event) } else { String::new() };
+        Candidates { templates, reason }
+    }
+
+    /// The templates that are not for other repositories, in their order.
+    fn possible(&self, event: &Event) -> Vec<usize> {
+        let Some(index) = &self.repositories else { return (0..self.templates.len()).collect() };
+        let mut possible = index.matching(event.repository_name().unwrap_or_default());
+        if !self.anywhere.is_empty() {
+            possible.extend(&self.anywhere);
+            possible.sort_unstable();
+        }
+        possible
+    }
+
+    /// The first few templates' mismatches, when no template matches.
+    fn why_none(&self, event: &Event) -> String {
         let mut reasons = Reasons::default();
-        for template in &self.templates {
-            match template.conditions.cheap_checks(event).find(|check| !check.holds) {
-                None => templates.push(template),
-                Some(check) => reasons.add(template, check),
+        for template in self.templates.iter().take(NAMED) {
+            if let Some(check) = template.conditions.cheap_checks(event).find(|check| !check.holds) {
+                reasons.add(template, check);
             }
         }
-        let reason = if templates.is_empty() { reasons.sentence() } else { String::new() };
-        Candidates { templates, reason }
+        reasons.count = self.templates.len();
+        reasons.sentence()
     }
 
     /// Everything at once: see [`Self::candidates`] and [`Candidates::decide`].

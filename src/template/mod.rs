@@ -7,6 +7,7 @@ mod compile;
 mod conditions;
 mod decide;
 mod expression;
+mod globs;
 mod label;
 mod load;
 mod naming;
@@ -24,6 +25,7 @@ pub use load::{Finding, LoadError, Loaded, Severity, is_template_file, lint, loa
 pub use render::{PipelineRun, RenderError, Stamp};
 pub use yaml::Position;
 
+use globs::GlobIndex;
 use placeholder::Text;
 
 /// A checked template: one document of a template file.
@@ -57,6 +59,10 @@ pub struct TemplateSet {
     templates: Vec<Template>,
     /// No template is for anything but merges.
     only_merges: bool,
+    /// By repository; without one all templates are asked.
+    repositories: Option<GlobIndex>,
+    /// Templates for any repository.
+    anywhere: Vec<usize>,
 }
 
 impl Template {
@@ -91,7 +97,14 @@ impl TemplateSet {
 impl From<Vec<Template>> for TemplateSet {
     fn from(templates: Vec<Template>) -> Self {
         let only_merges = templates.iter().all(|template| template.conditions.wants_only_merges());
-        Self { templates, only_merges }
+        let lists = templates.iter().enumerate().filter_map(|(index, template)| {
+            let repositories = template.conditions.repositories();
+            repositories.map(|globs| (index, globs))
+        });
+        let repositories = GlobIndex::build(lists);
+        let is_for_any = |index: &usize| templates[*index].conditions.repositories().is_none();
+        let anywhere = (0..templates.len()).filter(is_for_any).collect();
+        Self { templates, only_merges, repositories, anywhere }
     }
 }
 

@@ -1,0 +1,165 @@
+//! Comma lists of globs, and an index over many of them.
+//!
+//! `*` matches any characters but `/`, `**` any, `?` one.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+
+/// Whether upper and lower case are different.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Case {
+    /// They are.
+    Matters,
+    /// They are not.
+    Ignored,
+}
+
+/// A comma list of globs.
+#[derive(Clone)]
+pub(super) struct Globs {
+    source: String,
+    case: Case,
+    globs: Vec<Glob>,
+    set: GlobSet,
+}
+
+impl fmt::Debug for Globs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Globs").field(&self.source).finish()
+    }
+}
+
+impl Globs {
+    /// Compiles a comma list.
+    pub(super) fn compile(source: &str, case: Case) -> Result<Self, String> {
+        let patterns: Vec<&str> = source.split(',').map(str::trim).collect();
+        if patterns.iter().any(|pattern| pattern.is_empty()) {
+            return Err("an empty pattern; write a comma list such as `acme/api, acme/web-*`".into());
+        }
+        let refuse = |pattern: &str, error: &globset::Error| {
+            format!("`{pattern}` is no pattern: {}; use * for any characters", error.kind())
+        };
+        let mut globs = Vec::with_capacity(patterns.len());
+        for pattern in &patterns {
+            let glob = GlobBuilder::new(&case.fold(pattern)).literal_separator(true).backslash_escape(true).build();
+            globs.push(glob.map_err(|error| refuse(pattern, &error))?);
+        }
+        let set = set(&globs).map_err(|error| refuse(source, &error))?;
+        Ok(Self { source: patterns.join(", "), case, globs, set })
+    }
+
+    /// The list as written.
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether any of them matches.
+    pub(super) fn matches(&self, text: &str) -> bool {
+        self.set.is_match(&*self.case.fold(text))
+    }
+}
+
+impl Case {
+    /// Names on GitHub are ASCII; folding both sides keeps what is literal literal, which is what is fast.
+    fn fold(self, text: &str) -> Cow<'_, str> {
+        match self {
+            Self::Ignored if text.bytes().any(|b| b.is_ascii_uppercase()) => text.to_ascii_lowercase().into(),
+            Self::Ignored | Self::Matters => text.into(),
+        }
+    }
+}
+
+fn set<'g>(globs: impl IntoIterator<Item = &'g Glob>) -> Result<GlobSet, globset::Error> {
+    let mut builder = GlobSetBuilder::new();
+    for glob in globs {
+        builder.add(glob.clone());
+    }
+    builder.build()
+}
+
+/// Many lists at once, so that a text is not compared with each of them.
+#[derive(Clone, Default)]
+pub(super) struct GlobIndex {
+    set: GlobSet,
+    /// For each glob of the set whose it is.
+    owners: Vec<usize>,
+}
+
+impl fmt::Debug for GlobIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GlobIndex").field("globs", &self.owners.len()).finish()
+    }
+}
+
+impl GlobIndex {
+    /// An index over lists that ignore case; nothing if they are too many for one.
+    pub(super) fn build<'g>(lists: impl Iterator<Item = (usize, &'g Globs)>) -> Option<Self> {
+        let (mut globs, mut owners) = (Vec::new(), Vec::new());
+        for (owner, list) in lists {
+            debug_assert_eq!(list.case, Case::Ignored);
+            owners.extend(std::iter::repeat_n(owner, list.globs.len()));
+            globs.extend(&list.globs);
+        }
+        Some(Self { set: set(globs).ok()?, owners })
+    }
+
+    /// Whose lists match, in order.
+    pub(super) fn matching(&self, text: &str) -> Vec<usize> {
+        let mut owners: Vec<usize> = self
+            .set
+            .matches(&*Case::Ignored.fold(text))
+            .into_iter()
+            .filter_map(|glob| self.owners.get(glob).copied())
+            .collect();
+        owners.sort_unstable();
+        owners.dedup();
+        owners
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Case, GlobIndex, Globs};
+
+    fn matches(patterns: &str, text: &str) -> bool {
+        Globs::compile(patterns, Case::Matters).expect("patterns").matches(text)
+    }
+
+    #[test]
+    fn a_star_stays_within_a_slash() {
+        assert!(matches("release/*", "release/1.0"));
+        assert!(!matches("release/*", "release/1.0/hotfix"));
+        assert!(matches("release/**", "release/1.0/hotfix"));
+        assert!(!matches("main", "main2"));
+        assert!(!matches("main", "Main"));
+    }
+
+    #[test]
+    fn any_of_a_comma_list_matches() {
+        assert!(matches("main, release/*", "release/1"));
+        assert!(matches("main,release/*", "main"));
+        assert!(!matches("main, release/*", "feature/x"));
+    }
+
+    #[test]
+    fn refuses_empty_and_broken_patterns() {
+        for broken in ["", "main,,x", "a["] {
+            assert!(Globs::compile(broken, Case::Matters).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn an_index_answers_like_its_lists() {
+        let sources = ["acme/web", "Acme/*", "acme/web, acme/api", "other/**", "*/web"];
+        let lists: Vec<Globs> =
+            sources.iter().map(|source| Globs::compile(source, Case::Ignored).expect("patterns")).collect();
+        let index = GlobIndex::build(lists.iter().enumerate()).expect("an index");
+        for text in ["acme/web", "ACME/Web", "acme/api", "acme/x", "other/web", "none/none"] {
+            let each: Vec<usize> = (0..lists.len()).filter(|&list| lists[list].matches(text)).collect();
+            assert_eq!(index.matching(text), each, "{text}");
+        }
+        assert_eq!(index.matching("ACME/WEB"), [0, 1, 2, 4]);
+    }
+}
