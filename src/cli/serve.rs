@@ -219,6 +219,8 @@ fn stop_signals() -> std::io::Result<impl Future<Output = ()>> {
                 _ = interrupt.recv() => {}
             }
             tracing::warn!("asked to stop again; leaving at once");
+            // Time for the line above to be written.
+            tokio::time::sleep(Duration::from_millis(20)).await;
             std::process::exit(1);
         });
     })

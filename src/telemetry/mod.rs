@@ -2,15 +2,18 @@
 
 pub mod metrics;
 mod text;
+mod writer;
 
-use std::io::{self, BufWriter};
+use std::io;
 use std::str::FromStr;
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use writer::LineWriter;
+pub use writer::LogGuard;
 
 /// How a line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -39,24 +42,9 @@ fn filter(text: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseErro
     EnvFilter::builder().with_regex(false).parse(text)
 }
 
-/// Lines that wait for a collector that does not read; each place takes memory from the start.
-const WAITING_LINES: usize = 4096;
-
-/// Writes out what was logged when it is dropped.
-#[must_use = "lines that are not written yet are lost without it"]
-pub struct LogGuard {
-    _worker: WorkerGuard,
-}
-
-/// Begins to log. Later calls change nothing.
-///
-/// A thread of its own writes the lines, many at a time under load: a delivery waits for no pipe, and a log collector
-/// that does not read costs lines instead of merges.
+/// Begins to log, until the guard is dropped. Later calls change nothing.
 pub fn init(format: LogFormat, level: &LogFilter) -> LogGuard {
-    let (writer, worker) = NonBlockingBuilder::default()
-        .thread_name("log")
-        .buffered_lines_limit(WAITING_LINES)
-        .finish(BufWriter::with_capacity(64 << 10, io::stderr()));
+    let (writer, guard) = LineWriter::start(io::stderr());
     let filter = filter(&level.0).unwrap_or_default();
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(writer);
@@ -67,5 +55,5 @@ pub fn init(format: LogFormat, level: &LogFilter) -> LogGuard {
             registry.with(layer.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()
         }
     };
-    LogGuard { _worker: worker }
+    guard
 }

@@ -1,6 +1,7 @@
 //! The text form of a log line, as the seed's log collection parses it:
 //! `(\d+-\d+-\d+\s+\d+:\d+:\d+)\s+(\w+)\s+(.*)`.
 
+use std::cell::RefCell;
 use std::fmt::{self, Write};
 
 use jiff::Timestamp;
@@ -19,11 +20,32 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let now = Timestamp::now();
-        write!(writer, "{} {} ", now.strftime("%Y-%m-%d %H:%M:%S"), event.metadata().level())?;
+        SECOND.with_borrow_mut(|second| write!(writer, "{} {} ", second.now(), event.metadata().level()))?;
         let mut fields = Fields { message: String::new(), others: String::new() };
         event.record(&mut fields);
         writeln!(writer, "{}{}", fields.message, fields.others)
+    }
+}
+
+thread_local! {
+    static SECOND: RefCell<Second> = RefCell::default();
+}
+
+/// The time as text; most lines share it with the line before.
+#[derive(Default)]
+struct Second {
+    of: i64,
+    text: String,
+}
+
+impl Second {
+    fn now(&mut self) -> &str {
+        let now = Timestamp::now();
+        if self.of != now.as_second() || self.text.is_empty() {
+            self.of = now.as_second();
+            self.text = now.strftime("%Y-%m-%d %H:%M:%S").to_string();
+        }
+        &self.text
     }
 }
 
