@@ -1,17 +1,19 @@
 //! Deliveries per second: one server core, one client core, 16 connections.
 
+use std::fs;
 use std::net::SocketAddr;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::service::{Service, Setup, TEMPLATE};
-use crate::support::webhook::{SHA, headers, merged};
+use crate::support::service::{PROGRAM, TEMPLATE};
+use crate::support::webhook::{SECRET, SHA, headers, merged};
 use crate::{baseline, median, row};
 
 const CONNECTIONS: usize = 16;
@@ -53,11 +55,39 @@ pub fn measure() {
     }
 }
 
-/// The service with so many templates, on the second core.
-fn start(templates: usize) -> Service {
-    let service = Setup::dry_run().template(&many_templates(templates)).env("TOKIO_WORKER_THREADS", "1").start();
-    pin(service.pid(), 1);
-    service
+/// The service with so many templates, on the second core; its log goes to a file, as a container's does.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+fn start(templates: usize) -> Server {
+    let folder = tempfile::tempdir().expect("a folder");
+    let template = folder.path().join("templates.yaml");
+    fs::write(&template, many_templates(templates)).expect("a file");
+    let log = fs::File::create(folder.path().join("log")).expect("a file");
+    let port = free_port();
+    let child = Command::new(PROGRAM)
+        .env_clear()
+        .env("WEBHOOK_SECRET", SECRET)
+        .env("TOKIO_WORKER_THREADS", "1")
+        .args(["--dry-run", "--port", &port.to_string(), "--trigger-config"])
+        .arg(template)
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the program");
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    wait_for(address);
+    pin(child.id(), 1);
+    Server { child, address, _folder: folder }
 }
 
 /// Templates with conditions, a repository each.

@@ -21,7 +21,7 @@ where
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         SECOND.with_borrow_mut(|second| write!(writer, "{} {} ", second.now(), event.metadata().level()))?;
-        let mut fields = Fields { message: String::new(), others: String::new() };
+        let mut fields = Fields { message: String::new(), others: String::with_capacity(256) };
         event.record(&mut fields);
         writeln!(writer, "{}{}", fields.message, fields.others)
     }
@@ -55,7 +55,7 @@ struct Fields {
 }
 
 impl Fields {
-    fn add(&mut self, field: &Field, value: &str) {
+    fn add_text(&mut self, field: &Field, value: &str) {
         let written = match field.name() {
             "message" => write!(self.message, "{}", Escaped(value)),
             name if is_plain(value) => write!(self.others, " {name}={value}"),
@@ -65,19 +65,36 @@ impl Fields {
         // Writing to a String cannot fail.
         let _ = written;
     }
+
+    /// For what cannot need an escape.
+    fn add_plain(&mut self, field: &Field, value: impl fmt::Display) {
+        let _ = write!(self.others, " {}={value}", field.name());
+    }
 }
 
 impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, value);
+        self.add_text(field, value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.add(field, &format!("{value:.2}"));
+        self.add_plain(field, format_args!("{value:.2}"));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add_plain(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add_plain(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add_plain(field, value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, &format!("{value:?}"));
+        self.add_text(field, &format!("{value:?}"));
     }
 }
 

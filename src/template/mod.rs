@@ -1,7 +1,7 @@
 //! Templates: YAML is parsed first, then values go into string scalars; a value can never become structure.
 //!
-//! [`load()`] reads and checks files (the same code for `lint`, for the start and for a reload), [`TemplateSet::select`]
-//! says which templates an event is for, and [`Template::render`] makes the PipelineRun.
+//! [`load()`] reads and checks files (the same code for `lint`, for the start and for a reload), and
+//! [`TemplateSet::decide`] says which templates an event is for and makes their PipelineRuns.
 
 mod compile;
 mod conditions;

@@ -352,3 +352,39 @@ async fn any_mounted_secret_matches_and_a_rotation_needs_no_restart() {
     assert_eq!(service.send(Method::POST, "/", &signed("the one after"), &body).await.status, StatusCode::CREATED);
     assert_eq!(service.send(Method::POST, "/", &signed(""), &body).await.status, StatusCode::UNAUTHORIZED);
 }
+
+/// `(\d+-\d+-\d+\s+\d+:\d+:\d+)\s+(\w+)\s+(.*)`, as the seed's log collection parses it.
+fn is_log_line(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    let numbers = |word: Option<&str>, separator: char| {
+        word.is_some_and(|word| {
+            let parts: Vec<&str> = word.split(separator).collect();
+            parts.len() == 3 && parts.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
+        })
+    };
+    numbers(words.next(), '-')
+        && numbers(words.next(), ':')
+        && words.next().is_some_and(|level| ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"].contains(&level))
+        && words.next().is_some()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_line_is_one_line_whatever_the_event_holds() {
+    let text = Setup::dry_run().start();
+    let json = Setup::dry_run().arg("--log-format=json").start();
+    let hostile = "closed\r\n2026-11-22 00:00:00 ERROR forged\u{1b}[31m \"quoted\" \u{2028}";
+    let payload = changed("/action", json!(hostile));
+    text.deliver("pull_request", "d1", &payload).await;
+    let line = text.log.wait_for("outcome=ignored", Duration::from_secs(5));
+    assert!(line.contains("delivery=d1") && line.contains("\\r\\n2026"), "{line}");
+    for line in text.log.all() {
+        assert!(is_log_line(&line), "{line:?}");
+        assert!(!line.chars().any(|c| c.is_control() || c == '\u{2028}'), "{line:?}");
+    }
+    json.deliver("pull_request", "d1", &payload).await;
+    let line: Value =
+        serde_json::from_str(&json.log.wait_for("\"ignored\"", Duration::from_secs(5))).expect("one JSON object");
+    assert_eq!((line["level"].as_str(), line["outcome"].as_str()), (Some("INFO"), Some("ignored")));
+    assert_eq!((line["delivery"].as_str(), line["status"].as_u64()), (Some("d1"), Some(200)));
+    assert_eq!(line["action"].as_str(), Some(hostile));
+}

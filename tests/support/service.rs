@@ -117,7 +117,8 @@ impl Setup {
         let log = Lines::of(child.stderr.take().expect("stderr"));
         let output = Lines::of(child.stdout.take().expect("stdout"));
         let line = log.wait_for("taking deliveries", Duration::from_secs(20));
-        let port = line.split("address=[::]:").nth(1).and_then(|rest| rest.split_whitespace().next());
+        // As text and as JSON.
+        let port = line.split("[::]:").nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
         let port = port.and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("no address in {line}"));
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         Service { child, address, log, output, folder: self.folder, client: HttpClient::new() }

@@ -96,7 +96,7 @@ pub enum EvaluationError {
 impl Expression {
     /// Compiles what stands between the braces.
     ///
-    /// Must run on a stack of some MiB ([`super::load`] gives it one): the CEL parser's depth grows with the length.
+    /// Must run on a stack of some MiB ([`super::load()`] gives it one): the CEL parser's depth grows with the length.
     ///
     /// # Errors
     /// When it is no expression, or one that could do harm.
