@@ -220,7 +220,7 @@ fn stop_signals() -> std::io::Result<impl Future<Output = ()>> {
             }
             tracing::warn!("asked to stop again; leaving at once");
             // Time for the line above to be written.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
             std::process::exit(1);
         });
     })

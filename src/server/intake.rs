@@ -75,6 +75,10 @@ pub(super) async fn take(
         if needed > limit {
             return Err(IntakeError::TooLarge(limit));
         }
+        // Most bodies come in one piece, with their head: then there is nothing to gather.
+        if bytes.is_empty() && declared == Some(needed) {
+            return if share.grow_to(needed) { Ok(Taken { bytes: data, share }) } else { Err(IntakeError::Busy) };
+        }
         let capacity = bytes.capacity() as u64;
         if needed > capacity {
             let wanted = (capacity * 2).max(FIRST_CAPACITY).min(most).max(needed);

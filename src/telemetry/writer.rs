@@ -12,7 +12,7 @@ use std::time::Duration;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// How long lines are gathered.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(10);
 /// Bytes that wait for a collector that does not read; what does not fit is lost.
 const MAX_WAITING: usize = 1 << 20;
 
