@@ -21,9 +21,10 @@ where
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         SECOND.with_borrow_mut(|second| write!(writer, "{} {} ", second.now(), event.metadata().level()))?;
-        let mut fields = Fields { message: String::new(), others: String::with_capacity(256) };
+        let mut fields = Fields { writer: &mut writer, result: Ok(()) };
         event.record(&mut fields);
-        writeln!(writer, "{}{}", fields.message, fields.others)
+        fields.result?;
+        writeln!(writer)
     }
 }
 
@@ -49,30 +50,31 @@ impl Second {
     }
 }
 
-struct Fields {
-    message: String,
-    others: String,
+/// Writes fields as they come; the message, which tracing records first, without its name.
+struct Fields<'a, 'w> {
+    writer: &'a mut Writer<'w>,
+    result: fmt::Result,
 }
 
-impl Fields {
+impl Fields<'_, '_> {
     fn add_text(&mut self, field: &Field, value: &str) {
         let written = match field.name() {
-            "message" => write!(self.message, "{}", Escaped(value)),
-            name if is_plain(value) => write!(self.others, " {name}={value}"),
+            "message" => write!(self.writer, "{}", Escaped(value)),
+            name if is_plain(value) => write!(self.writer, " {name}={value}"),
             // Debug escapes quotes and everything that does not print, line breaks among it.
-            name => write!(self.others, " {name}={value:?}"),
+            name => write!(self.writer, " {name}={value:?}"),
         };
-        // Writing to a String cannot fail.
-        let _ = written;
+        self.result = self.result.and(written);
     }
 
     /// For what cannot need an escape.
     fn add_plain(&mut self, field: &Field, value: impl fmt::Display) {
-        let _ = write!(self.others, " {}={value}", field.name());
+        let written = write!(self.writer, " {}={value}", field.name());
+        self.result = self.result.and(written);
     }
 }
 
-impl Visit for Fields {
+impl Visit for Fields<'_, '_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.add_text(field, value);
     }
