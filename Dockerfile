@@ -6,7 +6,7 @@ ARG BUILDER=rust:1.95-bookworm
 FROM ${BUILDER} AS build
 WORKDIR /src
 # Static, so that the image needs nothing but the program. An explicit target keeps the flag off build scripts.
-ENV RUSTFLAGS="-C target-feature=+crt-static"
+ENV RUSTFLAGS="-C target-feature=+crt-static -C strip=symbols"
 
 # The dependencies alone: a layer that is built again only when they change.
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
