@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::delivery::{Delivery, DeliveryId, EventKind};
+use crate::trace::TraceContext;
 use payload::Payload;
 
 /// One event of GitHub, as far as templates, names and logs need it.
@@ -32,6 +33,8 @@ pub struct Event {
     pub subject: Subject,
     /// Present exactly when a pull request was closed and merged.
     pub merge: Option<Merge>,
+    /// The trace that it belongs to.
+    pub trace: Option<TraceContext>,
     headers: HeaderMap,
     payload: Bytes,
 }
@@ -97,22 +100,30 @@ pub enum Error {
     /// A merged pull request lacks what makes it one.
     #[error("a merged pull request without {0}")]
     Incomplete(&'static str),
+    /// The payload belongs to another event than the one it was announced as.
+    #[error("the payload is not that of {0}")]
+    OtherEvent(String),
 }
 
 impl Event {
     /// Reads the event that a verified delivery carries.
     ///
     /// # Errors
-    /// When the payload is not GitHub's JSON, or says `merged` without repository, number or full commit.
+    /// When the payload is not GitHub's JSON, is that of another event, or says `merged` without repository, number or
+    /// full commit.
     pub fn parse(delivery: Delivery) -> Result<Self, Error> {
         // serde would read an array as the fields in order, which is nothing that GitHub sends.
         if delivery.payload().trim_ascii_start().first() != Some(&b'{') {
             return Err(Error::NotAnObject);
         }
         let payload: Payload = serde_json::from_slice(delivery.payload())?;
+        if !payload.may_be(delivery.kind(), delivery.action()) {
+            let action = delivery.action().map(|action| format!(".{action}")).unwrap_or_default();
+            return Err(Error::OtherEvent(format!("{}{action}", delivery.kind())));
+        }
         let merge = payload.merge(delivery.kind())?;
         let subject = payload.subject();
-        let (kind, id, headers, bytes) = delivery.into_parts();
+        let (kind, id, trace, headers, bytes) = delivery.into_parts();
         Ok(Self {
             kind,
             delivery: id,
@@ -121,6 +132,7 @@ impl Event {
             sender: payload.sender.and_then(|sender| sender.login),
             subject,
             merge,
+            trace,
             headers,
             payload: bytes,
         })

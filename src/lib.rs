@@ -10,8 +10,8 @@
 //! | which templates, and the runs they make | [`template`] | "ignored, because ...", 422 |
 //! | the Kubernetes API | [`cluster`] | 503 |
 //!
-//! Beside the road: [`secrets`] and [`reload`] over [`mounted`] files, [`telemetry`], and [`cli`], which puts it all
-//! together.
+//! Beside the road: [`secrets`] and [`reload`] over [`mounted`] files, [`trace`], [`telemetry`], and [`cli`], which puts
+//! it all together.
 
 pub mod cli;
 pub mod cluster;
@@ -23,3 +23,4 @@ pub mod secrets;
 pub mod server;
 pub mod telemetry;
 pub mod template;
+pub mod trace;

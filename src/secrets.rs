@@ -23,7 +23,8 @@ pub enum Error {
     /// Nothing says where the secret is.
     #[error(
         "no webhook secret: give --webhook-secret-file with the mounted Secret (or WEBHOOK_SECRET for local use); \
-         without one nobody's delivery could be verified"
+         without one nobody's delivery could be verified (events of Knative can prove themselves otherwise: \
+         --cloudevents-auth)"
     )]
     None,
     /// A secret that anybody can guess.

@@ -1,5 +1,6 @@
 //! The command line: `serve` (the default), `render`, `lint`.
 
+mod auth;
 mod lint;
 mod render;
 mod serve;

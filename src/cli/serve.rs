@@ -13,13 +13,14 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
+use super::auth::AuthArgs;
 use super::{DEFAULT_TRIGGER_CONFIG, LogArgs, TemplateArgs};
 use crate::cluster::Cluster;
 use crate::delivery::{Key, SignaturePolicy};
 use crate::mounted;
 use crate::reload::Reloading;
-use crate::secrets::SecretSources;
-use crate::server::{self, App, Budget, Limits, Sink};
+use crate::secrets::{self, SecretSources};
+use crate::server::{self, App, Budget, CloudEventsAuth, Limits, ReplyEvents, Sink};
 use crate::telemetry;
 use crate::template::{self, LoadError, TemplateSet};
 
@@ -41,6 +42,11 @@ pub(super) struct ServeArgs {
     /// Refuse deliveries that carry only the SHA-1 signature.
     #[arg(long, env = "REQUIRE_SHA256", value_parser = clap::builder::FalseyValueParser::new(), hide_env_values = true)]
     require_sha256: bool,
+    #[command(flatten)]
+    auth: AuthArgs,
+    /// Reply to a CloudEvent with a CloudEvent when its sender asks for one (Prefer: reply).
+    #[arg(long, env = "REPLY_EVENTS", value_parser = clap::builder::FalseyValueParser::new(), hide_env_values = true)]
+    reply_events: bool,
     /// The namespace of templates that name none [default: the pod's own, else the kubeconfig's].
     #[arg(long, env = "NAMESPACE", value_name = "NS", hide_env_values = true)]
     namespace: Option<String>,
@@ -104,21 +110,31 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
         return Err(StartError("--max-buffered-bytes must be at least --max-body-bytes".into()));
     }
     let stop = stop_signals()?;
+    args.auth.check().map_err(StartError)?;
     let secrets = secrets(&args)?;
     let templates = templates(&args)?;
-    let (sink, found_namespace) = if args.dry_run {
-        (Sink::DryRun, pod_namespace().unwrap_or_else(|| "default".to_owned()))
-    } else {
-        let (cluster, namespace) = Cluster::connect().await?;
-        (Sink::Cluster(cluster), pod_namespace().unwrap_or(namespace))
+    // A dry run needs no cluster, unless tokens have to be verified.
+    let cluster = if args.dry_run && !args.auth.needs_cluster() { None } else { Some(Cluster::connect().await?) };
+    let found_namespace = cluster.as_ref().map_or("default", |(_, namespace)| namespace).to_owned();
+    let namespace = args.namespace.clone().filter(|namespace| !namespace.is_empty());
+    let namespace = namespace.or_else(pod_namespace).unwrap_or(found_namespace);
+    let cloud_events = args.auth.cloud_events(cluster.as_ref().map(|(cluster, _)| cluster)).map_err(StartError)?;
+    let sink = match cluster {
+        Some((cluster, _)) if !args.dry_run => Sink::Cluster(cluster),
+        _ => Sink::DryRun,
     };
     let app = Arc::new(App {
         secrets,
         templates,
         signatures: if args.require_sha256 { SignaturePolicy::RequireSha256 } else { SignaturePolicy::AcceptSha1 },
+        cloud_events,
+        reply_events: args.reply_events.then(|| {
+            let name = std::env::var("K_SERVICE").unwrap_or_else(|_| env!("CARGO_PKG_NAME").to_owned());
+            ReplyEvents::of_service(&pod_namespace().unwrap_or_else(|| namespace.clone()), &name)
+        }),
         metrics: server::fresh_metrics(),
         sink,
-        namespace: args.namespace.filter(|namespace| !namespace.is_empty()).unwrap_or(found_namespace),
+        namespace,
         limits: Limits { max_body: args.max_body_bytes, deadline: Duration::from_secs(args.deadline) },
         budget: Budget::new(args.max_buffered_bytes),
         evaluations: Arc::new(Semaphore::new(server::EVALUATIONS)),
@@ -142,13 +158,20 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
         tracing::info!(address = %listener.local_addr()?, "serving metrics");
         tokio::spawn(server::serve_metrics(listener, Arc::clone(&app)));
     }
-    if let Sink::Cluster(cluster) = &app.sink {
-        let cluster = cluster.clone();
-        tokio::spawn(async move { cluster.warm().await });
-    }
+    tokio::spawn(warm(Arc::clone(&app)));
     server::serve(listener, app, stop).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens what the first delivery would have to wait for.
+async fn warm(app: Arc<App>) {
+    if let Sink::Cluster(cluster) = &app.sink {
+        cluster.warm().await;
+    }
+    if let CloudEventsAuth::Oidc { issuer, .. } = &app.cloud_events {
+        issuer.warm().await;
+    }
 }
 
 fn secrets(args: &ServeArgs) -> Result<Reloading<Vec<Key>>, StartError> {
@@ -156,6 +179,10 @@ fn secrets(args: &ServeArgs) -> Result<Reloading<Vec<Key>>, StartError> {
         paths: args.webhook_secret_file.clone(),
         value: std::env::var_os("WEBHOOK_SECRET").map(|value| value.to_string_lossy().into_owned().into()),
     };
+    if sources.is_empty() && !args.auth.needs_secret() {
+        tracing::info!("no webhook secret: only CloudEvents are taken");
+        return Ok(Reloading::start("webhook secrets", Vec::new(), || Ok::<_, secrets::Error>(Vec::new()))?);
+    }
     Ok(Reloading::start("webhook secrets", sources.paths.clone(), move || sources.load())?)
 }
 

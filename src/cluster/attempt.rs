@@ -8,7 +8,7 @@ use kube::Client;
 use kube::client::Body;
 use kube::core::Status;
 
-use super::Creation;
+use super::{Creation, chain};
 use crate::template::PipelineRun;
 
 /// Who we are in an object's `managedFields`.
@@ -103,19 +103,4 @@ fn judge(status: StatusCode, reason: &str, message: String, after: Option<Durati
 /// The beginning of an answer that is no Status, for the log.
 fn excerpt(body: &[u8]) -> String {
     String::from_utf8_lossy(&body[..body.len().min(200)]).trim().to_owned()
-}
-
-/// An error with its causes: the outermost alone often says only that something failed.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !message.contains(&text) {
-            message.push_str(": ");
-            message.push_str(&text);
-        }
-        source = cause.source();
-    }
-    message
 }

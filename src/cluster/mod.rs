@@ -1,6 +1,7 @@
-//! The only place that knows Kubernetes: creating a run.
+//! The only place that knows Kubernetes: creating a run, and the keys of its tokens.
 
 mod attempt;
+mod issuer;
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::template::PipelineRun;
 use attempt::{Attempt, Mode, attempt};
+pub use issuer::{Issuer, KeysUnavailable};
 
 /// The API server is asked again after this, doubled each time up to [`MAX_PAUSE`], with jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -81,6 +83,11 @@ impl Cluster {
         Ok((Self { client }, namespace))
     }
 
+    /// The cluster as the issuer of tokens; `name` is its name in them where it is not the one that it announces.
+    pub fn issuer(&self, name: Option<String>) -> Issuer {
+        Issuer::new(self.client.clone(), name)
+    }
+
     /// Opens a connection, so that the first delivery does not wait for it; what it finds is only logged.
     pub async fn warm(&self) {
         match tokio::time::timeout(ATTEMPT, self.client.apiserver_version()).await {
@@ -142,4 +149,19 @@ impl Cluster {
             Attempt::Refused(message) | Attempt::Later { message, .. } => Err(CreateError::Unavailable(message)),
         }
     }
+}
+
+/// An error with its causes: the outermost alone often says only that something failed.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !message.contains(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        source = cause.source();
+    }
+    message
 }

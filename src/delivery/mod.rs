@@ -17,8 +17,11 @@
 //! }
 //! ```
 
+mod cloudevent;
+mod envelope;
 pub mod saved;
 mod signature;
+pub mod token;
 mod webhook;
 
 use std::fmt;
@@ -26,14 +29,15 @@ use std::fmt;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use crate::trace::TraceContext;
+pub use envelope::{Encoding, Envelope, Unsupported};
 pub use signature::{Algorithm, Key, Proof, SignaturePolicy, Unproven, precheck};
-pub use webhook::{Encoding, Malformed};
-pub(crate) use webhook::{claimed_id, claimed_kind};
+use token::TokenProof;
 
 /// Bytes from the network, as they came; nothing of them has been looked at.
 pub struct Unverified {
     headers: HeaderMap,
-    encoding: Encoding,
+    envelope: Envelope,
     body: Bytes,
 }
 
@@ -46,12 +50,31 @@ pub struct Unverifiable {
     pub why: Unproven,
 }
 
-/// A body whose signature matched one of our secrets.
+/// What stands for a CloudEvent instead of a signature over its body.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// Its sender showed a token.
+    Token(TokenProof),
+    /// Its sender is on a network that the operator trusts.
+    Network(NetworkTrust),
+}
+
+/// An operator's word that nobody reaches this service who may not start a build.
+#[derive(Debug, Clone, Copy)]
+pub struct NetworkTrust(());
+
+impl NetworkTrust {
+    /// To be called where an operator says so (`--cloudevents-auth=none`), and nowhere else.
+    pub fn by_operator() -> Self {
+        Self(())
+    }
+}
+
+/// A delivery whose sender is proven.
 pub struct Verified {
     headers: HeaderMap,
-    encoding: Encoding,
+    envelope: Envelope,
     body: Bytes,
-    proof: Proof,
 }
 
 /// One authenticated delivery: whose it is, what kind, and its JSON.
@@ -59,11 +82,50 @@ pub struct Verified {
 pub struct Delivery {
     id: DeliveryId,
     kind: EventKind,
+    /// What a CloudEvent's type says about the action.
+    action: Option<String>,
+    trace: Option<TraceContext>,
     headers: HeaderMap,
     payload: Bytes,
 }
 
-/// `X-GitHub-Delivery`: a GUID that GitHub keeps over redeliveries. Printable ASCII, at most 128 characters.
+/// Why a verified delivery has no payload for us.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// It is not what it claims to be. The sender is told with 400.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// A CloudEvent whose data is not JSON. The sender is told with 415.
+    #[error("the event's data must be JSON")]
+    DataType,
+    /// A CloudEvent that is not GitHub's: there is nothing to do.
+    #[error("the type must be dev.knative.source.github.<event> or com.github.<event>.<action>, got {0}")]
+    Foreign(String),
+}
+
+/// What is missing in a verified delivery.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// A header that GitHub always sends is missing, repeated or not of GitHub's form.
+    #[error("the header {0} is missing or malformed")]
+    Header(&'static str),
+    /// A form without `payload`, or with several.
+    #[error("the form must have exactly one field `payload`")]
+    Form,
+    /// A structured event that is none.
+    #[error("the body is not a CloudEvent: {0}")]
+    Event(String),
+    /// A required attribute of a CloudEvent.
+    #[error("the CloudEvent's attribute {0} {1}")]
+    Attribute(&'static str, &'static str),
+    /// A CloudEvent's data.
+    #[error("the CloudEvent's data is not a GitHub event: {0}")]
+    Data(&'static str),
+}
+
+/// `X-GitHub-Delivery` or a CloudEvent's `id`: a GUID that GitHub keeps over redeliveries. Printable ASCII.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryId(String);
 
@@ -73,11 +135,11 @@ pub struct EventKind(String);
 
 impl Unverified {
     /// Takes a request's headers and its raw body.
-    pub fn new(headers: HeaderMap, encoding: Encoding, body: Bytes) -> Self {
-        Self { headers, encoding, body }
+    pub fn new(headers: HeaderMap, envelope: Envelope, body: Bytes) -> Self {
+        Self { headers, envelope, body }
     }
 
-    /// Checks the signature over the raw bytes.
+    /// Checks the signature over the raw bytes, and says how it was proven.
     ///
     /// # Errors
     /// What was wrong, for the log; the sender is told the same in every case.
@@ -85,38 +147,62 @@ impl Unverified {
         self,
         keys: impl IntoIterator<Item = &'k Key>,
         policy: SignaturePolicy,
-    ) -> Result<Verified, Box<Unverifiable>> {
+    ) -> Result<(Verified, Proof), Box<Unverifiable>> {
         match signature::verify(&self.headers, &self.body, keys, policy) {
-            Ok(proof) => Ok(Verified { headers: self.headers, encoding: self.encoding, body: self.body, proof }),
+            Ok(proof) => Ok((self.verified(), proof)),
             Err(why) => Err(Box::new(Unverifiable { unverified: self, why })),
         }
+    }
+
+    /// Lets a credential stand for a CloudEvent.
+    ///
+    /// # Errors
+    /// When it is a webhook: that needs its signature, whoever brings it.
+    pub fn accept(self, _credential: &Credential) -> Result<Verified, Box<Unverifiable>> {
+        if self.envelope.is_cloud_event() {
+            return Ok(self.verified());
+        }
+        Err(Box::new(Unverifiable { unverified: self, why: Unproven::Missing }))
+    }
+
+    fn verified(self) -> Verified {
+        Verified { headers: self.headers, envelope: self.envelope, body: self.body }
     }
 }
 
 impl Verified {
-    /// How it was proven.
-    pub fn proof(&self) -> Proof {
-        self.proof
-    }
-
-    /// Reads GitHub's headers and takes the payload out of its encoding.
+    /// Reads the attributes and takes the payload out of its envelope.
     ///
     /// # Errors
-    /// When a required header is missing or the form has no payload.
-    pub fn decode(self) -> Result<Delivery, Malformed> {
-        webhook::decode(self.headers, self.encoding, self.body)
+    /// When something required is missing, or the event is not one of GitHub's.
+    pub fn decode(self) -> Result<Delivery, DecodeError> {
+        match self.envelope {
+            Envelope::Webhook(encoding) => Ok(webhook::decode(self.headers, encoding, self.body)?),
+            Envelope::Binary => cloudevent::binary(self.headers, self.body),
+            Envelope::Structured => cloudevent::structured(self.headers, &self.body),
+        }
     }
+}
+
+/// The delivery id that a request's headers claim, for answers and logs; nothing if it is missing or unfit to print.
+pub(crate) fn claimed_id(headers: &HeaderMap) -> Option<DeliveryId> {
+    webhook::claimed_id(headers).or_else(|| cloudevent::claimed_id(headers))
+}
+
+/// The event's name that a request's headers claim.
+pub(crate) fn claimed_kind(headers: &HeaderMap) -> Option<EventKind> {
+    webhook::claimed_kind(headers).or_else(|| cloudevent::claimed_kind(headers))
 }
 
 impl Delivery {
     /// A delivery from somebody's own disk, for `render`; nothing that came over a network may be made one this way.
     pub(crate) fn trusted(id: DeliveryId, kind: EventKind, headers: HeaderMap, payload: Bytes) -> Self {
-        Self { id, kind, headers, payload }
+        Self { id, kind, action: None, trace: None, headers, payload }
     }
 
     /// Takes it apart.
-    pub(crate) fn into_parts(self) -> (EventKind, DeliveryId, HeaderMap, Bytes) {
-        (self.kind, self.id, self.headers, self.payload)
+    pub(crate) fn into_parts(self) -> (EventKind, DeliveryId, Option<TraceContext>, HeaderMap, Bytes) {
+        (self.kind, self.id, self.trace, self.headers, self.payload)
     }
 
     /// Whose answer this is.
@@ -129,6 +215,16 @@ impl Delivery {
         &self.kind
     }
 
+    /// The action, where the type of a CloudEvent names one.
+    pub fn action(&self) -> Option<&str> {
+        self.action.as_deref()
+    }
+
+    /// The trace that it belongs to.
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.trace.as_ref()
+    }
+
     /// GitHub's JSON, not yet parsed.
     pub fn payload(&self) -> &[u8] {
         &self.payload
@@ -136,7 +232,7 @@ impl Delivery {
 }
 
 impl DeliveryId {
-    /// Takes an id that is safe to print and to put into an annotation.
+    /// Takes an id that is safe to print and to put into an annotation, of at most 128 characters.
     pub fn parse(text: &str) -> Option<Self> {
         let legal = !text.is_empty() && text.len() <= 128 && text.bytes().all(|b| b.is_ascii_graphic());
         legal.then(|| Self(text.to_owned()))

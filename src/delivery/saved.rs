@@ -4,10 +4,9 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::webhook::{claimed_id, claimed_kind};
-use super::{Delivery, DeliveryId, EventKind};
+use super::{DecodeError, Delivery, DeliveryId, EventKind, cloudevent};
 
 /// What the file does not say itself.
 #[derive(Debug, Clone)]
@@ -27,17 +26,7 @@ pub enum SavedError {
     NoPayload,
     /// It looks like a CloudEvent and is none.
     #[error("not a CloudEvent that GitHub's events come in: {0}")]
-    CloudEvent(String),
-}
-
-/// The structured mode of a CloudEvent, as far as it is needed.
-#[derive(Deserialize)]
-struct Structured<'a> {
-    id: String,
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
+    CloudEvent(#[from] DecodeError),
 }
 
 /// Reads a saved delivery.
@@ -68,7 +57,7 @@ fn with_payload(headers: HeaderMap, payload: &str, defaults: Defaults) -> Result
     if let Ok(probe) = serde_json::from_str::<Probe>(payload)
         && probe.specversion.is_some()
     {
-        return cloud_event(headers, payload);
+        return Ok(cloudevent::structured(headers, &Bytes::copy_from_slice(payload.as_bytes()))?);
     }
     let kind = claimed_kind(&headers).unwrap_or(defaults.kind);
     let id = claimed_id(&headers).unwrap_or(defaults.id);
@@ -78,23 +67,6 @@ fn with_payload(headers: HeaderMap, payload: &str, defaults: Defaults) -> Result
 #[derive(Deserialize)]
 struct Probe {
     specversion: Option<String>,
-}
-
-fn cloud_event(headers: HeaderMap, text: &str) -> Result<Delivery, SavedError> {
-    let refuse = |why: &str| SavedError::CloudEvent(why.to_owned());
-    let event: Structured<'_> = serde_json::from_str(text).map_err(|error| refuse(&error.to_string()))?;
-    let kind = event
-        .kind
-        .strip_prefix("dev.knative.source.github.")
-        // Of `com.github.<event>.<action>` the action stands in the payload, too.
-        .or_else(|| event.kind.strip_prefix("com.github.")?.split('.').next())
-        .and_then(EventKind::parse)
-        .ok_or_else(|| {
-            refuse("its type is neither dev.knative.source.github.<event> nor com.github.<event>.<action>")
-        })?;
-    let id = DeliveryId::parse(&event.id).ok_or_else(|| refuse("its id is not printable ASCII"))?;
-    let data = event.data.ok_or_else(|| refuse("it has no data"))?;
-    Ok(Delivery::trusted(id, kind, headers, Bytes::copy_from_slice(data.get().as_bytes())))
 }
 
 #[cfg(test)]
@@ -133,7 +105,7 @@ mod tests {
         for broken in [
             r#"{"specversion":"1.0","id":"e1","type":"org.example","data":{}}"#,
             r#"{"specversion":"1.0","type":"dev.knative.source.github.push","data":{}}"#,
-            r#"{"specversion":"1.0","id":"e1","type":"dev.knative.source.github.push"}"#,
+            r#"{"specversion":"1.0","id":"e1","source":"x","type":"dev.knative.source.github.push"}"#,
         ] {
             assert!(matches!(delivery(broken), Err(SavedError::CloudEvent(_))), "{broken}");
         }

@@ -15,10 +15,11 @@ fn signed(body: &[u8]) -> HeaderMap {
     headers
 }
 
-fn decode(headers: HeaderMap, encoding: Encoding, body: &'static [u8]) -> Result<Delivery, Malformed> {
-    Unverified::new(headers, encoding, Bytes::from_static(body))
+fn decode(headers: HeaderMap, encoding: Encoding, body: &'static [u8]) -> Result<Delivery, DecodeError> {
+    Unverified::new(headers, Envelope::Webhook(encoding), Bytes::from_static(body))
         .verify(&[Key::new(SECRET)], SignaturePolicy::AcceptSha1)
         .expect("a verified delivery")
+        .0
         .decode()
 }
 
@@ -41,7 +42,7 @@ fn a_form_is_verified_as_sent_and_decoded_after() {
 #[test]
 fn a_form_needs_exactly_one_payload() {
     for body in [&b""[..], b"a=1", b"payload=1&payload=2"] {
-        assert_eq!(decode(signed(body), Encoding::Form, body).expect_err("no payload"), Malformed::Form);
+        assert_eq!(decode(signed(body), Encoding::Form, body).expect_err("no payload"), Malformed::Form.into());
     }
 }
 
@@ -62,7 +63,10 @@ fn githubs_headers_are_required_once_and_in_form() {
         for value in &bad {
             headers.append(name, HeaderValue::from_str(value).expect("a value"));
         }
-        assert!(matches!(decode(headers, Encoding::Json, body), Err(Malformed::Header(_))), "{name}: {bad:?}");
+        assert!(
+            matches!(decode(headers, Encoding::Json, body), Err(DecodeError::Malformed(Malformed::Header(_)))),
+            "{name}: {bad:?}"
+        );
     }
     let long = "x".repeat(129);
     assert_eq!(DeliveryId::parse(&long), None);
@@ -70,33 +74,17 @@ fn githubs_headers_are_required_once_and_in_form() {
 }
 
 #[test]
-fn the_media_type_decides_the_encoding() {
-    let of = |content_type: &'static str| {
-        let mut headers = HeaderMap::new();
-        headers.insert("content-type", HeaderValue::from_static(content_type));
-        Encoding::of(&headers)
-    };
-    assert_eq!(of("application/json"), Some(Encoding::Json));
-    assert_eq!(of("Application/JSON; charset=utf-8"), Some(Encoding::Json));
-    assert_eq!(of("application/x-www-form-urlencoded"), Some(Encoding::Form));
-    for other in ["", "text/plain", "application/jsonp", "application/xml", "multipart/form-data"] {
-        assert_eq!(of(other), None, "{other}");
-    }
-    assert_eq!(Encoding::of(&HeaderMap::new()), None);
-}
-
-#[test]
-fn a_compressed_body_is_not_understood() {
-    let mut headers = HeaderMap::new();
-    headers.insert("content-type", HeaderValue::from_static("application/json"));
-    headers.insert("content-encoding", HeaderValue::from_static("gzip"));
-    assert_eq!(Encoding::of(&headers), None);
-    headers.insert("content-encoding", HeaderValue::from_static("identity"));
-    assert_eq!(Encoding::of(&headers), Some(Encoding::Json));
+fn a_credential_stands_for_an_event_and_never_for_a_webhook() {
+    let credential = Credential::Network(NetworkTrust::by_operator());
+    let unverified = |envelope| Unverified::new(HeaderMap::new(), envelope, Bytes::new());
+    assert!(unverified(Envelope::Binary).accept(&credential).is_ok());
+    assert!(unverified(Envelope::Structured).accept(&credential).is_ok());
+    let refused = unverified(Envelope::Webhook(Encoding::Json)).accept(&credential).map(drop);
+    assert_eq!(refused.expect_err("a webhook").why, Unproven::Missing);
 }
 
 #[test]
 fn debug_shows_no_body() {
-    let unverified = Unverified::new(HeaderMap::new(), Encoding::Json, Bytes::from_static(b"hunter2"));
+    let unverified = Unverified::new(HeaderMap::new(), Envelope::Binary, Bytes::from_static(b"hunter2"));
     assert!(!format!("{unverified:?}").contains("hunter2"));
 }

@@ -94,6 +94,22 @@ struct HeadCommit {
 }
 
 impl Payload {
+    /// Whether the payload can be that of an event announced as `kind`, with `action` where that was announced, too.
+    ///
+    /// No signature covers a header: what says `push` outside and has a pull request inside is acted on as neither.
+    pub(super) fn may_be(&self, kind: &EventKind, action: Option<&str>) -> bool {
+        let (pull_request, issue, release) =
+            (self.pull_request.is_some(), self.issue.is_some(), self.release.is_some());
+        let subject = match kind.as_str() {
+            "pull_request" => !(issue || release || self.reference.is_some()),
+            "push" => !(pull_request || issue || release),
+            "issues" => !(pull_request || release),
+            "release" => !(pull_request || issue),
+            _ => true,
+        };
+        subject && action.is_none_or(|action| self.action.as_deref() == Some(action))
+    }
+
     /// `closed` and `merged: true`, never the commit alone: GitHub sends one for unmerged pull requests, too.
     pub(super) fn merge(&self, kind: &EventKind) -> Result<Option<Merge>, Error> {
         let Some(pull_request) = &self.pull_request else { return Ok(None) };

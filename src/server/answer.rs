@@ -111,9 +111,14 @@ impl Answer {
         Self::new(StatusCode::OK, Outcome::Pong)
     }
 
-    /// Not proven; the sender learns no more than that.
-    pub fn rejected(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, Outcome::Rejected).because("signature").detailed(detail)
+    /// Not proven by its signature or token; the sender learns no more than which of the two.
+    pub fn rejected(proof: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, Outcome::Rejected).because(proof).detailed(detail)
+    }
+
+    /// Proven, and somebody who may not send deliveries.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, Outcome::Rejected).because("subject").detailed(detail)
     }
 
     /// Refused for its form, before anything was verified.

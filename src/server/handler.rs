@@ -7,18 +7,20 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use futures_util::{StreamExt, stream};
+use http::StatusCode;
 use http::header::EXPECT;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use super::App;
 use super::accept::FirstByte;
 use super::answer::{Answer, RunRef};
 use super::intake::{self, IntakeError};
+use super::proof;
 use super::record::Record;
+use super::reply::Wanted;
 use crate::cluster::{CreateError, Creation};
-use crate::delivery::{Delivery, Encoding, Unproven, Unverified, Verified, precheck};
+use crate::delivery::{DecodeError, Delivery, Envelope, Unsupported, Unverified};
 use crate::event::Event;
 use crate::template::{Decision, PipelineRun, RenderError, Stamp, TemplateSet};
 
@@ -31,13 +33,15 @@ pub(super) async fn deliver(State(app): State<Arc<App>>, request: Request) -> Re
     let first_byte = head.extensions.get().map_or_else(Instant::now, |FirstByte(at)| *at);
     let mut record = Record::new(first_byte, &head.headers);
     let waits_to_send = head.headers.contains_key(EXPECT);
-    let answer = match receive(&app, &mut head, &mut body, first_byte, &mut record).await {
+    let envelope = Envelope::of(&head.headers);
+    let wanted = Wanted::of(envelope.ok(), &head.headers, app.reply_events.as_ref());
+    let answer = match receive(&app, &mut head, &mut body, envelope, first_byte, &mut record).await {
         Ok(answer) | Err(answer) => answer,
     };
     intake::discard(body, waits_to_send);
     app.metrics.delivery(answer.outcome.as_str());
     record.write(&answer);
-    answer.respond(record.delivery(), app.sink.is_dry_run())
+    wanted.respond(&answer, record.delivery(), app.sink.is_dry_run())
 }
 
 /// Everything that leaves early leaves as an `Err`.
@@ -45,6 +49,7 @@ async fn receive(
     app: &App,
     head: &mut Parts,
     body: &mut Body,
+    envelope: Result<Envelope, Unsupported>,
     first_byte: Instant,
     record: &mut Record,
 ) -> Result<Answer, Answer> {
@@ -52,37 +57,21 @@ async fn receive(
         return Err(Answer::unavailable("the service is stopping", "stopping", Vec::new()));
     }
     let until = first_byte + app.limits.deadline;
-    let encoding = Encoding::of(&head.headers).ok_or_else(|| {
-        let reason = "the Content-Type must be application/json or application/x-www-form-urlencoded";
-        Answer::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason)
-    })?;
+    let envelope = envelope.map_err(|error| Answer::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_string()))?;
+    record.envelope(envelope);
     let declared = intake::declared_length(&head.headers);
     if declared.is_some_and(|length| length > app.limits.max_body) {
         return Err(intake_answer(IntakeError::TooLarge(app.limits.max_body)));
     }
-    // Nobody's body is taken into memory who does not even claim to be GitHub.
-    precheck(&head.headers, app.signatures).map_err(|unproven| rejected(&unproven))?;
+    let credential = proof::before_body(app, &head.headers, envelope, until).await?;
     let taken = intake::take(body, declared, app.limits.max_body, &app.budget, until).await.map_err(intake_answer)?;
     record.bytes(taken.bytes.len());
-    let verified = verify(app, mem::take(&mut head.headers), encoding, taken.bytes)?;
-    let delivery = verified.decode().map_err(|malformed| Answer::malformed(malformed.to_string()))?;
+    let unverified = Unverified::new(mem::take(&mut head.headers), envelope, taken.bytes);
+    let delivery = proof::verify(app, unverified, credential)?.decode().map_err(|error| undecodable(&error))?;
+    record.decoded(&delivery);
     let answer = act(app, delivery, until, record).await;
     drop(taken.share);
     answer
-}
-
-/// Verifies with the secrets that are mounted now: a rotation is noticed at the first delivery that needs it.
-fn verify(app: &App, headers: HeaderMap, encoding: Encoding, body: bytes::Bytes) -> Result<Verified, Answer> {
-    let unverified = Unverified::new(headers, encoding, body);
-    let failed = match unverified.verify(app.secrets.current().iter(), app.signatures) {
-        Ok(verified) => return Ok(verified),
-        Err(failed) => failed,
-    };
-    if !matches!(failed.why, Unproven::Mismatch(_)) || !app.secrets.refresh() {
-        return Err(rejected(&failed.why));
-    }
-    let again = failed.unverified.verify(app.secrets.current().iter(), app.signatures);
-    again.map_err(|failed| rejected(&failed.why))
 }
 
 /// What a proven delivery leads to.
@@ -190,8 +179,12 @@ impl Tally {
     }
 }
 
-fn rejected(unproven: &Unproven) -> Answer {
-    Answer::rejected(unproven.to_string())
+fn undecodable(error: &DecodeError) -> Answer {
+    match error {
+        DecodeError::DataType => Answer::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_string()),
+        DecodeError::Foreign(_) => Answer::ignored(error.to_string()),
+        _ => Answer::malformed(error.to_string()),
+    }
 }
 
 fn intake_answer(error: IntakeError) -> Answer {

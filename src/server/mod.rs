@@ -6,7 +6,9 @@ mod budget;
 mod connection;
 mod handler;
 mod intake;
+mod proof;
 mod record;
+mod reply;
 mod sink;
 
 use std::any::Any;
@@ -27,6 +29,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use answer::{Answer, Outcome, RunRef};
 pub use budget::Budget;
+pub use proof::CloudEventsAuth;
+pub use reply::ReplyEvents;
 pub use sink::{Sink, print_run};
 
 use crate::delivery::{Key, SignaturePolicy};
@@ -57,6 +61,10 @@ pub struct App {
     pub templates: Reloading<TemplateSet>,
     /// Which signatures are enough.
     pub signatures: SignaturePolicy,
+    /// How a CloudEvent proves itself.
+    pub cloud_events: CloudEventsAuth,
+    /// Whether senders of events are replied to with events.
+    pub reply_events: Option<ReplyEvents>,
     /// What is counted.
     pub metrics: Metrics,
     /// Where runs go.

@@ -4,13 +4,15 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::answer::{Answer, Outcome, RunRef};
-use crate::delivery::{DeliveryId, EventKind, claimed_id, claimed_kind};
+use crate::delivery::{Delivery, DeliveryId, Envelope, EventKind, claimed_id, claimed_kind};
 use crate::event::Event;
 
 /// What is known about a delivery so far.
 pub(super) struct Record {
     first_byte: Instant,
     bytes: Option<usize>,
+    envelope: Option<Envelope>,
+    trace_id: Option<String>,
     kind: Option<EventKind>,
     delivery: Option<DeliveryId>,
     action: Option<String>,
@@ -24,6 +26,8 @@ impl Record {
         Self {
             first_byte,
             bytes: None,
+            envelope: None,
+            trace_id: None,
             kind: claimed_kind(headers),
             delivery: claimed_id(headers),
             action: None,
@@ -34,6 +38,17 @@ impl Record {
 
     pub(super) fn bytes(&mut self, bytes: usize) {
         self.bytes = Some(bytes);
+    }
+
+    pub(super) fn envelope(&mut self, envelope: Envelope) {
+        self.envelope = Some(envelope);
+    }
+
+    /// What a structured event says about itself is known only now.
+    pub(super) fn decoded(&mut self, delivery: &Delivery) {
+        self.kind = Some(delivery.kind().clone());
+        self.delivery = Some(delivery.id().clone());
+        self.trace_id = delivery.trace().map(|trace| trace.trace_id().to_owned());
     }
 
     pub(super) fn event(&mut self, event: &Event) {
@@ -60,6 +75,8 @@ impl Record {
                     pull_request = self.pull_request,
                     delivery = self.delivery.as_ref().map(DeliveryId::as_str),
                     runs = runs(&answer.runs),
+                    via = self.envelope.map(Envelope::as_str),
+                    trace_id = self.trace_id.as_deref(),
                     duration_ms = self.first_byte.elapsed().as_secs_f64() * 1e3,
                     bytes = self.bytes,
                     "delivery"

@@ -9,6 +9,10 @@ use super::expression::{EvaluationError, Expression, Outcome};
 use super::placeholder::{Part, Text};
 use super::{Template, Tree, label, naming};
 use crate::event::{Commit, Event};
+use crate::trace::TraceContext;
+
+/// Where Tekton looks for the trace that a run goes on with (`pkg/reconciler/pipelinerun/tracing.go`).
+const SPAN_CONTEXT: &str = "tekton.dev/pipelinerunSpanContext";
 
 /// What is sent to the API server.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,8 +150,22 @@ impl Template {
                 annotations.insert(format!("{PREFIX}{key}"), value.into());
             }
         }
+        if let Some(trace) = &event.trace {
+            annotations.insert(SPAN_CONTEXT.into(), span_context(trace).into());
+        }
         Ok(annotations)
     }
+}
+
+/// A trace as Tekton reads it: the headers of an HTTP request, as a JSON object.
+fn span_context(trace: &TraceContext) -> String {
+    let state = trace.tracestate().map(|state| ("tracestate", state));
+    let carrier: Map<String, Value> = [("traceparent", trace.traceparent())]
+        .into_iter()
+        .chain(state)
+        .map(|(k, v)| (k.to_owned(), v.into()))
+        .collect();
+    Value::Object(carrier).to_string()
 }
 
 impl RenderError {

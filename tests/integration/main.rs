@@ -5,9 +5,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cloud_events;
 mod contract;
 mod control_plane;
 mod failures;
+mod knative;
 mod manifests;
 mod serving;
 mod templates;

@@ -48,6 +48,44 @@ async fn the_direct_road_is_applied_and_works() {
     assert_eq!(plane.runs("github-trigger").len(), 1);
 }
 
+/// The road of events: everything is valid, only the cluster reaches the service, and no webhook's secret is asked for.
+#[test]
+fn the_github_source_road_is_applied() {
+    let Some(plane) = own() else { return };
+    let applied = plane.kubectl(&["apply", "--validate=strict", "-k", "config/github-source"]);
+    for object in [
+        "role.rbac.authorization.k8s.io/github-trigger",
+        "secret/github-source",
+        "service.serving.knative.dev/github-trigger",
+        "service.serving.knative.dev/dead-letters",
+        "broker.eventing.knative.dev/github",
+        "trigger.eventing.knative.dev/merges",
+        "githubsource.sources.knative.dev/github",
+        "networkpolicy.networking.k8s.io/github-trigger",
+    ] {
+        assert!(applied.contains(&format!("{object} created")), "{object} is missing:\n{applied}");
+    }
+    assert!(!applied.contains("github-trigger-webhook"), "{applied}");
+    let get = |kind: &str, name: &str, path: &str| {
+        plane.kubectl(&["get", kind, name, "-n", "github-trigger", "-o", &format!("jsonpath={path}")])
+    };
+    let visibility = "{.metadata.labels.networking\\.knative\\.dev/visibility}";
+    assert_eq!(get("ksvc", "github-trigger", visibility), "cluster-local");
+    let args = get("ksvc", "github-trigger", "{.spec.template.spec.containers[0].args}");
+    assert_eq!(args, r#"["--trigger-config=/app/config","--cloudevents-auth=none"]"#);
+    assert_eq!(get("ksvc", "github-trigger", "{.spec.template.spec.volumes[*].name}"), "templates");
+    // Nothing that could be taken for a secret.
+    assert_eq!(get("secret", "github-source", "{.data}"), "");
+}
+
+#[test]
+fn the_mesh_is_told_about_github() {
+    let Some(plane) = own() else { return };
+    plane.namespace("github-trigger");
+    let applied = plane.kubectl(&["apply", "--validate=strict", "-k", "config/istio"]);
+    assert!(applied.contains("serviceentry.networking.istio.io/github created"), "{applied}");
+}
+
 #[test]
 fn the_service_alone_is_applied_too() {
     let Some(plane) = shared() else { return };

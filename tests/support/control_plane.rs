@@ -4,7 +4,6 @@
 //! `tests/control-plane/`, where every version is pinned. No controller runs: what one would write, tests write.
 
 use std::fs;
-use std::io::{self, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -20,12 +19,17 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use super::go;
+
 const ADMIN_TOKEN: &str = "tests-own-administrator";
 /// An API server that is not ready by then never is.
 const READY: Duration = Duration::from_secs(120);
 
 /// The folder of the Go modules that pin what is built.
 const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/control-plane");
+
+/// The CRD of GitHubSource, which comes in no module.
+const OWN_CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/crds/githubsources.yaml");
 
 /// CRDs by Go module and the paths in it.
 const CRDS: &[(&str, &[&str])] = &[
@@ -47,6 +51,8 @@ const CRDS: &[(&str, &[&str])] = &[
             "config/core/300-resources/service.yaml",
         ],
     ),
+    ("knative.dev/eventing", &["config/core/resources/broker.yaml", "config/core/resources/trigger.yaml"]),
+    ("istio.io/api", &["kubernetes/customresourcedefinitions.gen.yaml"]),
 ];
 
 /// The control plane that tests share; started by the first that asks.
@@ -94,40 +100,39 @@ pub fn assets() -> Option<&'static Assets> {
                      KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and kubectl"
                 );
                 assert!(std::env::var_os("REQUIRE_CONTROL_PLANE").is_none(), "{message}");
-                say(&message);
+                go::say(&message);
                 None
             }
         })
         .as_ref()
 }
 
-/// To the terminal at once: cargo shows what a test prints only when it fails.
-fn say(message: &str) {
-    let _ = writeln!(io::stderr(), "control plane: {message}");
-}
-
 fn find_or_build() -> Result<Assets, String> {
-    let cache = cache_folder();
-    fs::create_dir_all(&cache).map_err(|error| format!("{}: {error}", cache.display()))?;
-    // Two test runs at once must not build into the same folder.
-    let lock = fs::File::create(cache.join("lock")).map_err(|error| error.to_string())?;
-    lock.lock().map_err(|error| error.to_string())?;
+    let module = |file: &str| Path::new(MODULES).join(file);
+    let cache = cache_folder("crds", &[module("crds/go.mod"), OWN_CRDS.into()])?;
+    let _lock = go::lock(&cache)?;
+    let crds = crds(&cache)?;
     let binaries = match std::env::var_os("KUBEBUILDER_ASSETS") {
         Some(folder) => PathBuf::from(folder),
-        None => build(&cache)?,
+        None => {
+            let cache = cache_folder("server", &[module("server/go.mod"), module("server/go.sum")])?;
+            let _lock = go::lock(&cache)?;
+            build(&cache)?
+        }
     };
-    Ok(Assets { binaries, crds: crds(&cache)? })
+    Ok(Assets { binaries, crds })
 }
 
 /// Below `target/`, and another one for other versions.
-fn cache_folder() -> PathBuf {
+fn cache_folder(name: &str, made_of: &[PathBuf]) -> Result<PathBuf, String> {
     let mut hash = Sha256::new();
-    for file in ["server/go.mod", "server/go.sum", "crds/go.mod"] {
-        hash.update(fs::read(Path::new(MODULES).join(file)).unwrap_or_default());
+    for file in made_of {
+        hash.update(fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?);
     }
-    // target/<profile>/github-trigger
-    let target = Path::new(super::service::PROGRAM).ancestors().nth(2).expect("a target folder");
-    target.join("control-plane").join(&hex::encode(hash.finalize())[..12])
+    let hash = &hex::encode(hash.finalize())[..12];
+    let folder = go::target_folder().join("control-plane").join(format!("{name}-{hash}"));
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(folder)
 }
 
 fn build(cache: &Path) -> Result<PathBuf, String> {
@@ -136,29 +141,9 @@ fn build(cache: &Path) -> Result<PathBuf, String> {
         ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
         ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
     ];
-    for (index, (name, package)) in parts.iter().enumerate() {
-        let finished = cache.join(name);
-        if finished.exists() {
-            continue;
-        }
-        let started = Instant::now();
-        say(&format!("building {name} ({} of {}), once, some minutes on two cores", index + 1, parts.len()));
-        let unfinished = cache.join(format!("{name}.part"));
-        let status = Command::new("go")
-            .args(["build", "-trimpath", "-ldflags=-s -w", "-o"])
-            .arg(&unfinished)
-            .arg(package)
-            .current_dir(Path::new(MODULES).join("server"))
-            .env("CGO_ENABLED", "0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .status()
-            .map_err(|error| format!("go: {error}"))?;
-        if !status.success() {
-            return Err(format!("go build {package} failed, see above"));
-        }
-        fs::rename(&unfinished, &finished).map_err(|error| error.to_string())?;
-        say(&format!("built {name} in {} s", started.elapsed().as_secs()));
+    let module = Path::new(MODULES).join("server");
+    for (name, package) in parts {
+        go::build(&module, package, &cache.join(name))?;
     }
     Ok(cache.to_owned())
 }
@@ -172,24 +157,26 @@ fn crds(cache: &Path) -> Result<PathBuf, String> {
     let unfinished = cache.join("crds.part");
     fs::create_dir_all(&unfinished).map_err(|error| error.to_string())?;
     for (module, files) in CRDS {
-        let output = Command::new("go")
-            .args(["mod", "download", "-json", module])
-            .current_dir(Path::new(MODULES).join("crds"))
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| format!("go: {error}"))?;
-        let answer: Value = serde_json::from_slice(&output.stdout).map_err(|error| format!("go mod: {error}"))?;
-        let Some(source) = answer["Dir"].as_str() else { return Err(format!("go mod download {module}: {answer}")) };
+        let source = go::module_folder(&Path::new(MODULES).join("crds"), module)?;
         for file in *files {
-            let text = fs::read_to_string(Path::new(source).join(file)).map_err(|error| format!("{file}: {error}"))?;
-            let mut crd: Value = serde_saphyr::from_str(&text).map_err(|error| format!("{file}: {error}"))?;
-            crd["spec"].as_object_mut().ok_or(format!("{file}: no spec"))?.remove("conversion");
-            let name = crd["metadata"]["name"].as_str().ok_or(format!("{file}: no name"))?;
-            fs::write(unfinished.join(format!("{name}.json")), crd.to_string()).map_err(|error| error.to_string())?;
+            write_crds(&source.join(file), &unfinished)?;
         }
     }
+    write_crds(Path::new(OWN_CRDS), &unfinished)?;
     fs::rename(&unfinished, &folder).map_err(|error| error.to_string())?;
     Ok(folder)
+}
+
+/// Writes every CRD of a YAML file into a file of its own.
+fn write_crds(file: &Path, folder: &Path) -> Result<(), String> {
+    let fail = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+    let text = fs::read_to_string(file).map_err(|error| fail(&error))?;
+    for mut crd in serde_saphyr::from_multiple::<Value>(&text).map_err(|error| fail(&error))? {
+        crd["spec"].as_object_mut().ok_or(fail(&"no spec"))?.remove("conversion");
+        let name = crd["metadata"]["name"].as_str().ok_or(fail(&"no name"))?;
+        fs::write(folder.join(format!("{name}.json")), crd.to_string()).map_err(|error| fail(&error))?;
+    }
+    Ok(())
 }
 
 /// etcd and kube-apiserver; they end when this is dropped, and when the test process ends, however it does.
@@ -375,6 +362,22 @@ impl ControlPlane {
     pub fn token_of(&self, namespace: &str, name: &str) -> PathBuf {
         let token = self.kubectl(&["create", "token", name, "-n", namespace, "--duration=1h"]);
         self.write_kubeconfig(&format!("{namespace}-{name}"), token.trim(), namespace)
+    }
+
+    /// A token of a service account for somebody else than the API server, by a token request.
+    pub fn token_for(&self, namespace: &str, name: &str, audience: &str) -> String {
+        let audience = format!("--audience={audience}");
+        self.kubectl(&["create", "token", name, "-n", namespace, "--duration=1h", &audience]).trim().to_owned()
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.path("admin")
+    }
+
+    /// The key that the API server signs tokens with, PKCS#8 as PEM.
+    pub fn token_key(&self) -> String {
+        fs::read_to_string(self.path("service-account.key")).expect("the key")
     }
 
     /// The PipelineRuns of a namespace.

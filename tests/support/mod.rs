@@ -3,8 +3,13 @@
 
 #![allow(dead_code, missing_docs, clippy::expect_used, clippy::panic)]
 
+pub mod cloud_event;
 pub mod control_plane;
 pub mod fake_api;
+pub mod go;
 pub mod http;
+pub mod peers;
+pub mod receiver;
 pub mod service;
+pub mod tokens;
 pub mod webhook;

@@ -1,0 +1,247 @@
+//! CloudEvents: their modes, their proofs and their answers.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::cloud_event::{PULL_REQUEST, binary, structured};
+use crate::support::control_plane::shared;
+use crate::support::fake_api::{FakeApi, Fault};
+use crate::support::http::Reply;
+use crate::support::service::{Service, Setup};
+use crate::support::webhook::{SECRET, SHA, headers, merged, sha256};
+
+type Headers = Vec<(String, String)>;
+
+fn with(mut headers: Headers, name: &str, value: &str) -> Headers {
+    headers.retain(|(kept, _)| kept != name);
+    headers.push((name.to_owned(), value.to_owned()));
+    headers
+}
+
+fn signed(headers: Headers, body: &[u8]) -> Headers {
+    with(headers, "x-hub-signature-256", &sha256(SECRET, body))
+}
+
+fn payload() -> Vec<u8> {
+    merged("acme/web", 5, SHA).to_string().into_bytes()
+}
+
+async fn post(service: &Service, headers: &Headers, body: &[u8]) -> Reply {
+    service.send(Method::POST, "/", headers, body).await
+}
+
+fn trusting() -> Setup {
+    Setup::dry_run().arg("--cloudevents-auth=none")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_merge_is_one_run_whichever_way_it_comes() {
+    let Some(plane) = shared() else { return };
+    plane.namespace("roads");
+    let service = Setup::cluster(&plane.trigger_account("roads")).arg("--cloudevents-auth=none").start();
+    let body = payload();
+    let (structured_headers, event) = structured("com.github.pull_request.closed", "d1", &merged("acme/web", 5, SHA));
+    let roads = [
+        (headers("pull_request", "d1", &body), body.clone()),
+        (binary(PULL_REQUEST, "d1"), body.clone()),
+        (structured_headers, event),
+    ];
+    for (index, (headers, body)) in roads.iter().enumerate() {
+        let reply = post(&service, headers, body).await;
+        let expected = if index == 0 { StatusCode::CREATED } else { StatusCode::OK };
+        assert_eq!(reply.status, expected, "{index}: {}", service.log.text());
+    }
+    assert_eq!(plane.runs("roads").len(), 1);
+    for via in ["webhook", "cloudevent-binary", "cloudevent-structured"] {
+        let line = service.log.wait_for(&format!("via={via}"), Duration::from_secs(5));
+        assert!(line.contains("delivery=d1") && line.contains("event=pull_request"), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_success_has_an_empty_body_and_no_answer_is_404_or_409() {
+    let api = FakeApi::start().await;
+    let setup = Setup::cluster(&api.kubeconfig()).arg("--cloudevents-auth=none").arg("--deadline=1");
+    let service = setup.start();
+    let good = payload();
+    let unmerged = merged("acme/web", 5, SHA).to_string().replace("\"merged\":true", "\"merged\":false").into_bytes();
+    let empty = [
+        (PULL_REQUEST, &good, StatusCode::CREATED),
+        (PULL_REQUEST, &good, StatusCode::OK),
+        (PULL_REQUEST, &unmerged, StatusCode::OK),
+        ("dev.knative.source.github.ping", &b"{\"zen\":\"x\"}".to_vec(), StatusCode::OK),
+        ("dev.knative.source.github.workflow_run", &b"{}".to_vec(), StatusCode::OK),
+        ("org.example.other", &b"whatever".to_vec(), StatusCode::OK),
+    ];
+    for (kind, body, status) in empty {
+        let reply = post(&service, &binary(kind, "d1"), body).await;
+        assert_eq!((reply.status, reply.body.as_str()), (status, ""), "{kind}");
+        assert_eq!(reply.headers.get("content-length").map(|value| value.as_bytes()), Some(&b"0"[..]));
+    }
+    // What cannot be retried, and what can.
+    let incomplete = merged("acme/web", 5, "ec26c3e").to_string().into_bytes();
+    let other_branch = merged("acme/web", 6, SHA).to_string().replace("\"ref\":\"main\"", "\"ref\":\"$(x)\"");
+    let failures = [
+        (PULL_REQUEST, b"not json".to_vec(), None, StatusCode::BAD_REQUEST),
+        (PULL_REQUEST, incomplete, None, StatusCode::BAD_REQUEST),
+        (PULL_REQUEST, other_branch.into_bytes(), None, StatusCode::UNPROCESSABLE_ENTITY),
+        (PULL_REQUEST, payload(), Some(Fault::Status(404, "NotFound")), StatusCode::SERVICE_UNAVAILABLE),
+        (PULL_REQUEST, payload(), Some(Fault::Status(409, "Conflict")), StatusCode::SERVICE_UNAVAILABLE),
+        (PULL_REQUEST, payload(), Some(Fault::Status(403, "Forbidden")), StatusCode::SERVICE_UNAVAILABLE),
+        (PULL_REQUEST, payload(), Some(Fault::Status(422, "Invalid")), StatusCode::UNPROCESSABLE_ENTITY),
+    ];
+    for (kind, body, fault, status) in failures {
+        api.fail_always(fault);
+        let reply = post(&service, &binary(kind, "d1"), &body).await;
+        assert_eq!(reply.status, status, "{}", service.log.text());
+        assert_eq!(reply.headers.contains_key("retry-after"), status == StatusCode::SERVICE_UNAVAILABLE);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_events_on_the_public_road_are_refused() {
+    let service = Setup::dry_run().start();
+    let body = payload();
+    let (structured_headers, event) = structured(PULL_REQUEST, "d1", &merged("acme/web", 5, SHA));
+    let forged = [
+        (binary(PULL_REQUEST, "d1"), body.clone()),
+        (signed(binary(PULL_REQUEST, "d1"), b"another body"), body.clone()),
+        (with(binary(PULL_REQUEST, "d1"), "authorization", "Bearer x.y.z"), body.clone()),
+        (structured_headers.clone(), event.clone()),
+        // The signature of the data is not one of the event.
+        (signed(structured_headers.clone(), &body), event.clone()),
+    ];
+    for (headers, body) in forged {
+        let reply = post(&service, &headers, &body).await;
+        assert_eq!((reply.status, reply.json()["reason"].as_str()), (StatusCode::UNAUTHORIZED, Some("signature")));
+    }
+    assert_eq!(service.output.all(), Vec::<String>::new());
+    // Signed like any delivery, an event is one; a token beside the signature is nobody's business.
+    let proven = [
+        (signed(binary(PULL_REQUEST, "d1"), &body), body.clone()),
+        (with(signed(binary(PULL_REQUEST, "d1"), &body), "authorization", "Bearer x.y.z"), body.clone()),
+        (signed(structured_headers, &event), event),
+    ];
+    for (headers, body) in proven {
+        let reply = post(&service, &headers, &body).await;
+        assert_eq!((reply.status, reply.body.as_str()), (StatusCode::CREATED, ""), "{}", service.log.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_needs_its_signature_in_every_mode() {
+    let service = trusting().start();
+    let body = payload();
+    let mut unsigned = headers("pull_request", "d1", &body);
+    unsigned.retain(|(name, _)| name != "x-hub-signature-256");
+    let reply = post(&service, &unsigned, &body).await;
+    assert_eq!((reply.status, reply.json()["reason"].as_str()), (StatusCode::UNAUTHORIZED, Some("signature")));
+    assert_eq!(post(&service, &headers("pull_request", "d1", &body), &body).await.status, StatusCode::CREATED);
+    let line = service.log.wait_for("--cloudevents-auth=none", Duration::from_secs(5));
+    assert!(line.contains("WARN"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_event_is_refused_and_never_acted_on() {
+    let service = trusting().start();
+    let body = payload();
+    let event = |data: Value| structured(PULL_REQUEST, "d1", &data);
+    let text = String::from_utf8_lossy(&body).into_owned();
+    let batch = vec![("content-type".to_owned(), "application/cloudevents-batch+json".to_owned())];
+    let announced = |kind: &str| binary(kind, "d1");
+    let push = json!({"ref": "refs/heads/main", "after": SHA, "repository": {"full_name": "acme/web"}});
+    let cases: Vec<(Headers, Vec<u8>, StatusCode)> = vec![
+        (batch, b"[]".to_vec(), StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        (with(announced(PULL_REQUEST), "content-type", "text/xml"), body.clone(), StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        (with(announced(PULL_REQUEST), "ce-specversion", "0.3"), body.clone(), StatusCode::BAD_REQUEST),
+        (with(announced(PULL_REQUEST), "ce-id", ""), body.clone(), StatusCode::BAD_REQUEST),
+        (with(announced(PULL_REQUEST), "ce-id", "a%0Ab"), body.clone(), StatusCode::BAD_REQUEST),
+        (with(announced(PULL_REQUEST), "ce-source", "%00"), body.clone(), StatusCode::BAD_REQUEST),
+        (announced(PULL_REQUEST), Vec::new(), StatusCode::BAD_REQUEST),
+        (event(json!(text)).0, event(json!(text)).1, StatusCode::BAD_REQUEST),
+        (event(Value::Null).0, event(Value::Null).1, StatusCode::BAD_REQUEST),
+        (event(json!([1])).0, event(json!([1])).1, StatusCode::BAD_REQUEST),
+        // The payload of another event than the type says.
+        (announced("dev.knative.source.github.push"), body.clone(), StatusCode::BAD_REQUEST),
+        (announced("com.github.pull_request.opened"), body.clone(), StatusCode::BAD_REQUEST),
+        (announced("com.github.issues.closed"), body.clone(), StatusCode::BAD_REQUEST),
+        (announced("dev.knative.source.github.pull_request_review"), body.clone(), StatusCode::OK),
+        (announced(PULL_REQUEST), push.to_string().into_bytes(), StatusCode::BAD_REQUEST),
+    ];
+    for (headers, body, status) in cases {
+        let reply = post(&service, &headers, &body).await;
+        assert_eq!(reply.status, status, "{headers:?}: {}", service.log.text());
+    }
+    assert_eq!(service.output.all(), Vec::<String>::new(), "nothing of it may become a run");
+    for line in service.log.all() {
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_asks_is_replied_to_with_an_event() {
+    let service = trusting().arg("--reply-events").env("K_SERVICE", "merges").start();
+    let asking = |id: &str| with(binary(PULL_REQUEST, id), "prefer", "reply");
+    let reply = post(&service, &asking("d1"), &payload()).await;
+    assert_eq!(reply.status, StatusCode::CREATED);
+    let attribute = |name: &str| reply.headers[name].to_str().expect("text").to_owned();
+    assert_eq!(attribute("ce-type"), "dev.github-trigger.pipelinerun.created");
+    assert_eq!(attribute("ce-specversion"), "1.0");
+    assert_eq!(attribute("ce-id"), "d1.created");
+    assert_eq!(attribute("ce-source"), "/apis/serving.knative.dev/v1/namespaces/default/services/merges");
+    assert_eq!(attribute("content-type"), "application/json");
+    assert_eq!(reply.outcome(), "created");
+    assert_eq!(reply.json()["pipelineRuns"].as_array().map(Vec::len), Some(1));
+
+    // Nobody else is, and a failure is a failure.
+    assert_eq!(post(&service, &binary(PULL_REQUEST, "d2"), &payload()).await.body, "");
+    let failed = post(&service, &asking("d3"), b"{").await;
+    assert_eq!((failed.status, failed.headers.contains_key("ce-type")), (StatusCode::BAD_REQUEST, false));
+    let silent = trusting().start();
+    let reply = post(&silent, &asking("d1"), &payload()).await;
+    assert_eq!((reply.status, reply.body.as_str()), (StatusCode::CREATED, ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trace_of_an_event_goes_into_the_log_and_the_run() {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let service = trusting().start();
+    post(&service, &with(binary(PULL_REQUEST, "d1"), "ce-traceparent", PARENT), &payload()).await;
+    let line = service.log.wait_for("outcome=created", Duration::from_secs(5));
+    assert!(line.contains("trace_id=4bf92f3577b34da6a3ce929d0e0e4736"), "{line}");
+    let stamp = service.output.wait_for("tekton.dev/pipelinerunSpanContext", Duration::from_secs(5));
+    assert!(stamp.contains(r#"{\"traceparent\":\"00-4bf92f3577b34da6a3ce929d0e0e4736-"#), "{stamp}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_handshake_of_webhooks_for_events_is_answered() {
+    let service = Setup::dry_run().start();
+    let asking = [
+        ("webhook-request-origin".to_owned(), "eventemitter.example.com".to_owned()),
+        ("webhook-request-rate".to_owned(), "120".to_owned()),
+    ];
+    let reply = service.send(Method::OPTIONS, "/", &asking, b"").await;
+    assert_eq!(reply.status, StatusCode::OK);
+    assert_eq!(reply.headers["webhook-allowed-origin"], "eventemitter.example.com");
+    assert_eq!(reply.headers["webhook-allowed-rate"], "*");
+    assert!(reply.headers["allow"].to_str().expect("text").contains("POST"));
+}
+
+#[test]
+fn a_mode_that_cannot_work_stops_the_start() {
+    let start = |args: &[&str]| {
+        let mut command = std::process::Command::new(crate::support::service::PROGRAM);
+        let output = command.env_clear().args(["--dry-run", "--port", "0"]).args(args).output().expect("the program");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        text
+    };
+    assert!(start(&["--cloudevents-auth=hmac"]).contains("no webhook secret"));
+    assert!(start(&["--cloudevents-auth=oidc"]).contains("needs --oidc-audience"));
+    assert!(start(&["--cloudevents-auth=oidc", "--oidc-audience=us"]).contains("needs --oidc-subject"));
+    let complete = ["--cloudevents-auth=oidc", "--oidc-audience=us", "--oidc-subject=system:serviceaccount:a:b"];
+    assert!(start(&complete).contains("no Kubernetes"));
+    assert!(start(&[&complete[..2], &["--oidc-subject=["]].concat()).contains("--oidc-subject"));
+}

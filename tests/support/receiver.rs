@@ -1,0 +1,85 @@
+//! A receiver of HTTP requests that keeps what it gets: a dead letter sink, somebody who waits for replies, an alert's
+//! webhook.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode};
+use tokio::net::TcpListener;
+
+/// A request that came.
+#[derive(Debug, Clone)]
+pub struct Received {
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Received {
+    /// A header's text.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// A receiver on loopback.
+#[derive(Clone)]
+pub struct Receiver {
+    pub address: SocketAddr,
+    state: Arc<Inner>,
+}
+
+struct Inner {
+    received: Mutex<Vec<Received>>,
+    status: StatusCode,
+    body: &'static str,
+}
+
+impl Receiver {
+    /// One that takes everything and says nothing.
+    pub async fn start() -> Self {
+        Self::answering(StatusCode::OK, "").await
+    }
+
+    /// One that answers everything alike.
+    pub async fn answering(status: StatusCode, body: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let state = Arc::new(Inner { received: Mutex::default(), status, body });
+        let router = Router::new().fallback(receive).with_state(Arc::clone(&state));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, state }
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// What came so far.
+    pub fn received(&self) -> Vec<Received> {
+        self.state.received.lock().expect("the state").clone()
+    }
+
+    /// Waits until so many requests came.
+    pub async fn wait_for(&self, count: usize, limit: Duration) -> Vec<Received> {
+        let end = Instant::now() + limit;
+        loop {
+            let received = self.received();
+            if received.len() >= count {
+                return received;
+            }
+            assert!(Instant::now() < end, "{} of {count} requests came: {received:?}", received.len());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+async fn receive(State(state): State<Arc<Inner>>, headers: HeaderMap, body: Bytes) -> Response {
+    state.received.lock().expect("the state").push(Received { headers, body });
+    (state.status, state.body).into_response()
+}
