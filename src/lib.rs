@@ -16,6 +16,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod delivery;
+pub mod deploy;
 pub mod event;
 pub mod mounted;
 pub mod reload;

@@ -1,10 +1,12 @@
-//! The command line: `serve` (the default), `render`, `lint`.
+//! The command line: `serve` (the default), `render`, `lint`, `deploy`.
 
 mod auth;
+mod deploy;
 mod lint;
 mod render;
 mod serve;
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,6 +15,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::telemetry::{LogFilter, LogFormat};
 
+/// Where a pod finds the name of its namespace.
+const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// Where the seed mounts its template.
 const DEFAULT_TRIGGER_CONFIG: &str = "/app/config/deployer-trigger.yaml";
 
@@ -34,6 +38,8 @@ enum Command {
     Render(render::RenderArgs),
     /// Check templates without an event.
     Lint(lint::LintArgs),
+    /// Put an image into a Knative Service, and wait until it runs.
+    Deploy(deploy::DeployArgs),
 }
 
 /// Which lines are logged, and how.
@@ -63,8 +69,16 @@ impl Cli {
             Some(Command::Serve(args)) => serve::run(args),
             Some(Command::Render(args)) => render::run(&args),
             Some(Command::Lint(args)) => lint::run(&args),
+            Some(Command::Deploy(args)) => deploy::run(&args),
         }
     }
+}
+
+/// The namespace of the pod that this runs in.
+fn pod_namespace() -> Option<String> {
+    let namespace = fs::read_to_string(POD_NAMESPACE).ok()?;
+    let namespace = namespace.trim();
+    (!namespace.is_empty()).then(|| namespace.to_owned())
 }
 
 /// Writes a line that somebody asked for to standard output; a reader that has gone is no error of ours.

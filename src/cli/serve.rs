@@ -1,6 +1,5 @@
 //! `serve`: reads what is mounted, and takes deliveries until told to stop.
 
-use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use super::auth::AuthArgs;
-use super::{DEFAULT_TRIGGER_CONFIG, LogArgs, TemplateArgs};
+use super::{DEFAULT_TRIGGER_CONFIG, LogArgs, TemplateArgs, pod_namespace};
 use crate::cluster::Cluster;
 use crate::delivery::{Key, SignaturePolicy};
 use crate::mounted;
@@ -26,8 +25,6 @@ use crate::template::{self, LoadError, TemplateSet};
 
 /// The template of the seed, for a dry run that was given none.
 const SHIPPED_TEMPLATE: &str = include_str!("../../config/base/deployer-trigger.yaml");
-/// Where a pod finds the name of its namespace.
-const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// Connections that the kernel keeps for us while we are busy.
 const BACKLOG: u32 = 1024;
 
@@ -211,12 +208,6 @@ fn shipped_templates() -> Result<TemplateSet, LoadError> {
         }
         (_, findings) => Err(LoadError::Findings(findings)),
     }
-}
-
-fn pod_namespace() -> Option<String> {
-    let namespace = fs::read_to_string(POD_NAMESPACE).ok()?;
-    let namespace = namespace.trim();
-    (!namespace.is_empty()).then(|| namespace.to_owned())
 }
 
 /// Every address of the machine, IPv6 and IPv4 where the kernel has both.

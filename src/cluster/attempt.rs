@@ -1,20 +1,13 @@
-//! One POST to the API server and what its answer means.
+//! One POST of a run to the API server and what its answer means.
 
 use std::time::Duration;
 
-use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
+use http::{Method, StatusCode};
 use kube::Client;
-use kube::client::Body;
-use kube::core::Status;
 
-use super::{Creation, chain};
+use super::exchange::{exchange, request};
+use super::{Creation, FIELD_MANAGER};
 use crate::template::PipelineRun;
-
-/// Who we are in an object's `managedFields`.
-const FIELD_MANAGER: &str = "github-trigger";
-/// Of an answer we want a message, not megabytes.
-const MAX_ANSWER: usize = 4 << 20;
 
 /// Whether the API server is to keep what it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,34 +40,19 @@ pub(super) async fn attempt(client: &Client, run: &PipelineRun, body: &[u8], mod
         "/apis/tekton.dev/v1/namespaces/{}/pipelineruns?fieldValidation=Strict&fieldManager={FIELD_MANAGER}{dry_run}",
         run.namespace
     );
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(uri)
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::ACCEPT, "application/json")
-        .body(Body::from(body.to_vec()));
-    let request = match request {
+    let request = match request(Method::POST, &uri, "application/json", body.to_vec()) {
         Ok(request) => request,
-        Err(error) => return Attempt::Invalid(error.to_string()),
+        Err(error) => return Attempt::Invalid(error),
     };
-    let response = match client.send(request).await {
-        Ok(response) => response,
-        Err(error) => {
-            return Attempt::Later { message: chain(&error), after: None };
-        }
+    let reply = match exchange(client, request).await {
+        Ok(reply) => reply,
+        Err(message) => return Attempt::Later { message, after: None },
     };
-    let (head, body) = response.into_parts();
-    let after = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    // Read to the end in every case, so that the connection can be used again.
-    let body = Limited::new(body, MAX_ANSWER).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    if head.status.is_success() {
+    if reply.status.is_success() {
         return Attempt::Done(Creation::Created);
     }
-    let (reason, message) = match serde_json::from_slice::<Status>(&body) {
-        Ok(status) => (status.reason, status.message),
-        Err(_) => (String::new(), excerpt(&body)),
-    };
-    judge(head.status, &reason, message, after.map(Duration::from_secs))
+    let (reason, message) = reply.failure();
+    judge(reply.status, &reason, message, reply.retry_after)
 }
 
 /// What an answer other than success means.
@@ -98,9 +76,4 @@ fn judge(status: StatusCode, reason: &str, message: String, after: Option<Durati
         status if status.is_server_error() => Attempt::Later { message, after },
         _ => Attempt::Refused(message),
     }
-}
-
-/// The beginning of an answer that is no Status, for the log.
-fn excerpt(body: &[u8]) -> String {
-    String::from_utf8_lossy(&body[..body.len().min(200)]).trim().to_owned()
 }

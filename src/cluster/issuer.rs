@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use http_body_util::{BodyExt, Limited};
+use http::Method;
 use kube::Client;
-use kube::client::Body;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{ATTEMPT, chain};
+use super::ATTEMPT;
+use super::exchange::{exchange, request};
 use crate::delivery::token::{BearerToken, KeySet};
 
 const DISCOVERY: &str = "/.well-known/openid-configuration";
@@ -27,8 +27,6 @@ const MAX_AGE: Duration = Duration::from_secs(3600);
 const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(10);
 /// After a failure the API server is asked again this soon.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
-/// Keys and their names take some kilobytes.
-const MAX_ANSWER: usize = 1 << 20;
 
 /// The issuer's keys, as far as they are known.
 pub struct Issuer {
@@ -120,13 +118,10 @@ impl Issuer {
     }
 
     async fn get(&self, path: &str) -> Result<Vec<u8>, String> {
-        let request = http::Request::get(path).body(Body::empty()).map_err(|error| error.to_string())?;
+        let request = request(Method::GET, path, "", Vec::new())?;
         let answer = async {
-            let response = self.client.send(request).await.map_err(|error| chain(&error))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-            let body = body.map_err(|error| error.to_string())?.to_bytes();
-            if status.is_success() { Ok(body.to_vec()) } else { Err(status.to_string()) }
+            let reply = exchange(&self.client, request).await?;
+            if reply.status.is_success() { Ok(reply.body.to_vec()) } else { Err(reply.status.to_string()) }
         };
         match timeout(ATTEMPT, answer).await {
             Ok(answer) => answer.map_err(|error| format!("{path}: {error}")),

@@ -1,7 +1,9 @@
-//! The only place that knows Kubernetes: creating a run, and the keys of its tokens.
+//! The only place that knows Kubernetes: creating a run, the keys of its tokens, and a Knative Service.
 
 mod attempt;
+mod exchange;
 mod issuer;
+mod services;
 
 use std::time::Duration;
 
@@ -11,7 +13,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::template::PipelineRun;
 use attempt::{Attempt, Mode, attempt};
 pub use issuer::{Issuer, KeysUnavailable};
+pub use services::ServiceError;
 
+/// Who we are in an object's `managedFields`.
+const FIELD_MANAGER: &str = "github-trigger";
 /// The API server is asked again after this, doubled each time up to [`MAX_PAUSE`], with jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause that we choose; an API server may ask for more.
@@ -149,19 +154,4 @@ impl Cluster {
             Attempt::Refused(message) | Attempt::Later { message, .. } => Err(CreateError::Unavailable(message)),
         }
     }
-}
-
-/// An error with its causes: the outermost alone often says only that something failed.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !message.contains(&text) {
-            message.push_str(": ");
-            message.push_str(&text);
-        }
-        source = cause.source();
-    }
-    message
 }

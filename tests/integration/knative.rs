@@ -80,6 +80,36 @@ async fn a_webhook_goes_through_githubsource_into_a_run() {
     assert_eq!(plane.runs("github-source").len(), 1);
 }
 
+/// The adapter of these tests sends what was captured from the real one, header by header.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_adapter_sends_what_githubsource_sends() {
+    let sink = Receiver::start().await;
+    let args = ["-sink", &sink.url(), "-secret", SECRET, "-owner-and-repository", "acme/web"];
+    let Some(adapter) = Peer::receive_adapter(&args) else { return };
+    assert_eq!(webhook(&adapter, "d1", 5).await.status, StatusCode::ACCEPTED);
+    let event = &sink.received()[0];
+    let mut names: Vec<&str> = event.headers.keys().map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    let captured = "accept-encoding ce-action ce-id ce-installation ce-label ce-number ce-owner ce-repository ce-sender \
+                    ce-source ce-specversion ce-subject ce-time ce-type content-length content-type host kn-namespace \
+                    user-agent";
+    assert_eq!(names.join(" "), captured);
+    for (name, value) in [
+        ("ce-action", "closed"),
+        ("ce-id", "d1"),
+        ("ce-label", ""),
+        ("ce-source", "https://github.com/acme/web"),
+        ("ce-subject", "5"),
+        ("ce-type", PULL_REQUEST),
+        ("content-type", "application/json"),
+        ("user-agent", "Go-http-client/1.1"),
+    ] {
+        assert_eq!(event.header(name), value, "{name}");
+    }
+    // Parsed and written anew: no signature could match it.
+    assert_ne!(event.body, payload(5));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn githubsource_shows_github_a_failure_and_no_secret_of_it() {
     let api = FakeApi::start().await;

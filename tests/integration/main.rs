@@ -8,6 +8,7 @@ mod support;
 mod cloud_events;
 mod contract;
 mod control_plane;
+mod deploy;
 mod failures;
 mod knative;
 mod manifests;

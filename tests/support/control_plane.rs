@@ -1,4 +1,5 @@
-//! A real control plane on loopback: etcd and kube-apiserver with RBAC, and the real CRDs of Tekton and Knative.
+//! A real control plane on loopback: etcd and kube-apiserver with RBAC, and the real CRDs of Tekton and Knative, behind
+//! whose own admission every object has to pass.
 //!
 //! Binaries come from `KUBEBUILDER_ASSETS`, else from the cache below `target/`, else they are built with `go` from
 //! `tests/control-plane/`, where every version is pinned. No controller runs: what one would write, tests write.
@@ -10,6 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use rcgen::{
@@ -20,6 +22,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::go;
+use super::peers::Peer;
 
 const ADMIN_TOKEN: &str = "tests-own-administrator";
 /// An API server that is not ready by then never is.
@@ -187,6 +190,7 @@ pub struct ControlPlane {
     etcd_url: String,
     etcd: Option<Guarded>,
     api_server: Option<Guarded>,
+    admission: Option<Peer>,
 }
 
 impl ControlPlane {
@@ -195,13 +199,59 @@ impl ControlPlane {
         write_credentials(folder.path());
         let [client, peer, port] = free_ports();
         let etcd_url = format!("http://127.0.0.1:{client}");
-        let mut plane = Self { assets: assets.clone(), folder, port, etcd_url, etcd: None, api_server: None };
+        let mut plane =
+            Self { assets: assets.clone(), folder, port, etcd_url, etcd: None, api_server: None, admission: None };
         plane.start_etcd(peer);
         plane.start_api_server();
         plane.write_kubeconfig("admin", ADMIN_TOKEN, "default");
         plane.wait_until_ready();
         plane.create_crds();
+        plane.start_admission();
         plane
+    }
+
+    /// Registers the webhooks, and waits until they are asked.
+    fn start_admission(&mut self) {
+        let (certificate, key) = (self.path("server.crt"), self.path("server.key"));
+        let eventing = go::module_folder(&Path::new(MODULES).join("crds"), "knative.dev/eventing").expect("the module");
+        let config = eventing.join("config/core/configmaps");
+        let [certificate, key, config] = [certificate, key, config].map(|path| path.display().to_string());
+        let args = ["-cert", &certificate, "-key", &key, "-eventing-config", &config];
+        let Some(admission) = Peer::admission(&args) else { return };
+        let bundle = BASE64_STANDARD.encode(fs::read(self.path("ca.crt")).expect("the CA"));
+        let configuration = |kind: &str, path: &str| {
+            json!({
+                "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": "projects"},
+                "webhooks": [{
+                    "name": format!("{path}.projects.example.com"),
+                    "clientConfig": {"url": format!("https://{}/{path}", admission.address), "caBundle": bundle},
+                    "rules": [{
+                        "apiGroups": ["serving.knative.dev", "eventing.knative.dev", "tekton.dev"],
+                        "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],
+                        "resources": ["services", "configurations", "revisions", "routes", "brokers", "triggers",
+                            "pipelines", "pipelineruns", "tasks", "taskruns"],
+                    }],
+                    "admissionReviewVersions": ["v1"], "sideEffects": "None",
+                }]
+            })
+        };
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": [
+            configuration("MutatingWebhookConfiguration", "default"),
+            configuration("ValidatingWebhookConfiguration", "validate"),
+        ]});
+        let file = self.path("admission.json");
+        fs::write(&file, list.to_string()).expect("a file");
+        self.kubectl(&["create", "-f", &file.display().to_string()]);
+        self.admission = Some(admission);
+        let invalid = self.path("invalid.json");
+        let service = json!({"apiVersion": "serving.knative.dev/v1", "kind": "Service",
+            "metadata": {"name": "invalid", "namespace": "default"}, "spec": {"template": {"spec": {"containers": []}}}});
+        fs::write(&invalid, service.to_string()).expect("a file");
+        let end = Instant::now() + Duration::from_secs(20);
+        while self.try_kubectl(&["create", "--dry-run=server", "-f", &invalid.display().to_string()]).status.success() {
+            assert!(Instant::now() < end, "the admission webhook is not asked");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -368,6 +418,11 @@ impl ControlPlane {
     pub fn token_for(&self, namespace: &str, name: &str, audience: &str) -> String {
         let audience = format!("--audience={audience}");
         self.kubectl(&["create", "token", name, "-n", namespace, "--duration=1h", &audience]).trim().to_owned()
+    }
+
+    /// The command that users type.
+    pub fn kubectl_path(&self) -> PathBuf {
+        self.assets.kubectl()
     }
 
     /// The administrator's kubeconfig.

@@ -11,5 +11,6 @@ pub mod http;
 pub mod peers;
 pub mod receiver;
 pub mod service;
+pub mod serving;
 pub mod tokens;
 pub mod webhook;

@@ -1,5 +1,5 @@
 //! The peers that the service has on a cluster, made of their own code (`tests/peers/`): GitHubSource's receive adapter,
-//! and the data plane of a Broker.
+//! the data plane of a Broker, and the admission of Serving, Eventing and Tekton.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -30,6 +30,11 @@ impl Peer {
     /// Starts a Broker with one Trigger.
     pub fn broker(args: &[&str]) -> Option<Self> {
         Self::start("eventing", "broker", args)
+    }
+
+    /// Starts the defaults and the validation of Serving, Eventing and Tekton, as an admission webhook.
+    pub fn admission(args: &[&str]) -> Option<Self> {
+        Self::start("admission", "webhook", args)
     }
 
     fn start(module: &str, name: &str, args: &[&str]) -> Option<Self> {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use kube::client::Body;
 use serde_json::json;
 use tokio::time::{advance, sleep};
 

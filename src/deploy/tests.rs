@@ -1,0 +1,297 @@
+use serde_json::json;
+
+use super::*;
+
+const OLD: &str = "registry.example.com/web:1";
+const NEW: &str = "registry.example.com/web:2";
+
+fn service(spec: &Value, status: &Value) -> Service {
+    let metadata = json!({"name": "web", "resourceVersion": "7", "generation": 3});
+    serde_json::from_value(json!({"metadata": metadata, "spec": spec, "status": status})).expect("a Service")
+}
+
+fn spec(image: &str, traffic: &Value) -> Value {
+    json!({"template": {"spec": {"containers": [{"name": "user-container", "image": image}]}}, "traffic": traffic})
+}
+
+/// A settled status: the latest revision is `latest`, ready, and traffic goes like this.
+fn status(latest: &str, traffic: &Value) -> Value {
+    json!({"observedGeneration": 3, "latestCreatedRevisionName": latest, "latestReadyRevisionName": latest,
+        "traffic": traffic, "conditions": [{"type": "Ready", "status": "True"}]})
+}
+
+fn latest() -> Value {
+    json!([{"latestRevision": true, "percent": 100}])
+}
+
+fn serving(revision: &str) -> Value {
+    json!([{"revisionName": revision, "latestRevision": true, "percent": 100}])
+}
+
+fn wish(rollout: Rollout) -> Wish {
+    let image = NEW.parse().expect("an image");
+    let (name, namespace) = ("web".to_owned(), "default".to_owned());
+    Wish { name, namespace, image, container: None, port: None, rollout, in_stages: true }
+}
+
+fn no_traffic() -> Rollout {
+    Rollout::NoTraffic { tag: "test".to_owned() }
+}
+
+fn canary(percent: u8) -> Rollout {
+    Rollout::Canary { percent, tag: None }
+}
+
+fn decided(today: &Service, rollout: Rollout) -> Plan {
+    decide(Some(today), &wish(rollout)).expect("a plan")
+}
+
+/// The traffic of a patch; nothing if it leaves the traffic alone.
+fn traffic(plan: &Plan) -> Value {
+    match plan {
+        Plan::Patch { patch, .. } => {
+            assert_eq!(patch["metadata"], json!({"resourceVersion": "7"}));
+            let percents = patch["spec"]["traffic"].as_array().map(|targets| {
+                targets.iter().map(|target| target["percent"].as_i64().expect("a percentage")).sum::<i64>()
+            });
+            assert!(percents.is_none_or(|sum| sum == 100), "{patch}");
+            patch["spec"]["traffic"].clone()
+        }
+        other => panic!("no patch: {other:?}"),
+    }
+}
+
+fn pinned(revision: &str, percent: i64) -> Value {
+    json!({"revisionName": revision, "latestRevision": false, "percent": percent})
+}
+
+#[test]
+fn what_is_absent_is_created() {
+    let Plan::Create(service) = decide(None, &wish(Rollout::Keep)).expect("a plan") else { panic!("no creation") };
+    assert_eq!(service["metadata"]["name"], "web");
+    assert_eq!(service["spec"]["template"]["spec"]["containers"][0]["image"], NEW);
+    assert_eq!(service["spec"]["template"]["spec"]["containers"][0]["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(service["spec"].get("traffic"), None);
+    // The first revision has nobody to share with.
+    for rollout in [no_traffic(), Rollout::Canary { percent: 10, tag: Some("test".to_owned()) }] {
+        let Plan::Create(service) = decide(None, &wish(rollout)).expect("a plan") else { panic!("no creation") };
+        assert_eq!(service["spec"]["traffic"], json!([{"latestRevision": true, "percent": 100, "tag": "test"}]));
+    }
+    let with = Wish { container: Some("app".to_owned()), port: Some(9000), ..wish(Rollout::ToLatest) };
+    let Plan::Create(service) = decide(None, &with).expect("a plan") else { panic!("no creation") };
+    let container = &service["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!((&container["name"], &container["ports"]), (&json!("app"), &json!([{"containerPort": 9000}])));
+}
+
+#[test]
+fn default_traffic() {
+    let today = service(&spec(OLD, &latest()), &status("web-1", &serving("web-1")));
+    let plan = decided(&today, Rollout::Keep);
+    assert_eq!(traffic(&plan), Value::Null);
+    let Plan::Patch { patch, new_revision: true } = &plan else { panic!("no new revision: {plan:?}") };
+    let containers = json!([{"name": "user-container", "image": NEW}]);
+    assert_eq!(patch["spec"]["template"], json!({"spec": {"containers": containers}}));
+
+    let test = json!({"latestRevision": true, "percent": 0, "tag": "test"});
+    assert_eq!(traffic(&decided(&today, no_traffic())), json!([pinned("web-1", 100), test]));
+    assert_eq!(traffic(&decided(&today, Rollout::ToLatest)), Value::Null, "everybody sees the latest anyway");
+    let share = json!({"latestRevision": true, "percent": 10});
+    assert_eq!(traffic(&decided(&today, canary(10))), json!([pinned("web-1", 90), share]));
+    // Without any traffic in the spec it is the same.
+    let today = service(&spec(OLD, &Value::Array(Vec::new())), &status("web-1", &serving("web-1")));
+    assert_eq!(traffic(&decided(&today, Rollout::ToLatest)), Value::Null);
+    assert_eq!(traffic(&decided(&today, canary(10))), json!([pinned("web-1", 90), share]));
+}
+
+#[test]
+fn pinned_traffic() {
+    let pins = json!([{"revisionName": "web-1", "percent": 100}]);
+    let today = service(&spec(OLD, &pins), &status("web-2", &json!([{"revisionName": "web-1", "percent": 100}])));
+    assert_eq!(traffic(&decided(&today, Rollout::Keep)), Value::Null);
+    let test = json!({"latestRevision": true, "percent": 0, "tag": "test"});
+    assert_eq!(traffic(&decided(&today, no_traffic())), json!([pinned("web-1", 100), test]));
+    // "Latest" is web-2 until the new one is ready, and nobody is to see that.
+    assert_eq!(traffic(&decided(&today, Rollout::ToLatest)), Value::Null, "first the image, then the traffic");
+    assert_eq!(traffic(&decided(&today, canary(10))), Value::Null);
+    let at_once = Wish { in_stages: false, ..wish(Rollout::ToLatest) };
+    assert_eq!(traffic(&decide(Some(&today), &at_once).expect("a plan")), latest());
+}
+
+#[test]
+fn a_promotion_needs_no_new_revision() {
+    let split =
+        json!([{"revisionName": "web-1", "percent": 100}, {"latestRevision": true, "percent": 0, "tag": "test"}]);
+    let shown = json!([{"revisionName": "web-1", "percent": 100},
+        {"revisionName": "web-2", "latestRevision": true, "percent": 0, "tag": "test"}]);
+    let today = service(&spec(NEW, &split), &status("web-2", &shown));
+    let plan = decided(&today, Rollout::ToLatest);
+    assert!(matches!(plan, Plan::Patch { new_revision: false, .. }), "{plan:?}");
+    assert_eq!(traffic(&plan), json!([{"latestRevision": true, "percent": 100, "tag": "test"}]));
+    assert_eq!(
+        traffic(&decided(&today, canary(25))),
+        json!([pinned("web-1", 75), {"revisionName": "web-2", "latestRevision": false, "percent": 0, "tag": "test"},
+            {"latestRevision": true, "percent": 25}])
+    );
+}
+
+#[test]
+fn the_same_image_again_is_nothing() {
+    let today = service(&spec(NEW, &latest()), &status("web-2", &serving("web-2")));
+    for rollout in [Rollout::Keep, no_traffic(), Rollout::ToLatest, canary(10)] {
+        assert_eq!(decided(&today, rollout.clone()), Plan::Nothing, "{rollout:?}");
+    }
+    // A canary that is what it was wished to be.
+    let split = json!([{"revisionName": "web-1", "percent": 90, "latestRevision": false}, {"latestRevision": true, "percent": 10}]);
+    let shown = json!([{"revisionName": "web-1", "percent": 90}, {"revisionName": "web-2", "percent": 10, "latestRevision": true}]);
+    let today = service(&spec(NEW, &split), &status("web-2", &shown));
+    assert_eq!(decided(&today, canary(10)), Plan::Nothing);
+    assert_eq!(
+        traffic(&decided(&today, canary(50))),
+        json!([pinned("web-1", 50), {"latestRevision": true, "percent": 50}])
+    );
+}
+
+#[test]
+fn several_tags_stay_where_they_are_and_ours_moves() {
+    let tagged = json!([
+        {"revisionName": "web-2", "percent": 100, "tag": "live"},
+        {"revisionName": "web-1", "percent": 0, "tag": "old"},
+        {"revisionName": "web-1", "percent": 0, "tag": "older"},
+        {"latestRevision": true, "percent": 0, "tag": "test"},
+        {"latestRevision": true, "percent": 0, "tag": "next"},
+    ]);
+    let shown = json!([
+        {"revisionName": "web-2", "percent": 100, "tag": "live"},
+        {"revisionName": "web-1", "percent": 0, "tag": "old"},
+        {"revisionName": "web-1", "percent": 0, "tag": "older"},
+        {"revisionName": "web-3", "latestRevision": true, "percent": 0, "tag": "test"},
+        {"revisionName": "web-3", "latestRevision": true, "percent": 0, "tag": "next"},
+    ]);
+    let today = service(&spec(OLD, &tagged), &status("web-3", &shown));
+    let tag = |revision: &str, percent: i64, tag: &str| json!({"revisionName": revision, "latestRevision": false, "percent": percent, "tag": tag});
+    assert_eq!(
+        traffic(&decided(&today, no_traffic())),
+        json!([tag("web-1", 0, "old"), tag("web-1", 0, "older"), tag("web-2", 100, "live"), tag("web-3", 0, "next"),
+            {"latestRevision": true, "percent": 0, "tag": "test"}])
+    );
+}
+
+#[test]
+fn a_rollout_in_progress_is_added_up() {
+    // The same revision twice, as the status shows it while `rollout-duration` is running.
+    let shown = json!([
+        {"revisionName": "web-1", "latestRevision": true, "percent": 60},
+        {"revisionName": "web-2", "latestRevision": true, "percent": 30},
+        {"revisionName": "web-1", "percent": 10},
+    ]);
+    let today = service(&spec(OLD, &latest()), &status("web-2", &shown));
+    let test = json!({"latestRevision": true, "percent": 0, "tag": "test"});
+    assert_eq!(traffic(&decided(&today, no_traffic())), json!([pinned("web-1", 70), pinned("web-2", 30), test]));
+    let plan = decided(&today, canary(50));
+    assert_eq!(traffic(&plan), json!([pinned("web-1", 70), pinned("web-2", 30)]), "latest is web-2 until then");
+}
+
+#[test]
+fn rounding_loses_nobody() {
+    let shown = json!([{"revisionName": "a", "percent": 33}, {"revisionName": "b", "percent": 33}, {"revisionName": "c", "percent": 34}]);
+    for percent in 1..=99 {
+        let today = service(&spec(OLD, &shown), &status("c", &shown));
+        let at_once = Wish { in_stages: false, ..wish(canary(percent)) };
+        // `traffic` looks at the sum.
+        traffic(&decide(Some(&today), &at_once).expect("a plan"));
+    }
+}
+
+#[test]
+fn never_ready() {
+    let nothing = json!({"observedGeneration": 3, "latestCreatedRevisionName": "web-1"});
+    let today = service(&spec(OLD, &latest()), &nothing);
+    assert_eq!(traffic(&decided(&today, Rollout::Keep)), Value::Null);
+    assert_eq!(
+        traffic(&decided(&today, no_traffic())),
+        json!([{"latestRevision": true, "percent": 100, "tag": "test"}])
+    );
+    assert_eq!(traffic(&decided(&today, Rollout::ToLatest)), Value::Null);
+    let ready_once =
+        json!({"observedGeneration": 3, "latestCreatedRevisionName": "web-2", "latestReadyRevisionName": "web-1"});
+    let today = service(&spec(OLD, &latest()), &ready_once);
+    let test = json!({"latestRevision": true, "percent": 0, "tag": "test"});
+    assert_eq!(traffic(&decided(&today, no_traffic())), json!([pinned("web-1", 100), test]));
+}
+
+#[test]
+fn a_revisions_own_name_goes() {
+    let mut named = spec(OLD, &latest());
+    named["template"]["metadata"] = json!({"name": "web-green", "annotations": {"a": "b"}});
+    let today = service(&named, &status("web-green", &serving("web-green")));
+    let Plan::Patch { patch, .. } = decided(&today, Rollout::Keep) else { panic!("no patch") };
+    assert_eq!(patch["spec"]["template"]["metadata"], json!({"name": null}));
+}
+
+#[test]
+fn several_containers() {
+    let containers = json!([{"name": "proxy", "image": "p:1"}, {"name": "app", "image": OLD, "ports": [{"containerPort": 80}], "env": [{"name": "A", "value": "b"}]}]);
+    let many = |containers: &Value| {
+        let spec = json!({"template": {"spec": {"containers": containers}}, "traffic": latest()});
+        service(&spec, &status("web-1", &serving("web-1")))
+    };
+    let Plan::Patch { patch, .. } = decided(&many(&containers), Rollout::Keep) else { panic!("no patch") };
+    let mut expected = containers.clone();
+    expected[1]["image"] = NEW.into();
+    assert_eq!(patch["spec"]["template"]["spec"]["containers"], expected);
+
+    let named = Wish { container: Some("proxy".to_owned()), ..wish(Rollout::Keep) };
+    let Plan::Patch { patch, .. } = decide(Some(&many(&containers)), &named).expect("a plan") else {
+        panic!("no patch")
+    };
+    assert_eq!(patch["spec"]["template"]["spec"]["containers"][0]["image"], NEW);
+
+    let portless = json!([{"name": "a", "image": OLD}, {"name": "b", "image": OLD}]);
+    let error = decide(Some(&many(&portless)), &wish(Rollout::Keep)).expect_err("two containers").to_string();
+    assert!(error.contains("the containers a, b") && error.contains("--container"), "{error}");
+    let missing = Wish { container: Some("c".to_owned()), ..wish(Rollout::Keep) };
+    let error = decide(Some(&many(&portless)), &missing).expect_err("no such container").to_string();
+    assert!(error.contains("no container c"), "{error}");
+}
+
+#[test]
+fn what_does_not_add_up_is_left_alone() {
+    let odd = service(&spec(OLD, &latest()), &status("web-1", &json!([{"revisionName": "web-1", "percent": 40}])));
+    assert_eq!(decide(Some(&odd), &wish(no_traffic())), Err(PlanError::Traffic(40)));
+    assert!(decide(Some(&odd), &wish(Rollout::Keep)).is_ok());
+    let mut stale = status("web-1", &serving("web-1"));
+    stale["observedGeneration"] = 2.into();
+    let stale = service(&spec(OLD, &latest()), &stale);
+    assert_eq!(decide(Some(&stale), &wish(no_traffic())), Err(PlanError::Unsettled));
+}
+
+#[test]
+fn progress_is_read_from_all_that_says_something() {
+    let read = |status: &Value| progress(&service(&spec(NEW, &latest()), status), Expected { generation: 3 });
+    let waits = |status: &Value, why: &str| match read(status) {
+        Progress::Waiting(what) => assert!(what.contains(why), "{what}"),
+        other => panic!("{why}: {other:?}"),
+    };
+    waits(&Value::Null, "not looked");
+    let mut stale = status("web-2", &serving("web-2"));
+    assert_eq!(read(&stale), Progress::Ready);
+    stale["observedGeneration"] = 2.into();
+    waits(&stale, "not taken up");
+    // The route is ready, and shows the old revision.
+    let mut behind = status("web-1", &serving("web-1"));
+    behind["latestCreatedRevisionName"] = "web-2".into();
+    behind["conditions"] = json!([{"type": "Ready", "status": "Unknown"},
+        {"type": "ConfigurationsReady", "status": "Unknown", "reason": "Deploying"}]);
+    waits(&behind, "web-2 is not ready yet (Deploying)");
+    let mut failed = behind.clone();
+    failed["conditions"] = json!([
+        {"type": "Ready", "status": "False", "reason": "RevisionFailed", "message": "x"},
+        {"type": "ConfigurationsReady", "status": "False", "reason": "RevisionFailed",
+            "message": "Revision \"web-2\" failed with message:\n Unable to fetch image."},
+    ]);
+    let why = "RevisionFailed: Revision \"web-2\" failed with message: Unable to fetch image.";
+    assert_eq!(read(&failed), Progress::Failed(why.to_owned()));
+    let mut routing = status("web-2", &serving("web-1"));
+    routing["conditions"] = json!([{"type": "Ready", "status": "Unknown", "reason": "TrafficNotMigrated"}]);
+    waits(&routing, "TrafficNotMigrated");
+}

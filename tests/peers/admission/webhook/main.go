@@ -1,0 +1,199 @@
+// Webhook admits objects to the tests' API server as Knative Serving, Knative Eventing and Tekton Pipelines would: with
+// their own defaults and their own validation.
+//
+// It prints the address that it listens on, and ends when its standard input does.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	pipelinev1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"knative.dev/eventing/pkg/apis/config"
+	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
+	"knative.dev/eventing/pkg/apis/feature"
+	"knative.dev/pkg/apis"
+	"knative.dev/pkg/apis/duck"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// Resource is what all three projects' types can do.
+type resource interface {
+	apis.Defaultable
+	apis.Validatable
+}
+
+var resources = map[metav1.GroupVersionKind]func() resource{
+	{Group: "serving.knative.dev", Version: "v1", Kind: "Service"}:       func() resource { return &servingv1.Service{} },
+	{Group: "serving.knative.dev", Version: "v1", Kind: "Configuration"}: func() resource { return &servingv1.Configuration{} },
+	{Group: "serving.knative.dev", Version: "v1", Kind: "Revision"}:      func() resource { return &servingv1.Revision{} },
+	{Group: "serving.knative.dev", Version: "v1", Kind: "Route"}:         func() resource { return &servingv1.Route{} },
+	{Group: "eventing.knative.dev", Version: "v1", Kind: "Broker"}:       func() resource { return &eventingv1.Broker{} },
+	{Group: "eventing.knative.dev", Version: "v1", Kind: "Trigger"}:      func() resource { return &eventingv1.Trigger{} },
+	{Group: "tekton.dev", Version: "v1", Kind: "Pipeline"}:               func() resource { return &pipelinev1.Pipeline{} },
+	{Group: "tekton.dev", Version: "v1", Kind: "PipelineRun"}:            func() resource { return &pipelinev1.PipelineRun{} },
+	{Group: "tekton.dev", Version: "v1", Kind: "Task"}:                   func() resource { return &pipelinev1.Task{} },
+	{Group: "tekton.dev", Version: "v1", Kind: "TaskRun"}:                func() resource { return &pipelinev1.TaskRun{} },
+}
+
+func main() {
+	certificate := flag.String("cert", "", "the server's certificate")
+	key := flag.String("key", "", "its key")
+	eventing := flag.String("eventing-config", "", "the folder of Eventing's shipped ConfigMaps")
+	flag.Parse()
+	if err := readEventingConfig(*eventing); err != nil {
+		log.Fatal(err)
+	}
+
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(listener.Addr())
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
+	http.HandleFunc("/default", answer(setDefaults))
+	http.HandleFunc("/validate", answer(validate))
+	log.Fatal(http.ServeTLS(listener, nil, *certificate, *key))
+}
+
+var (
+	features feature.Flags
+	defaults *config.Defaults
+)
+
+// ReadEventingConfig reads what Eventing is installed with: Brokers and Triggers are judged by it.
+func readEventingConfig(folder string) error {
+	read := func(name string) (*corev1.ConfigMap, error) {
+		text, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil {
+			return nil, err
+		}
+		parsed := &corev1.ConfigMap{}
+		return parsed, yaml.Unmarshal(text, parsed)
+	}
+	flags, err := read("features.yaml")
+	if err != nil {
+		return err
+	}
+	if features, err = feature.NewFlagsConfigFromConfigMap(flags); err != nil {
+		return err
+	}
+	broker, err := read("default-broker.yaml")
+	if err != nil {
+		return err
+	}
+	defaults, err = config.NewDefaultsConfigFromConfigMap(broker)
+	return err
+}
+
+// Answer wraps a decision into an AdmissionReview.
+func answer(decide func(*admissionv1.AdmissionRequest) ([]byte, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var review admissionv1.AdmissionReview
+		if err := json.NewDecoder(r.Body).Decode(&review); err != nil || review.Request == nil {
+			http.Error(w, "no AdmissionReview", http.StatusBadRequest)
+			return
+		}
+		response := &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: true}
+		patch, err := decide(review.Request)
+		if err != nil {
+			response.Allowed = false
+			response.Result = &metav1.Status{Code: http.StatusBadRequest, Message: err.Error(), Reason: metav1.StatusReasonBadRequest}
+		}
+		if patch != nil {
+			kind := admissionv1.PatchTypeJSONPatch
+			response.Patch, response.PatchType = patch, &kind
+		}
+		review.Request, review.Response = nil, response
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(review)
+	}
+}
+
+// Decode is strict, as the projects' own webhooks are.
+func decode(kind metav1.GroupVersionKind, raw []byte) (resource, error) {
+	create, known := resources[kind]
+	if !known {
+		return nil, fmt.Errorf("unhandled kind: %v", kind)
+	}
+	object := create()
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(object); err != nil {
+		return nil, fmt.Errorf("cannot decode incoming object: %w", err)
+	}
+	return object, nil
+}
+
+// ContextFor tells defaults and validation what is being done, by whom, and to what.
+func contextFor(request *admissionv1.AdmissionRequest) (context.Context, error) {
+	ctx := apis.WithUserInfo(context.Background(), &request.UserInfo)
+	ctx = feature.ToContext(ctx, features)
+	ctx = config.ToContext(ctx, &config.Config{Defaults: defaults})
+	if request.DryRun != nil && *request.DryRun {
+		ctx = apis.WithDryRun(ctx)
+	}
+	switch request.Operation {
+	case admissionv1.Create:
+		return apis.WithinCreate(ctx), nil
+	case admissionv1.Update:
+		old, err := decode(request.Kind, request.OldObject.Raw)
+		if err != nil {
+			return nil, err
+		}
+		return apis.WithinUpdate(ctx, old), nil
+	default:
+		return nil, errors.New("neither create nor update")
+	}
+}
+
+func setDefaults(request *admissionv1.AdmissionRequest) ([]byte, error) {
+	object, err := decode(request.Kind, request.Object.Raw)
+	if err != nil {
+		return nil, err
+	}
+	ctx, err := contextFor(request)
+	if err != nil {
+		return nil, err
+	}
+	object.SetDefaults(ctx)
+	after, err := json.Marshal(object)
+	if err != nil {
+		return nil, err
+	}
+	return duck.CreateBytePatch(json.RawMessage(request.Object.Raw), json.RawMessage(after))
+}
+
+func validate(request *admissionv1.AdmissionRequest) ([]byte, error) {
+	object, err := decode(request.Kind, request.Object.Raw)
+	if err != nil {
+		return nil, err
+	}
+	ctx, err := contextFor(request)
+	if err != nil {
+		return nil, err
+	}
+	if found := object.Validate(ctx); found != nil {
+		if problems := found.Filter(apis.ErrorLevel); problems != nil {
+			return nil, fmt.Errorf("validation failed: %w", problems)
+		}
+	}
+	return nil, nil
+}

@@ -1,0 +1,130 @@
+//! Serving's controllers, played: nobody else writes statuses on the tests' API server.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+/// What becomes of new revisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Ready,
+    /// The image cannot be pulled, for example.
+    Failed(&'static str),
+    /// It stays under way.
+    Never,
+}
+
+/// The Services of a namespace.
+pub fn services(client: Client, namespace: &str) -> Api<DynamicObject> {
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("serving.knative.dev", "v1", "Service"));
+    Api::namespaced_with(client, namespace, &kind)
+}
+
+/// Writes a status.
+pub async fn write_status(services: &Api<DynamicObject>, name: &str, status: &Value) {
+    let patch = json!({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "status": status});
+    services.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await.expect("a status");
+}
+
+/// Looks after the Services of one namespace until dropped.
+pub struct Serving {
+    fate: Arc<Mutex<Fate>>,
+    task: JoinHandle<()>,
+}
+
+impl Serving {
+    pub fn start(services: Api<DynamicObject>) -> Self {
+        let fate = Arc::new(Mutex::new(Fate::Ready));
+        let seen = Arc::clone(&fate);
+        let task = tokio::spawn(async move {
+            loop {
+                let list = services.list(&Default::default()).await;
+                for service in list.map(|list| list.items).unwrap_or_default() {
+                    let fate = *seen.lock().expect("the fate");
+                    let name = service.metadata.name.clone().unwrap_or_default();
+                    let service = serde_json::to_value(&service).expect("JSON");
+                    if let Some(status) = reconcile(&service, fate) {
+                        write_status(&services, &name, &status).await;
+                    }
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        Self { fate, task }
+    }
+
+    /// What becomes of revisions from now on.
+    pub fn set(&self, fate: Fate) {
+        *self.fate.lock().expect("the fate") = fate;
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The status that the controllers would write next; nothing if they would not.
+fn reconcile(service: &Value, fate: Fate) -> Option<Value> {
+    let (metadata, status) = (&service["metadata"], &service["status"]);
+    let name = metadata["name"].as_str()?;
+    let generation = metadata["generation"].as_i64()?;
+    if status["observedGeneration"].as_i64() == Some(generation) {
+        return None;
+    }
+    let template = service["spec"]["template"].to_string();
+    let is_new = status["annotations"]["template"] != template.as_str();
+    let created = if is_new {
+        let own = service["spec"]["template"]["metadata"]["name"].as_str().map(str::to_owned);
+        own.unwrap_or_else(|| format!("{name}-{generation:05}"))
+    } else {
+        status["latestCreatedRevisionName"].as_str()?.to_owned()
+    };
+    let was_ready = status["latestReadyRevisionName"].as_str().map(str::to_owned);
+    let is_ready = was_ready.as_deref() == Some(&created) || fate == Fate::Ready;
+    let ready = if is_ready { Some(created.clone()) } else { was_ready };
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| {
+        json!({"type": kind, "status": status, "reason": reason, "message": message,
+            "lastTransitionTime": "2026-11-22T12:00:00Z"})
+    };
+    let (configurations, message) = match fate {
+        _ if is_ready => ("True", String::new()),
+        Fate::Failed(why) => ("False", format!("Revision \"{created}\" failed with message: {why}.")),
+        _ => ("Unknown", String::new()),
+    };
+    let reason = if configurations == "False" { "RevisionFailed" } else { "" };
+    let traffic: Vec<Value> = service["spec"]["traffic"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|target| {
+            let mut target = target.clone();
+            if target["revisionName"].is_null() {
+                target["revisionName"] = ready.clone()?.into();
+            }
+            if let Some(tag) = target["tag"].as_str() {
+                target["url"] = format!("http://{tag}-{name}.default.example.com").into();
+            }
+            Some(target)
+        })
+        .collect();
+    Some(json!({
+        "observedGeneration": generation,
+        "annotations": {"template": template},
+        "latestCreatedRevisionName": created,
+        "latestReadyRevisionName": ready,
+        "url": format!("http://{name}.default.example.com"),
+        "traffic": traffic,
+        "conditions": [
+            condition("ConfigurationsReady", configurations, reason, &message),
+            condition("Ready", configurations, reason, &message),
+            condition("RoutesReady", if ready.is_some() { "True" } else { "Unknown" }, "", ""),
+        ],
+    }))
+}
