@@ -10,6 +10,8 @@
 //! | which templates, and the runs they make | [`template`] | "ignored, because ...", 422 |
 //! | the Kubernetes API | [`cluster`] | 503 |
 //!
+//! The other end of the pipeline is [`deploy`]: today's Knative Service and a wish to the next change.
+//!
 //! Beside the road: [`secrets`] and [`reload`] over [`mounted`] files, [`trace`], [`telemetry`], and [`cli`], which puts
 //! it all together.
 

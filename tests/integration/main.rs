@@ -10,6 +10,7 @@ mod contract;
 mod control_plane;
 mod deploy;
 mod failures;
+mod hello_sample;
 mod knative;
 mod manifests;
 mod serving;

@@ -1,11 +1,14 @@
 //! The manifests, applied by the command that users type to an API server with the real CRDs.
 
 use std::fs;
+use std::process::Command;
 
 use http::StatusCode;
+use serde_json::Value;
 
 use crate::support::control_plane::{own, shared};
-use crate::support::service::Setup;
+use crate::support::service::{PROGRAM, Setup};
+use crate::support::serving::{Serving, services};
 use crate::support::webhook::{SHA, merged};
 
 /// What a newcomer applies is enough: the service account of the manifests creates the shipped template's run.
@@ -76,6 +79,119 @@ fn the_github_source_road_is_applied() {
     assert_eq!(get("ksvc", "github-trigger", "{.spec.template.spec.volumes[*].name}"), "templates");
     // Nothing that could be taken for a secret.
     assert_eq!(get("secret", "github-source", "{.data}"), "");
+}
+
+/// The pipeline's parts are valid, its Deployer has the rights that it needs and no more, and the templates give it what
+/// it asks for.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pipeline_is_applied_and_its_deployer_can_deploy() {
+    let Some(plane) = own() else { return };
+    plane.namespace("github-trigger");
+    let applied = plane.kubectl(&["apply", "--validate=strict", "-k", "config/tekton"]);
+    for object in [
+        "pipeline.tekton.dev/build-and-deploy",
+        "task.tekton.dev/build-image",
+        "task.tekton.dev/deploy",
+        "serviceaccount/pipeline-build",
+        "serviceaccount/deployer",
+        "role.rbac.authorization.k8s.io/github-trigger-deployer",
+    ] {
+        assert!(applied.contains(&format!("{object} created")), "{object} is missing:\n{applied}");
+    }
+    let services = services(plane.admin().await, "default");
+    let _serving = Serving::start(services);
+    let kubeconfig = plane.token_of("github-trigger", "deployer");
+    let deploy = |name: &'static str, tag: u32| {
+        let mut command = Command::new(PROGRAM);
+        command.env_clear().env("KUBECONFIG", &kubeconfig).args([
+            "deploy",
+            "--namespace=default",
+            "--service-name",
+            name,
+        ]);
+        command.arg(format!("--image=registry.example.com/hello-sample:{tag}"));
+        tokio::task::spawn_blocking(move || command.output().expect("the program"))
+    };
+    for tag in [1, 2] {
+        let output = deploy("hello-sample", tag).await.expect("an end");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let output = deploy("another", 1).await.expect("an end");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no right to get"), "its Role names one Service");
+
+    let pipeline =
+        plane.kubectl(&["get", "pipeline.tekton.dev", "build-and-deploy", "-n", "github-trigger", "-o", "json"]);
+    let pipeline: Value = serde_json::from_str(&pipeline).expect("JSON");
+    let params = pipeline["spec"]["params"].as_array().expect("params");
+    for golden in fs::read_dir("tests/data/golden").expect("the folder") {
+        let golden = fs::read_to_string(golden.expect("an entry").path()).expect("a golden file");
+        for run in serde_saphyr::from_multiple::<Value>(&golden).expect("YAML") {
+            let given: Vec<&str> = names(&run["spec"]["params"]).collect();
+            for param in params.iter().filter(|param| param.get("default").is_none()) {
+                let name = param["name"].as_str().expect("a name");
+                assert!(given.contains(&name), "{}: no {name}", run["metadata"]["name"]);
+            }
+            let workspaces: Vec<&str> = names(&run["spec"]["workspaces"]).collect();
+            assert_eq!(workspaces, ["source", "dockerconfig"]);
+            assert_eq!(run["spec"]["taskRunSpecs"][0]["serviceAccountName"], "deployer");
+        }
+    }
+    // No param is ever part of a script.
+    for task in ["build-image", "deploy"] {
+        let scripts = plane.kubectl(&[
+            "get",
+            "task.tekton.dev",
+            task,
+            "-n",
+            "github-trigger",
+            "-o",
+            "jsonpath={.spec.steps[*].script}",
+        ]);
+        assert!(!scripts.contains("$(params"), "{scripts}");
+    }
+}
+
+fn names(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array().into_iter().flatten().filter_map(|item| item["name"].as_str())
+}
+
+#[test]
+fn the_sample_application_is_applied() {
+    let Some(plane) = shared() else { return };
+    plane.namespace("sample");
+    let created =
+        plane.kubectl(&["create", "--validate=strict", "-f", "examples/hello-sample/service.yaml", "-n", "sample"]);
+    assert!(created.contains("service.serving.knative.dev/hello-sample created"), "{created}");
+}
+
+/// What each project's own admission refuses, so that the tests above can fail.
+#[test]
+fn every_projects_admission_is_asked() {
+    let Some(plane) = shared() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, manifest, complaint) in [
+        (
+            "pipeline-run",
+            "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata: {name: x}\nspec: {params: [{name: a, value: b}]}\n",
+            "expected exactly one, got neither: spec.pipelineRef, spec.pipelineSpec",
+        ),
+        (
+            "trigger",
+            "apiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata: {name: x}\nspec: {broker: b}\n",
+            "expected at least one, got none: spec.subscriber",
+        ),
+        (
+            "service",
+            "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: x}\nspec: {template: {spec: {\
+             containers: [{image: x, ports: [{containerPort: 8012}]}]}}}\n",
+            "8012 is a reserved port",
+        ),
+    ] {
+        let file = folder.path().join(name);
+        fs::write(&file, manifest).expect("a file");
+        let refused = plane.kubectl_refuses(&["create", "--dry-run=server", "-f", &file.display().to_string()]);
+        assert!(refused.contains(complaint), "{name}: {refused}");
+    }
 }
 
 #[test]
