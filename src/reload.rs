@@ -3,13 +3,14 @@
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 
 use crate::mounted::{self, Fingerprint};
+use crate::telemetry::metrics::ConfigState;
 
 /// How often mounted files are looked at; a look is a handful of `stat` calls.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -23,6 +24,7 @@ pub struct Reloading<T> {
     load: Box<Load<T>>,
     current: ArcSwap<T>,
     stale: AtomicBool,
+    generation: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -31,6 +33,8 @@ struct State {
     read: Vec<Fingerprint>,
     /// A change that was seen once; files that are edited in place are read when they have stood still.
     pending: Option<Vec<Fingerprint>>,
+    /// When the current value was taken up.
+    since: SystemTime,
 }
 
 impl<T> Reloading<T> {
@@ -54,13 +58,16 @@ impl<T> Reloading<T> {
             load: Box::new(move || load().map_err(Into::into)),
             current,
             stale: AtomicBool::new(false),
-            state: Mutex::new(State { read, pending: None }),
+            generation: AtomicU64::new(1),
+            state: Mutex::new(State { read, pending: None, since: SystemTime::now() }),
         })
     }
 
-    /// Whether the files have changed to something that is refused.
-    pub fn is_stale(&self) -> bool {
-        self.stale.load(Ordering::Relaxed)
+    /// Whether the files have changed to something that is refused, and how fresh the last good value is.
+    pub fn state(&self) -> ConfigState {
+        let since = self.state.lock().unwrap_or_else(PoisonError::into_inner).since;
+        let generation = self.generation.load(Ordering::Relaxed);
+        ConfigState { stale: self.stale.load(Ordering::Relaxed), generation, since }
     }
 
     /// The last good value.
@@ -90,6 +97,8 @@ impl<T> Reloading<T> {
         match loaded {
             Ok(value) => {
                 self.current.store(Arc::new(value));
+                self.generation.fetch_add(1, Ordering::Relaxed);
+                state.since = SystemTime::now();
                 tracing::info!("{} changed and are in use", self.what);
                 true
             }

@@ -1,5 +1,7 @@
 //! The trace that a delivery belongs to: W3C Trace Context, level 1.
 
+use std::collections::HashMap;
+
 use http::HeaderMap;
 
 /// A caller's place in a trace (`traceparent`), and what its vendors add (`tracestate`).
@@ -41,6 +43,17 @@ impl TraceContext {
     pub fn of_headers(headers: &HeaderMap) -> Option<Self> {
         let text = |name: &str| headers.get(name)?.to_str().ok();
         Self::parse(text("traceparent")?, text("tracestate"))
+    }
+
+    /// The context of a process that was started in a trace: `TRACEPARENT` and `TRACESTATE`, or Tekton's own form, the
+    /// JSON object of its annotation `tekton.dev/taskrunSpanContext`.
+    pub fn of_environment() -> Option<Self> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let parent = variable("TRACEPARENT")?;
+        match serde_json::from_str::<HashMap<String, String>>(&parent) {
+            Ok(carrier) => Self::parse(carrier.get("traceparent")?, carrier.get("tracestate").map(String::as_str)),
+            Err(_) => Self::parse(&parent, variable("TRACESTATE").as_deref()),
+        }
     }
 
     /// `00-<trace>-<span>-<flags>`.

@@ -14,7 +14,9 @@ use tokio::time::{Instant, sleep};
 use super::{LogArgs, pod_namespace, print};
 use crate::cluster::{Cluster, ServiceError};
 use crate::deploy::{self, Expected, Image, Plan, Progress, Rollout, Service, Wish, decide};
-use crate::telemetry;
+use crate::telemetry::otlp::Collector;
+use crate::telemetry::{self, metrics::ApiCalls};
+use crate::trace::TraceContext;
 
 /// How often a Service is looked at while it changes.
 const LOOK: Duration = Duration::from_millis(500);
@@ -157,7 +159,7 @@ async fn deploy(args: &DeployArgs, done: &Done) -> Result<(), Failure> {
     if args.tag.is_some() && !args.no_traffic && args.canary.is_none() {
         return Err(Failure::new("--tag goes with --no-traffic or --canary"));
     }
-    let (cluster, found_namespace) = Cluster::connect().await?;
+    let (cluster, found_namespace) = Cluster::connect(ApiCalls::default()).await?;
     let namespace = args.namespace.clone().filter(|namespace| !namespace.is_empty());
     let wish = Wish {
         name: args.service_name.clone(),
@@ -173,10 +175,24 @@ async fn deploy(args: &DeployArgs, done: &Done) -> Result<(), Failure> {
         },
         in_stages: args.wait_timeout > 0,
     };
+    let collector = Collector::of_environment();
+    let parent = TraceContext::of_environment();
+    let span = collector.tracer().command("deploy", parent.as_ref());
+    span.set("github_trigger.image", wish.image.to_string());
+    span.set("github_trigger.service", format!("{}/{}", wish.namespace, wish.name));
+    let trace = span.context().or(parent);
+    if let Some(trace) = &trace {
+        tracing::info!(trace_id = trace.trace_id(), "part of a trace");
+    }
     let deadline = Instant::now() + Duration::from_secs(args.wait_timeout);
-    let deployer = Deployer { cluster, wish, deadline, waits: args.wait_timeout > 0, done };
-    let service = deployer.roll_out().await?;
-    report(&service, &deployer.wish, args.results_dir.as_deref())
+    let deployer = Deployer { cluster, wish, deadline, waits: args.wait_timeout > 0, done, trace };
+    let outcome = deployer.roll_out().await;
+    if let Err(failure) = &outcome {
+        span.fail(&failure.message);
+    }
+    drop(span);
+    collector.finish().await;
+    report(&outcome?, &deployer.wish, args.results_dir.as_deref())
 }
 
 /// Takes a Service from what it is to what is wished for.
@@ -186,6 +202,7 @@ struct Deployer<'d> {
     deadline: Instant,
     waits: bool,
     done: &'d Done,
+    trace: Option<TraceContext>,
 }
 
 impl Deployer<'_> {
@@ -195,7 +212,9 @@ impl Deployer<'_> {
         let mut has_image = false;
         let unsettled_until = Instant::now() + PATIENCE;
         loop {
-            let today = self.patiently(|| self.cluster.service(&self.wish.namespace, &self.wish.name)).await?;
+            let today = self
+                .patiently(|| self.cluster.service(&self.wish.namespace, &self.wish.name, self.trace.as_ref()))
+                .await?;
             let plan = match decide(today.as_ref(), &self.wish) {
                 Err(deploy::PlanError::Unsettled) if Instant::now() < unsettled_until => {
                     sleep(LOOK).await;
@@ -219,9 +238,11 @@ impl Deployer<'_> {
                     self.wait(today).await?;
                     continue;
                 }
-                (Plan::Create(service), _) => self.cluster.create_service(&self.wish.namespace, &service).await,
+                (Plan::Create(service), _) => {
+                    self.cluster.create_service(&self.wish.namespace, &service, self.trace.as_ref()).await
+                }
                 (Plan::Patch { patch, .. }, _) => {
-                    self.cluster.patch_service(&self.wish.namespace, &self.wish.name, &patch).await
+                    self.cluster.patch_service(&self.wish.namespace, &self.wish.name, &patch, self.trace.as_ref()).await
                 }
                 (Plan::Nothing, None) => return Err(Failure::new("nothing to deploy to")),
             };
@@ -269,7 +290,9 @@ impl Deployer<'_> {
         let mut said = String::new();
         let mut said_at = Instant::now();
         loop {
-            let read = self.patiently(|| self.cluster.service(&self.wish.namespace, &self.wish.name)).await?;
+            let read = self
+                .patiently(|| self.cluster.service(&self.wish.namespace, &self.wish.name, self.trace.as_ref()))
+                .await?;
             let Some(service) = read else {
                 return Err(Failure::new("somebody has deleted the Service meanwhile"));
             };

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{TemplateArgs, complain, print};
 use crate::cluster::{Cluster, CreateError};
+use crate::telemetry::metrics::ApiCalls;
 use crate::template::{self, Finding, Severity, TemplateSet};
 
 /// The flags of `lint`.
@@ -98,7 +99,7 @@ pub(super) fn run(args: &LintArgs) -> ExitCode {
 fn ask_server(templates: &TemplateSet, namespace: Option<&str>) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| error.to_string())?.block_on(async {
-        let (cluster, configured) = Cluster::connect().await.map_err(|error| error.to_string())?;
+        let (cluster, configured) = Cluster::connect(ApiCalls::default()).await.map_err(|error| error.to_string())?;
         let mut refused = Vec::new();
         for template in templates.iter() {
             let run = template.sample(namespace.unwrap_or(&configured));

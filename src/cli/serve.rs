@@ -21,6 +21,7 @@ use crate::reload::Reloading;
 use crate::secrets::{self, SecretSources};
 use crate::server::{self, App, Budget, CloudEventsAuth, Limits, ReplyEvents, Sink};
 use crate::telemetry;
+use crate::telemetry::otlp::Collector;
 use crate::template::{self, LoadError, TemplateSet};
 
 /// The template of the seed, for a dry run that was given none.
@@ -110,8 +111,14 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     args.auth.check().map_err(StartError)?;
     let secrets = secrets(&args)?;
     let templates = templates(&args)?;
+    let collector = Collector::of_environment();
+    let metrics = server::fresh_metrics();
     // A dry run needs no cluster, unless tokens have to be verified.
-    let cluster = if args.dry_run && !args.auth.needs_cluster() { None } else { Some(Cluster::connect().await?) };
+    let cluster = if args.dry_run && !args.auth.needs_cluster() {
+        None
+    } else {
+        Some(Cluster::connect(metrics.api_calls()).await?)
+    };
     let found_namespace = cluster.as_ref().map_or("default", |(_, namespace)| namespace).to_owned();
     let namespace = args.namespace.clone().filter(|namespace| !namespace.is_empty());
     let namespace = namespace.or_else(pod_namespace).unwrap_or(found_namespace);
@@ -129,7 +136,8 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
             let name = std::env::var("K_SERVICE").unwrap_or_else(|_| env!("CARGO_PKG_NAME").to_owned());
             ReplyEvents::of_service(&pod_namespace().unwrap_or_else(|| namespace.clone()), &name)
         }),
-        metrics: server::fresh_metrics(),
+        metrics,
+        tracer: collector.tracer(),
         sink,
         namespace,
         limits: Limits { max_body: args.max_body_bytes, deadline: Duration::from_secs(args.deadline) },
@@ -156,7 +164,16 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
         tokio::spawn(server::serve_metrics(listener, Arc::clone(&app)));
     }
     tokio::spawn(warm(Arc::clone(&app)));
-    server::serve(listener, app, stop).await;
+    let push = collector.push();
+    if let Some(push) = push.clone() {
+        let app = Arc::clone(&app);
+        tokio::spawn(push.run(move || app.metrics_text()));
+    }
+    server::serve(listener, Arc::clone(&app), stop).await;
+    if let Some(push) = push {
+        push.send_last(&app.metrics_text()).await;
+    }
+    collector.finish().await;
     tracing::info!("stopped");
     Ok(())
 }

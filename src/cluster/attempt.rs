@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use kube::Client;
+use tokio::time::Instant;
 
-use super::exchange::{exchange, request};
+use super::exchange::{Api, Call};
 use super::{Creation, FIELD_MANAGER};
 use crate::template::PipelineRun;
+use crate::trace::TraceContext;
 
 /// Whether the API server is to keep what it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,14 @@ pub(super) enum Attempt {
 }
 
 /// Posts the run once, strictly: an unknown field is an error instead of being dropped.
-pub(super) async fn attempt(client: &Client, run: &PipelineRun, body: &[u8], mode: Mode) -> Attempt {
+pub(super) async fn attempt(
+    api: &Api,
+    run: &PipelineRun,
+    body: &[u8],
+    mode: Mode,
+    trace: Option<&TraceContext>,
+    until: Instant,
+) -> Attempt {
     let dry_run = match mode {
         Mode::Create => "",
         Mode::DryRun => "&dryRun=All",
@@ -40,11 +48,8 @@ pub(super) async fn attempt(client: &Client, run: &PipelineRun, body: &[u8], mod
         "/apis/tekton.dev/v1/namespaces/{}/pipelineruns?fieldValidation=Strict&fieldManager={FIELD_MANAGER}{dry_run}",
         run.namespace
     );
-    let request = match request(Method::POST, &uri, "application/json", body.to_vec()) {
-        Ok(request) => request,
-        Err(error) => return Attempt::Invalid(error),
-    };
-    let reply = match exchange(client, request).await {
+    let call = Call { method: Method::POST, uri: &uri, content_type: "application/json", body: body.to_vec(), trace };
+    let reply = match api.send(call, until).await {
         Ok(reply) => reply,
         Err(message) => return Attempt::Later { message, after: None },
     };

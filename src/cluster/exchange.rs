@@ -8,6 +8,10 @@ use http_body_util::{BodyExt, Limited};
 use kube::Client;
 use kube::client::Body;
 use kube::core::Status;
+use tokio::time::{Instant, timeout_at};
+
+use crate::telemetry::metrics::ApiCalls;
+use crate::trace::TraceContext;
 
 /// No answer that is read here is longer.
 const MAX_ANSWER: usize = 4 << 20;
@@ -20,27 +24,60 @@ pub(super) struct Reply {
     pub(super) body: Bytes,
 }
 
-/// A request with a body of JSON, or of one of JSON's patch formats; without one if `content_type` is empty.
-pub(super) fn request(
-    method: Method,
-    uri: &str,
-    content_type: &'static str,
-    body: Vec<u8>,
-) -> Result<Request<Body>, String> {
-    // Keys are application/jwk-set+json, and only that.
-    let accepted = "application/json, application/jwk-set+json";
-    let mut request = Request::builder().method(method).uri(uri).header(header::ACCEPT, accepted);
-    if !content_type.is_empty() {
-        request = request.header(header::CONTENT_TYPE, content_type);
-    }
-    request.body(Body::from(body)).map_err(|error| error.to_string())
+/// A request to come.
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    /// Path and query.
+    pub(super) uri: &'a str,
+    /// JSON, or one of its patch formats; empty without a body.
+    pub(super) content_type: &'static str,
+    pub(super) body: Vec<u8>,
+    /// The trace that it belongs to.
+    pub(super) trace: Option<&'a TraceContext>,
 }
 
-/// Sends a request.
-///
-/// # Errors
-/// When there is no whole answer.
-pub(super) async fn exchange(client: &Client, request: Request<Body>) -> Result<Reply, String> {
+/// An API server, and the count of its answers.
+#[derive(Clone)]
+pub(super) struct Api {
+    client: Client,
+    calls: ApiCalls,
+}
+
+impl Api {
+    pub(super) fn new(client: Client, calls: ApiCalls) -> Self {
+        Self { client, calls }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Makes a call, until `until` at most.
+    ///
+    /// # Errors
+    /// When there is no whole answer by then.
+    pub(super) async fn send(&self, call: Call<'_>, until: Instant) -> Result<Reply, String> {
+        let answer = timeout_at(until, exchange(&self.client, call)).await;
+        let answer = answer.unwrap_or_else(|_| Err("it did not answer in time".to_owned()));
+        self.calls.count(answer.as_ref().ok().map(|reply| reply.status.as_u16()));
+        answer
+    }
+}
+
+async fn exchange(client: &Client, call: Call<'_>) -> Result<Reply, String> {
+    // Keys are application/jwk-set+json, and only that.
+    let accepted = "application/json, application/jwk-set+json";
+    let mut request = Request::builder().method(call.method).uri(call.uri).header(header::ACCEPT, accepted);
+    if !call.content_type.is_empty() {
+        request = request.header(header::CONTENT_TYPE, call.content_type);
+    }
+    if let Some(trace) = call.trace {
+        request = request.header("traceparent", trace.traceparent());
+        if let Some(state) = trace.tracestate() {
+            request = request.header("tracestate", state);
+        }
+    }
+    let request = request.body(Body::from(call.body)).map_err(|error| error.to_string())?;
     let response = client.send(request).await.map_err(|error| chain(&error))?;
     let (head, body) = response.into_parts();
     let retry_after = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());

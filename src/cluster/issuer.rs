@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use http::Method;
-use kube::Client;
 use serde::Deserialize;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::ATTEMPT;
-use super::exchange::{exchange, request};
+use super::exchange::{Api, Call};
 use crate::delivery::token::{BearerToken, KeySet};
 
 const DISCOVERY: &str = "/.well-known/openid-configuration";
@@ -30,7 +29,7 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The issuer's keys, as far as they are known.
 pub struct Issuer {
-    client: Client,
+    api: Api,
     /// The operator's word for the issuer's name.
     name: Option<String>,
     known: ArcSwapOption<Known>,
@@ -54,8 +53,8 @@ struct Discovery {
 }
 
 impl Issuer {
-    pub(super) fn new(client: Client, name: Option<String>) -> Self {
-        Self { client, name, known: ArcSwapOption::empty(), asking: Mutex::new(None) }
+    pub(super) fn new(api: Api, name: Option<String>) -> Self {
+        Self { api, name, known: ArcSwapOption::empty(), asking: Mutex::new(None) }
     }
 
     /// The keys to check a token with, until `until` at most: the known ones if the token's is among them, else those
@@ -118,14 +117,11 @@ impl Issuer {
     }
 
     async fn get(&self, path: &str) -> Result<Vec<u8>, String> {
-        let request = request(Method::GET, path, "", Vec::new())?;
-        let answer = async {
-            let reply = exchange(&self.client, request).await?;
-            if reply.status.is_success() { Ok(reply.body.to_vec()) } else { Err(reply.status.to_string()) }
-        };
-        match timeout(ATTEMPT, answer).await {
-            Ok(answer) => answer.map_err(|error| format!("{path}: {error}")),
-            Err(_) => Err(format!("{path}: no answer in time")),
+        let call = Call { method: Method::GET, uri: path, content_type: "", body: Vec::new(), trace: None };
+        match self.api.send(call, Instant::now() + ATTEMPT).await {
+            Ok(reply) if reply.status.is_success() => Ok(reply.body.to_vec()),
+            Ok(reply) => Err(format!("{path}: {}", reply.status)),
+            Err(error) => Err(format!("{path}: {error}")),
         }
     }
 }

@@ -8,10 +8,13 @@ mod services;
 use std::time::Duration;
 
 use kube::Client;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
+use crate::telemetry::metrics::ApiCalls;
 use crate::template::PipelineRun;
+use crate::trace::TraceContext;
 use attempt::{Attempt, Mode, attempt};
+use exchange::Api;
 pub use issuer::{Issuer, KeysUnavailable};
 pub use services::ServiceError;
 
@@ -29,7 +32,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// A Kubernetes API server and who we are to it.
 #[derive(Clone)]
 pub struct Cluster {
-    client: Client,
+    api: Api,
 }
 
 /// What became of a create; either way the run exists now.
@@ -66,13 +69,13 @@ pub enum ConfigError {
 }
 
 impl Cluster {
-    /// Reads the kubeconfig or the pod's service account, the usual way; nothing is sent yet.
+    /// Reads the kubeconfig or the pod's service account, the usual way; nothing is sent yet. `calls` counts what is.
     ///
     /// Returns the cluster and the namespace that the configuration names.
     ///
     /// # Errors
     /// When there is no configuration or it cannot be used.
-    pub async fn connect() -> Result<(Self, String), ConfigError> {
+    pub async fn connect(calls: ApiCalls) -> Result<(Self, String), ConfigError> {
         let mut config = kube::Config::infer().await.map_err(Box::new)?;
         // kube's own retry repeats a POST up to 15 times, far past the deadline; ours knows about both.
         config.default_retry = false;
@@ -85,17 +88,17 @@ impl Cluster {
         }
         let namespace = config.default_namespace.clone();
         let client = Client::try_from(config).map_err(Box::new)?;
-        Ok((Self { client }, namespace))
+        Ok((Self { api: Api::new(client, calls) }, namespace))
     }
 
     /// The cluster as the issuer of tokens; `name` is its name in them where it is not the one that it announces.
     pub fn issuer(&self, name: Option<String>) -> Issuer {
-        Issuer::new(self.client.clone(), name)
+        Issuer::new(self.api.clone(), name)
     }
 
     /// Opens a connection, so that the first delivery does not wait for it; what it finds is only logged.
     pub async fn warm(&self) {
-        match tokio::time::timeout(ATTEMPT, self.client.apiserver_version()).await {
+        match tokio::time::timeout(ATTEMPT, self.api.client().apiserver_version()).await {
             Ok(Ok(version)) => {
                 tracing::debug!(version = version.git_version, "the API server answers")
             }
@@ -110,27 +113,26 @@ impl Cluster {
     ///
     /// # Errors
     /// When the run was not created, or it is not known.
-    pub async fn create(&self, run: &PipelineRun, until: Instant) -> Result<Creation, CreateError> {
+    pub async fn create(
+        &self,
+        run: &PipelineRun,
+        trace: Option<&TraceContext>,
+        until: Instant,
+    ) -> Result<Creation, CreateError> {
         let body = serde_json::to_vec(&run.object).map_err(|error| CreateError::Invalid(error.to_string()))?;
         let mut pause = FIRST_PAUSE;
         let mut last = "no time was left to ask it".to_owned();
         while Instant::now() < until {
-            let asked_for =
-                match timeout_at(until.min(Instant::now() + ATTEMPT), attempt(&self.client, run, &body, Mode::Create))
-                    .await
-                {
-                    Ok(Attempt::Done(creation)) => return Ok(creation),
-                    Ok(Attempt::Invalid(message)) => return Err(CreateError::Invalid(message)),
-                    Ok(Attempt::Refused(message)) => return Err(CreateError::Unavailable(message)),
-                    Ok(Attempt::Later { message, after }) => {
-                        last = message;
-                        after
-                    }
-                    Err(_) => {
-                        last = "it did not answer in time".to_owned();
-                        None
-                    }
-                };
+            let end = until.min(Instant::now() + ATTEMPT);
+            let asked_for = match attempt(&self.api, run, &body, Mode::Create, trace, end).await {
+                Attempt::Done(creation) => return Ok(creation),
+                Attempt::Invalid(message) => return Err(CreateError::Invalid(message)),
+                Attempt::Refused(message) => return Err(CreateError::Unavailable(message)),
+                Attempt::Later { message, after } => {
+                    last = message;
+                    after
+                }
+            };
             let pause_now = asked_for.unwrap_or_else(|| pause.mul_f64(0.5 + fastrand::f64() / 2.0));
             if Instant::now() + pause_now >= until {
                 break;
@@ -148,7 +150,7 @@ impl Cluster {
     /// When it would not, or cannot be asked.
     pub async fn dry_run(&self, run: &PipelineRun) -> Result<(), CreateError> {
         let body = serde_json::to_vec(&run.object).map_err(|error| CreateError::Invalid(error.to_string()))?;
-        match attempt(&self.client, run, &body, Mode::DryRun).await {
+        match attempt(&self.api, run, &body, Mode::DryRun, None, Instant::now() + ATTEMPT).await {
             Attempt::Done(_) => Ok(()),
             Attempt::Invalid(message) => Err(CreateError::Invalid(message)),
             Attempt::Refused(message) | Attempt::Later { message, .. } => Err(CreateError::Unavailable(message)),

@@ -2,11 +2,12 @@
 
 use http::{Method, StatusCode};
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
-use super::exchange::{Reply, exchange, request};
+use super::exchange::{Call, Reply};
 use super::{ATTEMPT, Cluster, FIELD_MANAGER};
 use crate::deploy::Service;
+use crate::trace::TraceContext;
 
 /// Why a Service was not read or written, in words for an operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,8 +45,13 @@ impl Cluster {
     ///
     /// # Errors
     /// When that is not known.
-    pub async fn service(&self, namespace: &str, name: &str) -> Result<Option<Service>, ServiceError> {
-        let reply = self.ask(Method::GET, &uri(namespace, Some(name)), "", Vec::new()).await?;
+    pub async fn service(
+        &self,
+        namespace: &str,
+        name: &str,
+        trace: Option<&TraceContext>,
+    ) -> Result<Option<Service>, ServiceError> {
+        let reply = self.ask(Method::GET, &uri(namespace, Some(name)), "", Vec::new(), trace).await?;
         if reply.status == StatusCode::NOT_FOUND && reply.failure().0 == "NotFound" {
             return Ok(None);
         }
@@ -56,9 +62,14 @@ impl Cluster {
     ///
     /// # Errors
     /// When it was not created; [`ServiceError::Conflict`] when it exists.
-    pub async fn create_service(&self, namespace: &str, service: &Value) -> Result<Service, ServiceError> {
+    pub async fn create_service(
+        &self,
+        namespace: &str,
+        service: &Value,
+        trace: Option<&TraceContext>,
+    ) -> Result<Service, ServiceError> {
         let uri = uri(namespace, None);
-        let reply = self.ask(Method::POST, &uri, "application/json", service.to_string().into_bytes()).await?;
+        let reply = self.ask(Method::POST, &uri, "application/json", service.to_string().into_bytes(), trace).await?;
         read(reply, "create", namespace)
     }
 
@@ -66,10 +77,16 @@ impl Cluster {
     ///
     /// # Errors
     /// When it was not changed; [`ServiceError::Conflict`] when it is not the version that the patch was made for.
-    pub async fn patch_service(&self, namespace: &str, name: &str, patch: &Value) -> Result<Service, ServiceError> {
+    pub async fn patch_service(
+        &self,
+        namespace: &str,
+        name: &str,
+        patch: &Value,
+        trace: Option<&TraceContext>,
+    ) -> Result<Service, ServiceError> {
         let uri = uri(namespace, Some(name));
         let format = "application/merge-patch+json";
-        let reply = self.ask(Method::PATCH, &uri, format, patch.to_string().into_bytes()).await?;
+        let reply = self.ask(Method::PATCH, &uri, format, patch.to_string().into_bytes(), trace).await?;
         read(reply, "patch", namespace)
     }
 
@@ -79,12 +96,10 @@ impl Cluster {
         uri: &str,
         content_type: &'static str,
         body: Vec<u8>,
+        trace: Option<&TraceContext>,
     ) -> Result<Reply, ServiceError> {
-        let request = request(method, uri, content_type, body).map_err(ServiceError::Invalid)?;
-        match timeout(ATTEMPT, exchange(&self.client, request)).await {
-            Ok(reply) => reply.map_err(ServiceError::Unavailable),
-            Err(_) => Err(ServiceError::Unavailable("no answer in time".to_owned())),
-        }
+        let call = Call { method, uri, content_type, body, trace };
+        self.api.send(call, Instant::now() + ATTEMPT).await.map_err(ServiceError::Unavailable)
     }
 }
 

@@ -141,6 +141,14 @@ impl Claim {
 }
 
 impl Algorithm {
+    /// The name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha1 => "sha1",
+        }
+    }
+
     fn prefix(self) -> &'static [u8] {
         match self {
             Self::Sha256 => b"sha256=",

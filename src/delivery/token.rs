@@ -74,6 +74,19 @@ pub enum TokenError {
     Subject(String),
 }
 
+impl TokenError {
+    /// The name in metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed(_) => "malformed",
+            Self::UnknownKey => "unknown_key",
+            Self::Invalid(_) => "invalid",
+            Self::Subject(_) => "subject",
+        }
+    }
+}
+
 /// A bearer token as it came, and the key that it claims to be signed with.
 pub struct BearerToken<'h> {
     text: &'h str,

@@ -21,12 +21,12 @@ fn a_swap_is_taken_at_once_and_a_broken_one_is_refused() {
     assert_eq!(*reloading.current(), 2);
     swap(folder.path(), "3", &[("n", "three")]);
     assert!(!reloading.refresh());
-    assert!(reloading.is_stale());
+    assert!(reloading.state().stale);
     assert_eq!(*reloading.current(), 2);
     swap(folder.path(), "4", &[("n", "4")]);
     assert!(reloading.refresh());
     assert_eq!(*reloading.current(), 4);
-    assert!(!reloading.is_stale());
+    assert!(!reloading.state().stale);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
+use super::reason::Reason;
 use crate::delivery::DeliveryId;
 
 /// Seconds after which a sender may try again; an API server is restarted in less.
@@ -52,6 +53,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// What became of the delivery.
     pub outcome: Outcome,
+    /// Why, in one word for metrics.
+    pub code: Reason,
     /// Why, in words for the sender.
     pub reason: Option<String>,
     /// Why, in words for the operator; never sent.
@@ -75,8 +78,15 @@ struct Body<'a> {
 }
 
 impl Answer {
-    fn new(status: StatusCode, outcome: Outcome) -> Self {
-        Self { status, outcome, reason: None, detail: None, runs: Vec::new() }
+    fn new(reason: Reason) -> Self {
+        Self {
+            status: reason.status(),
+            outcome: reason.outcome(),
+            code: reason,
+            reason: None,
+            detail: None,
+            runs: Vec::new(),
+        }
     }
 
     fn because(self, reason: impl Into<String>) -> Self {
@@ -93,58 +103,45 @@ impl Answer {
 
     /// Runs were created.
     pub fn created(runs: Vec<RunRef>) -> Self {
-        Self::new(StatusCode::CREATED, Outcome::Created).with_runs(runs)
+        Self::new(Reason::Created).with_runs(runs)
     }
 
     /// Every run existed.
     pub fn duplicate(runs: Vec<RunRef>) -> Self {
-        Self::new(StatusCode::OK, Outcome::Duplicate).with_runs(runs)
-    }
-
-    /// Nothing to do, and why.
-    pub fn ignored(reason: impl Into<String>) -> Self {
-        Self::new(StatusCode::OK, Outcome::Ignored).because(reason)
+        Self::new(Reason::Existed).with_runs(runs)
     }
 
     /// The answer to a ping.
     pub fn pong() -> Self {
-        Self::new(StatusCode::OK, Outcome::Pong)
+        Self::new(Reason::Ping)
     }
 
-    /// Not proven by its signature or token; the sender learns no more than which of the two.
-    pub fn rejected(proof: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, Outcome::Rejected).because(proof).detailed(detail)
+    /// What it is, and why, in words for everybody: nothing to do, refused for its form, or no event.
+    pub fn told(reason: Reason, words: impl Into<String>) -> Self {
+        Self::new(reason).because(words)
     }
 
-    /// Proven, and somebody who may not send deliveries.
-    pub fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, Outcome::Rejected).because("subject").detailed(detail)
-    }
-
-    /// Refused for its form, before anything was verified.
-    pub fn refused(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self::new(status, Outcome::Refused).because(reason)
-    }
-
-    /// Proven, and not an event.
-    pub fn malformed(reason: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, Outcome::Malformed).because(reason)
+    /// Not proven by its signature or token, or by somebody who may not send; the sender learns no more than which.
+    pub fn rejected(reason: Reason, detail: impl Into<String>) -> Self {
+        let word = match reason {
+            Reason::Subject => "subject",
+            Reason::TokenMissing | Reason::TokenMalformed | Reason::TokenKey | Reason::TokenInvalid => "token",
+            _ => "signature",
+        };
+        Self::new(reason).because(word).detailed(detail)
     }
 
     /// No valid run can be made of it; runs of other templates may exist.
-    pub fn invalid(detail: impl Into<String>, runs: Vec<RunRef>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, Outcome::Invalid)
+    pub fn invalid(reason: Reason, detail: impl Into<String>, runs: Vec<RunRef>) -> Self {
+        Self::new(reason)
             .because("no valid PipelineRun can be made of this event; the service's log says why")
             .detailed(detail)
             .with_runs(runs)
     }
 
     /// Not now; runs of some templates may exist, and sending it again is safe.
-    pub fn unavailable(reason: &'static str, detail: impl Into<String>, runs: Vec<RunRef>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, Outcome::Unavailable)
-            .because(reason)
-            .detailed(detail)
-            .with_runs(runs)
+    pub fn unavailable(reason: Reason, words: &'static str, detail: impl Into<String>, runs: Vec<RunRef>) -> Self {
+        Self::new(reason).because(words).detailed(detail).with_runs(runs)
     }
 
     /// The words for the log: the operator's if there are any.

@@ -2,12 +2,12 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use futures_util::{StreamExt, stream};
-use http::StatusCode;
 use http::header::EXPECT;
 use http::request::Parts;
 use tokio::time::{Instant, timeout_at};
@@ -17,12 +17,15 @@ use super::accept::FirstByte;
 use super::answer::{Answer, RunRef};
 use super::intake::{self, IntakeError};
 use super::proof;
+use super::reason::Reason;
 use super::record::Record;
 use super::reply::Wanted;
 use crate::cluster::{CreateError, Creation};
 use crate::delivery::{DecodeError, Delivery, Envelope, Unsupported, Unverified};
 use crate::event::Event;
+use crate::telemetry::spans::Span;
 use crate::template::{Decision, PipelineRun, RenderError, Stamp, TemplateSet};
+use crate::trace::TraceContext;
 
 /// Runs of one delivery that are created at the same time.
 const CONCURRENT_CREATES: usize = 8;
@@ -32,6 +35,7 @@ pub(super) async fn deliver(State(app): State<Arc<App>>, request: Request) -> Re
     let (mut head, mut body) = request.into_parts();
     let first_byte = head.extensions.get().map_or_else(Instant::now, |FirstByte(at)| *at);
     let mut record = Record::new(first_byte, &head.headers);
+    let _in_flight = app.metrics.begin_request();
     let waits_to_send = head.headers.contains_key(EXPECT);
     let envelope = Envelope::of(&head.headers);
     let wanted = Wanted::of(envelope.ok(), &head.headers, app.reply_events.as_ref());
@@ -39,8 +43,7 @@ pub(super) async fn deliver(State(app): State<Arc<App>>, request: Request) -> Re
         Ok(answer) | Err(answer) => answer,
     };
     intake::discard(body, waits_to_send);
-    app.metrics.delivery(answer.outcome.as_str());
-    record.write(&answer);
+    record.write(&app, &answer);
     wanted.respond(&answer, record.delivery(), app.sink.is_dry_run())
 }
 
@@ -54,10 +57,10 @@ async fn receive(
     record: &mut Record,
 ) -> Result<Answer, Answer> {
     if app.is_draining() {
-        return Err(Answer::unavailable("the service is stopping", "stopping", Vec::new()));
+        return Err(Answer::unavailable(Reason::Stopping, "the service is stopping", "stopping", Vec::new()));
     }
     let until = first_byte + app.limits.deadline;
-    let envelope = envelope.map_err(|error| Answer::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_string()))?;
+    let envelope = envelope.map_err(|error| Answer::told(Reason::MediaType, error.to_string()))?;
     record.envelope(envelope);
     let declared = intake::declared_length(&head.headers);
     if declared.is_some_and(|length| length > app.limits.max_body) {
@@ -66,9 +69,13 @@ async fn receive(
     let credential = proof::before_body(app, &head.headers, envelope, until).await?;
     let taken = intake::take(body, declared, app.limits.max_body, &app.budget, until).await.map_err(intake_answer)?;
     record.bytes(taken.bytes.len());
+    let begun = app.tracer.is_on().then(SystemTime::now);
     let unverified = Unverified::new(mem::take(&mut head.headers), envelope, taken.bytes);
     let delivery = proof::verify(app, unverified, credential)?.decode().map_err(|error| undecodable(&error))?;
-    record.decoded(&delivery);
+    record.decoded(app, &delivery);
+    if let Some(begun) = begun {
+        record.span().past("verify", begun, SystemTime::now());
+    }
     let answer = act(app, delivery, until, record).await;
     drop(taken.share);
     answer
@@ -76,15 +83,20 @@ async fn receive(
 
 /// What a proven delivery leads to.
 async fn act(app: &App, delivery: Delivery, until: Instant, record: &mut Record) -> Result<Answer, Answer> {
-    let event = Event::parse(delivery).map_err(|error| Answer::malformed(error.to_string()))?;
+    let mut event = Event::parse(delivery).map_err(|error| Answer::told(Reason::Payload, error.to_string()))?;
     record.event(&event);
     if event.kind.is_ping() {
         return Ok(Answer::pong());
     }
+    // What follows from it belongs to our part of the trace, if there is one.
+    event.trace = record.span().context().or(event.trace);
+    let rendering = record.span().child("render");
+    let trace = event.trace.clone();
     let templates = app.templates.current();
     let candidates = templates.candidates(&event);
     if let Some(reason) = candidates.none() {
-        return Ok(Answer::ignored(reason));
+        let code = if event.merge.is_some() { Reason::NoTemplate } else { Reason::NotAMerge };
+        return Ok(Answer::told(code, reason));
     }
     let decision = if candidates.need_cel() {
         drop(candidates);
@@ -93,17 +105,25 @@ async fn act(app: &App, delivery: Delivery, until: Instant, record: &mut Record)
         candidates.decide(&event, Stamp { namespace: &app.namespace })
     };
     if decision.runs.is_empty() {
-        return Ok(Answer::ignored(decision.reason));
+        return Ok(Answer::told(Reason::NoTemplate, decision.reason));
     }
-    Ok(create(app, decision.runs, until).await)
+    drop(rendering);
+    Ok(create(app, decision.runs, record.span(), trace.as_ref(), until).await)
 }
 
 /// Lets CEL run where it holds nobody up: the `cel` crate cannot be told to stop.
 async fn evaluate(app: &App, templates: Arc<TemplateSet>, event: Event, until: Instant) -> Result<Decision, Answer> {
-    let late = |_| Answer::unavailable("deadline", "an expression took too long; lint and simplify it", Vec::new());
+    let late = |_| {
+        Answer::unavailable(
+            Reason::Deadline,
+            "deadline",
+            "an expression took too long; lint and simplify it",
+            Vec::new(),
+        )
+    };
     // Closed never: the semaphore lives as long as the service.
     let Ok(permit) = timeout_at(until, Arc::clone(&app.evaluations).acquire_owned()).await.map_err(late)? else {
-        return Err(Answer::unavailable("the service is stopping", "stopping", Vec::new()));
+        return Err(Answer::unavailable(Reason::Stopping, "the service is stopping", "stopping", Vec::new()));
     };
     let namespace = app.namespace.clone();
     let evaluation = tokio::task::spawn_blocking(move || {
@@ -112,18 +132,32 @@ async fn evaluate(app: &App, templates: Arc<TemplateSet>, event: Event, until: I
         templates.decide(&event, Stamp { namespace: &namespace })
     });
     timeout_at(until, evaluation).await.map_err(late)?.map_err(|error| {
-        Answer::unavailable("internal error", format!("a defect ended an expression: {error}"), Vec::new())
+        Answer::unavailable(
+            Reason::Defect,
+            "internal error",
+            format!("a defect ended an expression: {error}"),
+            Vec::new(),
+        )
     })
 }
 
 /// Creates what was rendered; what one template cannot do does not keep the others from it.
-async fn create(app: &App, rendered: Vec<Result<PipelineRun, RenderError>>, until: Instant) -> Answer {
+async fn create(
+    app: &App,
+    rendered: Vec<Result<PipelineRun, RenderError>>,
+    span: &Span,
+    trace: Option<&TraceContext>,
+    until: Instant,
+) -> Answer {
     let mut tally = Tally::default();
     let outcomes: Vec<_> = stream::iter(rendered)
         .map(|rendered| async {
             match rendered {
                 Ok(run) => {
-                    let created = app.sink.create(&run, until).await;
+                    let call = span.call("create");
+                    let traced = call.context();
+                    let created = app.sink.create(&run, traced.as_ref().or(trace), until).await;
+                    describe(&call, &run, &created);
                     Ok((RunRef { namespace: run.namespace, name: run.name }, created))
                 }
                 Err(error) => Err(error),
@@ -142,12 +176,26 @@ async fn create(app: &App, rendered: Vec<Result<PipelineRun, RenderError>>, unti
     tally.answer()
 }
 
+fn describe(call: &Span, run: &PipelineRun, created: &Result<Creation, CreateError>) {
+    if !call.is_on() {
+        return;
+    }
+    call.set("k8s.namespace.name", run.namespace.clone());
+    call.set("github_trigger.pipeline_run", run.name.clone());
+    match created {
+        Ok(creation) => call.set("github_trigger.existed", *creation == Creation::Existed),
+        Err(error) => call.fail(&error.to_string()),
+    }
+}
+
 /// What became of the runs of one delivery.
 #[derive(Default)]
 struct Tally {
     runs: Vec<RunRef>,
     created: bool,
     invalid: Vec<String>,
+    /// Whether it was the API server that called something invalid.
+    refused: bool,
     unavailable: Vec<String>,
 }
 
@@ -160,7 +208,10 @@ impl Tally {
     fn failed(&mut self, run: &RunRef, error: &CreateError) {
         let message = format!("{}/{}: {error}", run.namespace, run.name);
         match error {
-            CreateError::Invalid(_) => self.invalid.push(message),
+            CreateError::Invalid(_) => {
+                self.refused = true;
+                self.invalid.push(message);
+            }
             CreateError::Unavailable(_) => self.unavailable.push(message),
         }
     }
@@ -170,10 +221,11 @@ impl Tally {
         if !self.unavailable.is_empty() {
             self.unavailable.append(&mut self.invalid);
             let reason = "not every PipelineRun could be created; send the delivery again";
-            return Answer::unavailable(reason, self.unavailable.join("; "), self.runs);
+            return Answer::unavailable(Reason::ApiServer, reason, self.unavailable.join("; "), self.runs);
         }
         if !self.invalid.is_empty() {
-            return Answer::invalid(self.invalid.join("; "), self.runs);
+            let reason = if self.refused { Reason::Object } else { Reason::Template };
+            return Answer::invalid(reason, self.invalid.join("; "), self.runs);
         }
         if self.created { Answer::created(self.runs) } else { Answer::duplicate(self.runs) }
     }
@@ -181,17 +233,17 @@ impl Tally {
 
 fn undecodable(error: &DecodeError) -> Answer {
     match error {
-        DecodeError::DataType => Answer::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_string()),
-        DecodeError::Foreign(_) => Answer::ignored(error.to_string()),
-        _ => Answer::malformed(error.to_string()),
+        DecodeError::DataType => Answer::told(Reason::MediaType, error.to_string()),
+        DecodeError::Foreign(_) => Answer::told(Reason::ForeignEvent, error.to_string()),
+        _ => Answer::told(Reason::Envelope, error.to_string()),
     }
 }
 
 fn intake_answer(error: IntakeError) -> Answer {
     match error {
-        IntakeError::TooLarge(_) => Answer::refused(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
-        IntakeError::Broken => Answer::malformed(error.to_string()),
-        IntakeError::Busy => Answer::unavailable("too much in flight", error.to_string(), Vec::new()),
-        IntakeError::TooSlow => Answer::unavailable("deadline", error.to_string(), Vec::new()),
+        IntakeError::TooLarge(_) => Answer::told(Reason::TooLarge, error.to_string()),
+        IntakeError::Broken => Answer::told(Reason::Truncated, error.to_string()),
+        IntakeError::Busy => Answer::unavailable(Reason::Busy, "too much in flight", error.to_string(), Vec::new()),
+        IntakeError::TooSlow => Answer::unavailable(Reason::Deadline, "deadline", error.to_string(), Vec::new()),
     }
 }

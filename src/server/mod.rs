@@ -7,6 +7,7 @@ mod connection;
 mod handler;
 mod intake;
 mod proof;
+mod reason;
 mod record;
 mod reply;
 mod sink;
@@ -30,12 +31,14 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub use answer::{Answer, Outcome, RunRef};
 pub use budget::Budget;
 pub use proof::CloudEventsAuth;
+pub use reason::Reason;
 pub use reply::ReplyEvents;
 pub use sink::{Sink, print_run};
 
 use crate::delivery::{Key, SignaturePolicy};
 use crate::reload::{self, Reloading};
 use crate::telemetry::metrics::{self, Metrics};
+use crate::telemetry::spans::Tracer;
 use crate::template::TemplateSet;
 
 /// CEL evaluations at the same time. One that never ends holds its place for good, and the others go on.
@@ -67,6 +70,8 @@ pub struct App {
     pub reply_events: Option<ReplyEvents>,
     /// What is counted.
     pub metrics: Metrics,
+    /// What time went into, if anybody wants to know.
+    pub tracer: Tracer,
     /// Where runs go.
     pub sink: Sink,
     /// Where a template without a namespace goes.
@@ -82,6 +87,14 @@ pub struct App {
 }
 
 impl App {
+    /// All metrics, as they are now.
+    pub fn metrics_text(&self) -> String {
+        self.metrics.set_config(CONFIGS[0], self.secrets.state());
+        self.metrics.set_config(CONFIGS[1], self.templates.state());
+        self.metrics.set_buffered(self.budget.used());
+        self.metrics.encode()
+    }
+
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
@@ -93,7 +106,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/", any(root))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(readyz))
-        .fallback(|| async { Answer::refused(StatusCode::NOT_FOUND, "deliveries go to /").respond(None, false) })
+        .fallback(|| async { Answer::told(Reason::Path, "deliveries go to /").respond(None, false) })
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(app)
 }
@@ -115,14 +128,13 @@ pub async fn serve_metrics(listener: TcpListener, app: Arc<App>) {
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let configs = [(CONFIGS[0], app.secrets.is_stale()), (CONFIGS[1], app.templates.is_stale())];
-    configs.into_iter().for_each(|(config, stale)| app.metrics.set_stale(config, stale));
-    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], app.metrics.encode()).into_response()
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], app.metrics_text()).into_response()
 }
 
 /// The metrics of a service that has taken no delivery yet.
 pub fn fresh_metrics() -> Metrics {
-    Metrics::new(&Outcome::ALL.map(Outcome::as_str), &CONFIGS)
+    let outcomes = Reason::ALL.map(|reason| (reason.outcome().as_str(), reason.as_str()));
+    Metrics::new(&outcomes, Reason::statuses(), &CONFIGS)
 }
 
 /// Looks at the mounted files again and again; reading many templates would hold up a thread that serves.
@@ -144,7 +156,7 @@ async fn root(state: State<Arc<App>>, request: axum::extract::Request) -> Respon
     match *request.method() {
         Method::POST => handler::deliver(state, request).await,
         Method::OPTIONS => handshake(request.headers()),
-        _ => Answer::refused(StatusCode::METHOD_NOT_ALLOWED, "deliveries are sent with POST").respond(None, false),
+        _ => Answer::told(Reason::Method, "deliveries are sent with POST").respond(None, false),
     }
 }
 
@@ -176,5 +188,5 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
     tracing::error!(reason = message, "a defect ended the work on a delivery; please report it");
-    Answer::unavailable("internal error", "a defect", Vec::new()).respond(None, false)
+    Answer::unavailable(Reason::Defect, "internal error", "a defect", Vec::new()).respond(None, false)
 }

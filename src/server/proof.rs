@@ -5,9 +5,10 @@ use tokio::time::Instant;
 
 use super::App;
 use super::answer::Answer;
+use super::reason::Reason;
 use crate::cluster::Issuer;
 use crate::delivery::token::{BearerToken, TokenError, TokenPolicy};
-use crate::delivery::{Credential, Envelope, NetworkTrust, Unproven, Unverified, Verified, precheck};
+use crate::delivery::{Credential, Envelope, NetworkTrust, Proof, Unproven, Unverified, Verified, precheck};
 
 /// How a CloudEvent proves itself. A webhook needs its signature in every case.
 pub enum CloudEventsAuth {
@@ -36,15 +37,21 @@ pub(super) async fn before_body(
 ) -> Result<Option<Credential>, Answer> {
     match &app.cloud_events {
         CloudEventsAuth::Oidc { policy, issuer } if envelope.is_cloud_event() => {
-            let token = BearerToken::of(headers).map_err(|error| refused_token(&error))?;
+            let refused = |error: TokenError| {
+                app.metrics.token(error.as_str());
+                Answer::rejected((&error).into(), error.to_string())
+            };
+            let token = BearerToken::of(headers).map_err(refused)?;
             let keys = issuer.keys_for(&token, until).await;
-            let keys = keys
-                .map_err(|error| Answer::unavailable("tokens cannot be verified now", error.to_string(), Vec::new()))?;
-            let proof = token.verify(policy, &keys).map_err(|error| refused_token(&error))?;
+            let keys = keys.map_err(|error| {
+                Answer::unavailable(Reason::Keys, "tokens cannot be verified now", error.to_string(), Vec::new())
+            })?;
+            let proof = token.verify(policy, &keys).map_err(refused)?;
+            app.metrics.token("ok");
             Ok(Some(Credential::Token(proof)))
         }
         CloudEventsAuth::None(trust) if envelope.is_cloud_event() => Ok(Some(Credential::Network(*trust))),
-        _ => precheck(headers, app.signatures).map(|()| None).map_err(|unproven| refused_signature(&unproven)),
+        _ => precheck(headers, app.signatures).map(|()| None).map_err(|unproven| refused(app, &unproven)),
     }
 }
 
@@ -52,27 +59,34 @@ pub(super) async fn before_body(
 /// delivery that needs it.
 pub(super) fn verify(app: &App, unverified: Unverified, credential: Option<Credential>) -> Result<Verified, Answer> {
     if let Some(credential) = credential {
-        return unverified.accept(&credential).map_err(|failed| refused_signature(&failed.why));
+        return unverified.accept(&credential).map_err(|failed| refused(app, &failed.why));
     }
     let failed = match unverified.verify(app.secrets.current().iter(), app.signatures) {
-        Ok((verified, _proof)) => return Ok(verified),
+        Ok((verified, proof)) => return Ok(counted(app, verified, proof)),
         Err(failed) => failed,
     };
     if !matches!(failed.why, Unproven::Mismatch(_)) || !app.secrets.refresh() {
-        return Err(refused_signature(&failed.why));
+        return Err(refused(app, &failed.why));
     }
     let again = failed.unverified.verify(app.secrets.current().iter(), app.signatures);
-    again.map(|(verified, _proof)| verified).map_err(|failed| refused_signature(&failed.why))
-}
-
-fn refused_signature(unproven: &Unproven) -> Answer {
-    Answer::rejected("signature", unproven.to_string())
-}
-
-/// As Knative's own receivers answer: 401 for no good token, 403 for a good one of somebody else.
-fn refused_token(error: &TokenError) -> Answer {
-    match error {
-        TokenError::Subject(_) => Answer::forbidden(error.to_string()),
-        _ => Answer::rejected("token", error.to_string()),
+    match again {
+        Ok((verified, proof)) => Ok(counted(app, verified, proof)),
+        Err(failed) => Err(refused(app, &failed.why)),
     }
+}
+
+fn counted(app: &App, verified: Verified, proof: Proof) -> Verified {
+    app.metrics.signature(proof.algorithm.as_str(), "ok", Some(proof.key));
+    verified
+}
+
+fn refused(app: &App, unproven: &Unproven) -> Answer {
+    let (algorithm, result) = match unproven {
+        Unproven::Missing => ("none", "missing"),
+        Unproven::Sha1Only => ("sha1", "refused"),
+        Unproven::Malformed(algorithm) => (algorithm.as_str(), "malformed"),
+        Unproven::Mismatch(algorithm) => (algorithm.as_str(), "mismatch"),
+    };
+    app.metrics.signature(algorithm, result, None);
+    Answer::rejected(unproven.into(), unproven.to_string())
 }

@@ -90,6 +90,7 @@ impl ReplyEvents {
 mod tests {
     use super::*;
     use crate::delivery::Encoding;
+    use crate::server::Reason;
 
     fn wanted(envelope: Envelope, preference: &'static str, replies: Option<&ReplyEvents>) -> &'static str {
         let mut headers = HeaderMap::new();
@@ -116,7 +117,7 @@ mod tests {
     fn a_reply_is_an_event_whatever_the_delivery_is_called() {
         let replies = ReplyEvents::of_service("ns", "name");
         let id = DeliveryId::parse("100%\"x\"").expect("an id");
-        let response = Wanted::Event(&replies).respond(&Answer::ignored("nothing"), Some(&id), false);
+        let response = Wanted::Event(&replies).respond(&Answer::told(Reason::NoTemplate, "nothing"), Some(&id), false);
         assert_eq!(response.headers()["ce-id"], "100%25%22x%22.ignored");
         assert_eq!(response.headers()["ce-type"], "dev.github-trigger.pipelinerun.ignored");
         assert_eq!(response.headers()["ce-source"], "/apis/serving.knative.dev/v1/namespaces/ns/services/name");

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::cluster::{Cluster, CreateError, Creation};
 use crate::template::PipelineRun;
+use crate::trace::TraceContext;
 
 /// Where runs go.
 pub enum Sink {
@@ -25,9 +26,14 @@ impl Sink {
     ///
     /// # Errors
     /// When it does not exist afterwards, as far as is known.
-    pub async fn create(&self, run: &PipelineRun, until: Instant) -> Result<Creation, CreateError> {
+    pub async fn create(
+        &self,
+        run: &PipelineRun,
+        trace: Option<&TraceContext>,
+        until: Instant,
+    ) -> Result<Creation, CreateError> {
         match self {
-            Self::Cluster(cluster) => cluster.create(run, until).await,
+            Self::Cluster(cluster) => cluster.create(run, trace, until).await,
             Self::DryRun => match print_run(run) {
                 Ok(()) => Ok(Creation::Created),
                 Err(error) => Err(CreateError::Unavailable(format!("standard output: {error}"))),

@@ -1,6 +1,9 @@
-//! Logs: one line for each thing that happens, to stderr. Metrics: what is counted.
+//! Logs: one line for each thing that happens, to stderr. Metrics: what is counted. Spans: what time went into.
 
+mod levels;
 pub mod metrics;
+pub mod otlp;
+pub mod spans;
 mod text;
 mod writer;
 
@@ -46,7 +49,7 @@ fn filter(text: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseErro
 pub fn init(format: LogFormat, level: &LogFilter) -> LogGuard {
     let (writer, guard) = LineWriter::start(io::stderr());
     let filter = filter(&level.0).unwrap_or_default();
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(levels::Count);
     let layer = fmt::layer().with_writer(writer);
     // A second call is a test's: the first subscriber goes on.
     let _ = match format {

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alerting;
 mod cloud_events;
 mod contract;
 mod control_plane;
@@ -13,5 +14,6 @@ mod failures;
 mod hello_sample;
 mod knative;
 mod manifests;
+mod observability;
 mod serving;
 mod templates;

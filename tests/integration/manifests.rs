@@ -194,12 +194,29 @@ fn every_projects_admission_is_asked() {
     }
 }
 
+/// The direct road, watched; and Knative's and Istio's own parts of it.
+#[test]
+fn the_watched_road_is_applied() {
+    let Some(plane) = own() else { return };
+    let applied = plane.kubectl(&["apply", "--validate=strict", "-k", "config/observability"]);
+    assert!(applied.contains("service.serving.knative.dev/github-trigger created"), "{applied}");
+    let args = "jsonpath={.spec.template.spec.containers[0].args}";
+    let args = plane.kubectl(&["get", "ksvc", "github-trigger", "-n", "github-trigger", "-o", args]);
+    assert!(args.contains("--require-sha256") && args.contains("--metrics-addr=0.0.0.0:9464"), "{args}");
+    for namespace in ["knative-serving", "knative-eventing"] {
+        plane.namespace(namespace);
+    }
+    let applied = plane.kubectl(&["apply", "--validate=strict", "-f", "config/observability/knative.yaml"]);
+    assert_eq!(applied.matches("configmap/config-observability created").count(), 2, "{applied}");
+}
+
 #[test]
 fn the_mesh_is_told_about_github() {
     let Some(plane) = own() else { return };
     plane.namespace("github-trigger");
     let applied = plane.kubectl(&["apply", "--validate=strict", "-k", "config/istio"]);
     assert!(applied.contains("serviceentry.networking.istio.io/github created"), "{applied}");
+    assert!(applied.contains("telemetry.telemetry.istio.io/tracing created"), "{applied}");
 }
 
 #[test]

@@ -320,7 +320,6 @@ async fn a_broken_change_is_refused_with_one_line_and_a_gauge_until_it_is_mended
         let line = service.log.wait_for("serving metrics", Duration::from_secs(5));
         let address = line.split("address=").nth(1).and_then(|address| address.parse().ok()).expect("an address");
         let reply = HttpClient::new().send(Method::GET, address, "/metrics", &[], "").await.expect("metrics");
-        assert!(reply.body.contains("github_trigger_deliveries_total{outcome=\"duplicate\"} 0"), "{}", reply.body);
         reply.body.contains("github_trigger_config_stale{config=\"templates\"} 1")
     };
     assert!(!stale().await);

@@ -5,9 +5,8 @@
 //! `tests/control-plane/`, where every version is pinned. No controller runs: what one would write, tests write.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -23,6 +22,7 @@ use tempfile::TempDir;
 
 use super::go;
 use super::peers::Peer;
+use super::process::{Guarded, free_ports};
 
 const ADMIN_TOKEN: &str = "tests-own-administrator";
 /// An API server that is not ready by then never is.
@@ -445,42 +445,6 @@ impl ControlPlane {
             other => panic!("no list: {other}"),
         }
     }
-}
-
-/// A child that dies with us: a shell holds it and kills it when our end of a pipe closes.
-struct Guarded(Child);
-
-impl Guarded {
-    fn spawn(command: &[String], log: &Path) -> Self {
-        let log = fs::OpenOptions::new().create(true).append(true).open(log).expect("a log file");
-        let script =
-            r#"exec 3<&0; "$@" </dev/null 3<&- & child=$!; (cat <&3 >/dev/null; kill -9 $child) & wait $child"#;
-        let child = Command::new("sh")
-            .args(["-c", script, "sh"])
-            .args(command)
-            .stdin(Stdio::piped())
-            .stdout(log.try_clone().expect("a log file"))
-            .stderr(log)
-            .spawn()
-            .expect("a shell");
-        Self(child)
-    }
-
-    fn has_ended(&mut self) -> bool {
-        self.0.try_wait().is_ok_and(|status| status.is_some())
-    }
-}
-
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
-}
-
-fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a port"));
-    listeners.map(|listener| listener.local_addr().expect("an address").port())
 }
 
 /// A CA of this run, the server's certificate, the key of service account tokens and the administrator's token.

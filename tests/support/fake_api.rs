@@ -40,6 +40,7 @@ struct Inner {
     always: Option<Fault>,
     runs: BTreeMap<String, Value>,
     creates: Vec<String>,
+    traces: Vec<String>,
 }
 
 /// The fake, and what it has seen.
@@ -84,6 +85,11 @@ impl FakeApi {
         self.inner.lock().expect("the state").runs.values().cloned().collect()
     }
 
+    /// The `traceparent` of every create that had one.
+    pub fn traces(&self) -> Vec<String> {
+        self.inner.lock().expect("the state").traces.clone()
+    }
+
     /// Paths and queries of all creates so far, successful or not.
     pub fn creates(&self) -> Vec<String> {
         self.inner.lock().expect("the state").creates.clone()
@@ -98,6 +104,9 @@ async fn serve(listener: TcpListener, inner: Arc<Mutex<Inner>>) {
             let inner = Arc::clone(&inner);
             async move {
                 let (head, body) = request.into_parts();
+                if let Some(trace) = head.headers.get("traceparent").and_then(|value| value.to_str().ok()) {
+                    inner.lock().expect("the state").traces.push(trace.to_owned());
+                }
                 let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
                 answer(&inner, &head.method, &head.uri, &body).await
             }

@@ -9,6 +9,7 @@ pub mod fake_api;
 pub mod go;
 pub mod http;
 pub mod peers;
+pub mod process;
 pub mod receiver;
 pub mod service;
 pub mod serving;

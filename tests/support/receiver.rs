@@ -9,12 +9,13 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 use tokio::net::TcpListener;
 
 /// A request that came.
 #[derive(Debug, Clone)]
 pub struct Received {
+    pub path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
@@ -79,7 +80,8 @@ impl Receiver {
     }
 }
 
-async fn receive(State(state): State<Arc<Inner>>, headers: HeaderMap, body: Bytes) -> Response {
-    state.received.lock().expect("the state").push(Received { headers, body });
+async fn receive(State(state): State<Arc<Inner>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let path = uri.path().to_owned();
+    state.received.lock().expect("the state").push(Received { path, headers, body });
     (state.status, state.body).into_response()
 }

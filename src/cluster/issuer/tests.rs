@@ -28,7 +28,7 @@ impl Server {
             let server = server.clone();
             async move { Ok::<_, Infallible>(server.answer(request.uri().path()).await) }
         });
-        Issuer::new(Client::new(service, "default"), None)
+        Issuer::new(Api::new(kube::Client::new(service, "default"), Default::default()), None)
     }
 
     async fn answer(&self, path: &str) -> Response<Body> {

@@ -1,0 +1,210 @@
+//! What an operator sees: series, spans, and what a collector gets.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
+use serde_json::json;
+
+use crate::support::cloud_event::{PULL_REQUEST, binary};
+use crate::support::control_plane::shared;
+use crate::support::fake_api::{FakeApi, Fault};
+use crate::support::http::HttpClient;
+use crate::support::receiver::Receiver;
+use crate::support::service::{PROGRAM, Service, Setup};
+use crate::support::webhook::{SHA, headers, merged};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const CALLER: &str = "00f067aa0ba902b7";
+
+fn parent() -> String {
+    format!("00-{TRACE}-{CALLER}-01")
+}
+
+fn endpoint(collector: &Receiver) -> String {
+    format!("http://{}", collector.address)
+}
+
+/// The spans that a collector got, by name.
+fn spans(collector: &Receiver) -> BTreeMap<String, Span> {
+    let requests = collector.received().into_iter().filter(|request| request.path == "/v1/traces");
+    let decoded = requests.map(|request| ExportTraceServiceRequest::decode(request.body).expect("spans"));
+    let spans = decoded.flat_map(|request| request.resource_spans).flat_map(|resource| resource.scope_spans);
+    spans.flat_map(|scope| scope.spans).map(|span| (span.name.clone(), span)).collect()
+}
+
+async fn metrics(service: &Service) -> String {
+    let line = service.log.wait_for("serving metrics", Duration::from_secs(5));
+    let address = line.rsplit_once("address=").expect("an address").1.parse().expect("an address");
+    HttpClient::new().send(Method::GET, address, "/metrics", &[], "").await.expect("metrics").body
+}
+
+fn value(text: &str, series: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(series)).unwrap_or_else(|| panic!("{series}\n{text}"));
+    line.trim().parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_is_a_trace_that_the_run_continues() {
+    let (api, collector) = (FakeApi::start().await, Receiver::start().await);
+    let setup = Setup::cluster(&api.kubeconfig()).env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint(&collector));
+    let mut service = setup.env("K_SERVICE", "merges").start();
+    let body = merged("acme/web", 5, SHA).to_string().into_bytes();
+    let mut traced = headers("pull_request", "d1", &body);
+    traced.push(("traceparent".to_owned(), parent()));
+    assert_eq!(service.send(Method::POST, "/", &traced, &body).await.status, StatusCode::CREATED);
+    let line = service.log.wait_for("outcome=created", Duration::from_secs(5));
+    assert!(line.contains(&format!("trace_id={TRACE}")), "{line}");
+    // What is not sent yet is sent at the end.
+    service.signal("TERM");
+    assert!(service.wait(Duration::from_secs(10)).is_some_and(|status| status.success()));
+
+    let spans = spans(&collector);
+    let names: Vec<&str> = spans.keys().map(String::as_str).collect();
+    assert_eq!(names, ["POST /", "create", "render", "verify"]);
+    let server = &spans["POST /"];
+    assert_eq!(hex::encode(&server.trace_id), TRACE);
+    assert_eq!(hex::encode(&server.parent_span_id), CALLER);
+    for name in ["verify", "render", "create"] {
+        let child = &spans[name];
+        assert_eq!((&child.trace_id, &child.parent_span_id), (&server.trace_id, &server.span_id), "{name}");
+        let inside = server.start_time_unix_nano <= child.start_time_unix_nano
+            && child.end_time_unix_nano <= server.end_time_unix_nano;
+        assert!(inside, "{name} lies within the request");
+    }
+    let call = format!("00-{TRACE}-{}-01", hex::encode(&spans["create"].span_id));
+    assert_eq!(api.traces(), [call]);
+    let stamp = api.runs()[0]["metadata"]["annotations"]["tekton.dev/pipelinerunSpanContext"].clone();
+    let ours = format!("00-{TRACE}-{}-01", hex::encode(&server.span_id));
+    assert_eq!(stamp, json!({"traceparent": ours}).to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_events_origin_is_its_trace_and_a_refusal_has_a_span_too() {
+    let collector = Receiver::start().await;
+    let setup = Setup::dry_run().arg("--cloudevents-auth=none");
+    let mut service =
+        setup.env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &format!("{}/v1/traces", endpoint(&collector))).start();
+    let body = merged("acme/web", 5, SHA).to_string().into_bytes();
+    let mut traced = binary(PULL_REQUEST, "d1");
+    traced.push(("ce-traceparent".to_owned(), parent()));
+    service.send(Method::POST, "/", &traced, &body).await;
+    service.signal("TERM");
+    service.wait(Duration::from_secs(10));
+    assert_eq!(hex::encode(&spans(&collector)["POST /"].parent_span_id), CALLER);
+
+    let collector = Receiver::start().await;
+    let mut service = Setup::dry_run().env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint(&collector)).start();
+    let reply = service.send(Method::POST, "/", &[("content-type".into(), "application/json".into())], b"{}").await;
+    assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
+    service.signal("TERM");
+    service.wait(Duration::from_secs(10));
+    let spans = spans(&collector);
+    assert_eq!(spans.keys().collect::<Vec<_>>(), ["POST /"]);
+    assert!(spans["POST /"].attributes.iter().any(|attribute| attribute.key == "github_trigger.reason"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_is_away_costs_no_answer() {
+    let mut service = Setup::dry_run().env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1").start();
+    assert_eq!(service.merge("d1", &merged("acme/web", 5, SHA)).await.status, StatusCode::CREATED);
+    service.signal("TERM");
+    assert!(service.wait(Duration::from_secs(15)).is_some_and(|status| status.success()));
+    let unusable = Setup::dry_run().env("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example.com").start();
+    unusable.log.wait_for("metrics are not sent", Duration::from_secs(5));
+    assert_eq!(unusable.merge("d1", &merged("acme/web", 5, SHA)).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_pushed_where_nobody_can_scrape() {
+    let collector = Receiver::start().await;
+    let setup =
+        Setup::dry_run().env("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", &format!("{}/v1/metrics", endpoint(&collector)));
+    let mut service = setup.env("OTEL_METRIC_EXPORT_INTERVAL", "100").env("OTEL_SERVICE_NAME", "trigger").start();
+    service.merge("d1", &merged("acme/web", 5, SHA)).await;
+    service.signal("TERM");
+    service.wait(Duration::from_secs(10));
+    let last = collector.received().pop().expect("a request");
+    assert_eq!((last.path.as_str(), last.header("content-type")), ("/v1/metrics", "application/x-protobuf"));
+    let request = ExportMetricsServiceRequest::decode(last.body).expect("metrics");
+    let resource = &request.resource_metrics[0];
+    let attributes = &resource.resource.as_ref().expect("a resource").attributes;
+    assert!(attributes.iter().any(|attribute| format!("{attribute:?}").contains("\"trigger\"")), "{attributes:?}");
+    let names: Vec<&str> = resource.scope_metrics[0].metrics.iter().map(|metric| metric.name.as_str()).collect();
+    for name in ["http.server.request.duration", "github_trigger_deliveries", "github_trigger_log_events"] {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_is_counted_and_what_does_not_is_zero() {
+    let api = FakeApi::start().await;
+    let setup = Setup::cluster(&api.kubeconfig()).arg("--metrics-addr=127.0.0.1:0").arg("--deadline=1");
+    let service = setup.start();
+    let before = metrics(&service).await;
+    let created = "github_trigger_deliveries_total{event=\"pull_request\",outcome=\"created\",reason=\"created\"}";
+    assert_eq!(
+        (value(&before, created), value(&before, "github_trigger_log_events_total{level=\"error\"}")),
+        (0.0, 0.0)
+    );
+
+    let payload = merged("acme/web", 5, SHA);
+    service.merge("d1", &payload).await;
+    service.merge("d2", &payload).await;
+    service.deliver("made_up", "d3", &json!({})).await;
+    let body = payload.to_string().into_bytes();
+    let mut forged = headers("pull_request", "d4", &body);
+    forged.retain(|(name, _)| name != "x-hub-signature-256");
+    service.send(Method::POST, "/", &forged, &body).await;
+    api.fail_always(Some(Fault::Status(403, "Forbidden")));
+    service.merge("d5", &merged("acme/web", 6, SHA)).await;
+    let after = metrics(&service).await;
+    let delivered = |event: &str, outcome: &str, reason: &str| {
+        format!("github_trigger_deliveries_total{{event=\"{event}\",outcome=\"{outcome}\",reason=\"{reason}\"}}")
+    };
+    for (series, count) in [
+        (created.to_owned(), 1.0),
+        (delivered("pull_request", "duplicate", "existed"), 1.0),
+        (delivered("other", "ignored", "not_a_merge"), 1.0),
+        (delivered("pull_request", "rejected", "signature_missing"), 1.0),
+        (delivered("pull_request", "unavailable", "api_server"), 1.0),
+        ("github_trigger_signature_checks_total{algorithm=\"sha256\",result=\"ok\"}".to_owned(), 4.0),
+        ("github_trigger_signature_checks_total{algorithm=\"none\",result=\"missing\"}".to_owned(), 1.0),
+        ("github_trigger_secret_matches_total{secret=\"0\"}".to_owned(), 4.0),
+        ("github_trigger_api_calls_total{code=\"201\"}".to_owned(), 1.0),
+        ("github_trigger_api_calls_total{code=\"409\"}".to_owned(), 1.0),
+        ("github_trigger_api_calls_total{code=\"403\"}".to_owned(), 1.0),
+        ("github_trigger_in_flight".to_owned(), 0.0),
+        ("github_trigger_buffered_bytes".to_owned(), 0.0),
+        ("github_trigger_config_generation{config=\"templates\"}".to_owned(), 1.0),
+        ("github_trigger_log_events_total{level=\"error\"}".to_owned(), 1.0),
+        ("github_trigger_log_events_total{level=\"warn\"}".to_owned(), 1.0),
+    ] {
+        assert_eq!(value(&after, &series), count, "{series}");
+    }
+    let series =
+        |text: &str| text.lines().filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect::<Vec<_>>();
+    assert_eq!(series(&before), series(&after), "no series comes later");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deployer_joins_the_trace_of_its_pipeline() {
+    let Some(plane) = shared() else { return };
+    let collector = Receiver::start().await;
+    for (name, traceparent) in [("raw", parent()), ("tekton", json!({"traceparent": parent()}).to_string())] {
+        let mut deploy = Command::new(PROGRAM);
+        deploy.env_clear().env("KUBECONFIG", plane.admin_kubeconfig()).env("TRACEPARENT", traceparent);
+        deploy.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint(&collector));
+        deploy.args(["deploy", "--image=web:1", "--wait-timeout=0", "--namespace=default", "--service-name"]);
+        deploy.arg(format!("traced-{name}"));
+        let output = tokio::task::spawn_blocking(move || deploy.output().expect("the program")).await.expect("an end");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let span = spans(&collector).remove("deploy").expect("a span");
+        assert_eq!((hex::encode(&span.trace_id), hex::encode(&span.parent_span_id)), (TRACE.into(), CALLER.into()));
+    }
+}

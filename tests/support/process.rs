@@ -1,0 +1,45 @@
+//! Programs that run beside the tests.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// A child that dies with us: a shell holds it and kills it when our end of a pipe closes.
+pub struct Guarded(Child);
+
+impl Guarded {
+    /// Starts a program that writes into a log file.
+    pub fn spawn(command: &[String], log: &Path) -> Self {
+        let log = fs::OpenOptions::new().create(true).append(true).open(log).expect("a log file");
+        let script =
+            r#"exec 3<&0; "$@" </dev/null 3<&- & child=$!; (cat <&3 >/dev/null; kill -9 $child) & wait $child"#;
+        let child = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .args(command)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log)
+            .spawn()
+            .expect("a shell");
+        Self(child)
+    }
+
+    /// Whether it is over.
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().is_ok_and(|status| status.is_some())
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Ports that nobody listened on a moment ago.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    listeners.map(|listener| listener.local_addr().expect("an address").port())
+}
