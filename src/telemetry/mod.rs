@@ -42,7 +42,9 @@ impl FromStr for LogFilter {
 }
 
 fn filter(text: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
-    EnvFilter::builder().with_regex(false).parse(text)
+    // kube calls every attempt that fails an ERROR. Ours is the one line that says what came of all attempts.
+    let quiet = if text.contains("kube") { "" } else { ",kube_client=off" };
+    EnvFilter::builder().with_regex(false).parse(format!("{text}{quiet}"))
 }
 
 /// Begins to log, until the guard is dropped. Later calls change nothing.

@@ -77,6 +77,22 @@ async fn what_cannot_pass_is_not_tried_again() {
     assert_eq!(fake.runs().len(), 0);
 }
 
+/// An operator counts ERROR lines: there is one for each delivery, however often the API server was asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_one_error_line() {
+    let api = FakeApi::start().await;
+    api.fail_always(Some(Fault::Reset));
+    let service = Setup::cluster(&api.kubeconfig()).arg("--deadline=1").start();
+    for number in [1, 2] {
+        let reply = service.merge(&format!("d{number}"), &merged("acme/web", number, SHA)).await;
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    service.log.wait_for("delivery=d2", Duration::from_secs(5));
+    assert!(api.creates().len() > 2, "it was asked again");
+    let errors: Vec<String> = service.log.all().into_iter().filter(|line| line.contains(" ERROR ")).collect();
+    assert_eq!(errors.len(), 2, "{}", errors.join("\n"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_answer_comes_within_the_deadline() {
     let fake = FakeApi::start().await;
