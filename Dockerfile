@@ -26,6 +26,7 @@ RUN find src -exec touch {} + \
 FROM scratch
 LABEL org.opencontainers.image.title="github-trigger" \
       org.opencontainers.image.description="Turns merged GitHub pull requests into Tekton PipelineRuns" \
+      org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /github-trigger /github-trigger
 USER 65532:65532

@@ -233,8 +233,8 @@ impl Deployer<'_> {
                     let message = "somebody else has deployed another image meanwhile; theirs is left alone";
                     return Err(Failure::new(message));
                 }
-                (Plan::Patch { new_revision: false, .. }, Some(today)) if self.waits && !is_ready(&today) => {
-                    // Nobody is sent to a revision that is not ready.
+                (Plan::Patch { new_revision: false, .. }, Some(today)) if self.waits && !today.latest_is_ready() => {
+                    // Nobody is sent to a revision that is not ready. A route that is not may just need this change.
                     self.wait(today).await?;
                     continue;
                 }

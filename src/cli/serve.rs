@@ -19,7 +19,7 @@ use crate::delivery::{Key, SignaturePolicy};
 use crate::mounted;
 use crate::reload::Reloading;
 use crate::secrets::{self, SecretSources};
-use crate::server::{self, App, Budget, CloudEventsAuth, Limits, ReplyEvents, Sink};
+use crate::server::{self, App, Budget, CloudEventsAuth, Flood, Limits, ReplyEvents, Sink};
 use crate::telemetry;
 use crate::telemetry::otlp::Collector;
 use crate::template::{self, LoadError, TemplateSet};
@@ -143,6 +143,7 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
         limits: Limits { max_body: args.max_body_bytes, deadline: Duration::from_secs(args.deadline) },
         budget: Budget::new(args.max_buffered_bytes),
         evaluations: Arc::new(Semaphore::new(server::EVALUATIONS)),
+        flood: Flood::default(),
         draining: AtomicBool::new(false),
     });
     let listener =

@@ -191,6 +191,11 @@ impl Service {
         self.status.as_ref()?.latest_created_revision_name.as_deref()
     }
 
+    /// Whether the newest revision is ready, whatever the route is.
+    pub fn latest_is_ready(&self) -> bool {
+        self.is_settled() && self.latest_created().is_some() && self.latest_created() == self.latest_ready()
+    }
+
     /// Where users are, in words.
     pub fn users(&self) -> String {
         let users =

@@ -265,6 +265,19 @@ fn what_does_not_add_up_is_left_alone() {
     assert_eq!(decide(Some(&stale), &wish(no_traffic())), Err(PlanError::Unsettled));
 }
 
+/// Traffic to a revision that is gone blocks the whole route: a promotion is what mends it.
+#[test]
+fn a_ready_revision_is_told_from_a_ready_route() {
+    let gone = json!([{"revisionName": "web-0", "percent": 100}]);
+    let mut broken = status("web-2", &Value::Array(Vec::new()));
+    broken["conditions"] = json!([{"type": "Ready", "status": "False", "reason": "RevisionMissing"}]);
+    let today = service(&spec(NEW, &gone), &broken);
+    assert!(today.latest_is_ready());
+    assert_eq!(traffic(&decided(&today, Rollout::ToLatest)), latest());
+    broken["latestReadyRevisionName"] = "web-1".into();
+    assert!(!service(&spec(NEW, &gone), &broken).latest_is_ready());
+}
+
 #[test]
 fn progress_is_read_from_all_that_says_something() {
     let read = |status: &Value| progress(&service(&spec(NEW, &latest()), status), Expected { generation: 3 });

@@ -4,6 +4,7 @@ mod accept;
 mod answer;
 mod budget;
 mod connection;
+mod flood;
 mod handler;
 mod intake;
 mod proof;
@@ -30,6 +31,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use answer::{Answer, Outcome, RunRef};
 pub use budget::Budget;
+pub use flood::Flood;
 pub use proof::CloudEventsAuth;
 pub use reason::Reason;
 pub use reply::ReplyEvents;
@@ -82,6 +84,8 @@ pub struct App {
     pub budget: Arc<Budget>,
     /// CEL evaluations that may run at the same time, see [`EVALUATIONS`].
     pub evaluations: Arc<Semaphore>,
+    /// Which lines of strangers are logged.
+    pub flood: Flood,
     /// Set once the service is to stop.
     pub draining: AtomicBool,
 }
@@ -119,6 +123,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: impl Future<Outpu
     let draining = || app.draining.store(true, Ordering::Relaxed);
     accept::serve(listener, router(Arc::clone(&app)), stop, draining, grace).await;
     watching.abort();
+    app.flood.report();
 }
 
 /// The metrics' own listener: the one of deliveries is public.
@@ -137,10 +142,11 @@ pub fn fresh_metrics() -> Metrics {
     Metrics::new(&outcomes, Reason::statuses(), &CONFIGS)
 }
 
-/// Looks at the mounted files again and again; reading many templates would hold up a thread that serves.
+/// Looks at the mounted files again and again, and says what was not logged; reading many templates would hold up a thread that serves.
 async fn watch(app: Arc<App>) {
     loop {
         tokio::time::sleep(reload::INTERVAL).await;
+        app.flood.report();
         let app = Arc::clone(&app);
         let looking = tokio::task::spawn_blocking(move || {
             app.secrets.refresh();

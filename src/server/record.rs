@@ -117,6 +117,8 @@ impl Record {
         }
         match answer.outcome {
             Outcome::Created | Outcome::Duplicate | Outcome::Ignored | Outcome::Pong => line!(info),
+            // Anybody can be rejected or refused, as often as they like.
+            Outcome::Rejected | Outcome::Refused if !app.flood.admits(std::time::Instant::now()) => {}
             Outcome::Rejected | Outcome::Refused | Outcome::Malformed => line!(warn),
             Outcome::Invalid | Outcome::Unavailable => line!(error),
         }

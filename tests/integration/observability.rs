@@ -192,6 +192,34 @@ async fn what_happens_is_counted_and_what_does_not_is_zero() {
     assert_eq!(series(&before), series(&after), "no series comes later");
 }
 
+/// Whoever guesses at the secret fills no disk, hides nobody's line, and is counted to the last.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_wrong_signatures_is_counted_and_not_logged_one_by_one() {
+    const FLOOD: u64 = 3_000;
+    let service = Setup::dry_run().arg("--metrics-addr=127.0.0.1:0").start();
+    let body = merged("acme/web", 5, SHA).to_string().into_bytes();
+    let mut forged = headers("pull_request", "forged", &body);
+    forged.retain(|(name, _)| name != "x-hub-signature-256");
+    forged.push(("x-hub-signature-256".to_owned(), format!("sha256={}", "0".repeat(64))));
+    let send = async || {
+        for _ in 0..FLOOD / 10 {
+            assert_eq!(service.send(Method::POST, "/", &forged, &body).await.status, StatusCode::UNAUTHORIZED);
+        }
+    };
+    futures_util::future::join_all((0..10).map(|_| send())).await;
+    assert_eq!(service.merge("real", &merged("acme/web", 5, SHA)).await.status, StatusCode::CREATED);
+    service.log.wait_for("delivery=real", Duration::from_secs(5));
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let log = service.log.all();
+    let lines = log.iter().filter(|line| line.contains("delivery=forged")).count() as u64;
+    let left_out = log.iter().filter_map(|line| line.split("left_out=").nth(1)?.trim().parse::<u64>().ok());
+    assert_eq!(lines + left_out.sum::<u64>(), FLOOD);
+    assert!(lines < FLOOD / 4, "{lines}");
+    let rejected =
+        "github_trigger_deliveries_total{event=\"pull_request\",outcome=\"rejected\",reason=\"signature_mismatch\"}";
+    assert_eq!(value(&metrics(&service).await, rejected), 3_000.0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_deployer_joins_the_trace_of_its_pipeline() {
     let Some(plane) = shared() else { return };
