@@ -1,5 +1,5 @@
-//! A bound on the log lines of strangers: whoever sends wrong signatures by the million must not fill a disk, nor hide
-//! anybody else's line. What is left out is counted, and the count is logged.
+//! A bound on the log lines of strangers: whoever sends wrong signatures or half a body by the million must not fill a
+//! disk, nor hide anybody else's line. What is left out is counted, and the count is logged.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ impl Flood {
     pub(super) fn report(&self) {
         let left_out = std::mem::take(&mut self.state().left_out);
         if left_out > 0 {
-            tracing::warn!(left_out, "more deliveries were rejected or refused than are logged one by one");
+            tracing::warn!(left_out, "more deliveries that nobody proved were turned away than are logged one by one");
         }
     }
 }

@@ -71,7 +71,9 @@ async fn receive(
     record.bytes(taken.bytes.len());
     let begun = app.tracer.is_on().then(SystemTime::now);
     let unverified = Unverified::new(mem::take(&mut head.headers), envelope, taken.bytes);
-    let delivery = proof::verify(app, unverified, credential)?.decode().map_err(|error| undecodable(&error))?;
+    let verified = proof::verify(app, unverified, credential)?;
+    record.proven();
+    let delivery = verified.decode().map_err(|error| undecodable(&error))?;
     record.decoded(app, &delivery);
     if let Some(begun) = begun {
         record.span().past("verify", begun, SystemTime::now());

@@ -17,6 +17,7 @@ pub(super) struct Record {
     first_byte: Instant,
     bytes: Option<usize>,
     envelope: Option<Envelope>,
+    proven: bool,
     trace: Option<TraceContext>,
     span: Span,
     kind: Option<EventKind>,
@@ -33,6 +34,7 @@ impl Record {
             first_byte,
             bytes: None,
             envelope: None,
+            proven: false,
             trace: TraceContext::of_headers(headers),
             span: Span::default(),
             kind: claimed_kind(headers),
@@ -49,6 +51,11 @@ impl Record {
 
     pub(super) fn envelope(&mut self, envelope: Envelope) {
         self.envelope = Some(envelope);
+    }
+
+    /// Its sender is who it claims to be.
+    pub(super) fn proven(&mut self) {
+        self.proven = true;
     }
 
     /// What a structured event says about itself is known only now.
@@ -83,7 +90,9 @@ impl Record {
         self.delivery.as_ref()
     }
 
-    /// Counts the delivery and writes the line. An error is what an operator must mend; strangers and broken senders are warnings.
+    /// Counts the delivery and writes the line. An error is what an operator must mend; strangers and broken senders are
+    /// warnings. Anybody can be turned away as often as they like, by a wrong signature, half a body or a slow one: lines
+    /// about who is not proven are limited.
     pub(super) fn write(&mut self, app: &App, answer: &Answer) {
         if !self.span.is_on() {
             // It ended before anybody knew what it was.
@@ -95,6 +104,9 @@ impl Record {
         let event = self.kind.as_ref().map(EventKind::as_str);
         metrics.delivery(event, answer.outcome.as_str(), answer.code.as_str());
         metrics.request(answer.status.as_u16(), took);
+        if !self.proven && !app.flood.admits(std::time::Instant::now()) {
+            return;
+        }
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -117,8 +129,6 @@ impl Record {
         }
         match answer.outcome {
             Outcome::Created | Outcome::Duplicate | Outcome::Ignored | Outcome::Pong => line!(info),
-            // Anybody can be rejected or refused, as often as they like.
-            Outcome::Rejected | Outcome::Refused if !app.flood.admits(std::time::Instant::now()) => {}
             Outcome::Rejected | Outcome::Refused | Outcome::Malformed => line!(warn),
             Outcome::Invalid | Outcome::Unavailable => line!(error),
         }

@@ -10,11 +10,13 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::support::cloud_event::{PULL_REQUEST, binary};
 use crate::support::control_plane::shared;
 use crate::support::fake_api::{FakeApi, Fault};
-use crate::support::http::HttpClient;
+use crate::support::http::{HttpClient, read_until};
 use crate::support::receiver::Receiver;
 use crate::support::service::{PROGRAM, Service, Setup};
 use crate::support::webhook::{SHA, headers, merged};
@@ -218,6 +220,34 @@ async fn a_flood_of_wrong_signatures_is_counted_and_not_logged_one_by_one() {
     let rejected =
         "github_trigger_deliveries_total{event=\"pull_request\",outcome=\"rejected\",reason=\"signature_mismatch\"}";
     assert_eq!(value(&metrics(&service).await, rejected), 3_000.0);
+}
+
+/// Half a body needs no secret either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_half_bodies_is_limited_too() {
+    const FLOOD: u64 = 200;
+    let service = Setup::dry_run().start();
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nx-github-event: push\r\nx-github-delivery: half\r\n\
+         x-hub-signature-256: sha256={}\r\ncontent-length: 9\r\n\r\n{{",
+        "0".repeat(64)
+    );
+    let begun = std::time::Instant::now();
+    let send = async || {
+        let mut stream = TcpStream::connect(service.address).await.expect("a connection");
+        stream.write_all(head.as_bytes()).await.expect("a write");
+        stream.shutdown().await.expect("half a close");
+        let answer = read_until(&mut stream, "").await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    };
+    futures_util::future::join_all((0..FLOOD).map(|_| send())).await;
+    let seconds = begun.elapsed().as_secs() + 2;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let log = service.log.all();
+    let lines = log.iter().filter(|line| line.contains("delivery=half")).count() as u64;
+    let left_out = log.iter().filter_map(|line| line.split("left_out=").nth(1)?.trim().parse::<u64>().ok());
+    assert_eq!(lines + left_out.sum::<u64>(), FLOOD);
+    assert!(lines <= 20 * seconds, "{lines}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
