@@ -60,7 +60,7 @@ pub(super) struct DeployArgs {
     #[arg(long, value_name = "N")]
     port: Option<u16>,
     /// How long to wait for the new revision; 0 does not wait.
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(..=604_800))]
     wait_timeout: u64,
     /// A folder for the Tekton results revision, url and tag-url.
     #[arg(long, value_name = "DIR")]
@@ -228,7 +228,7 @@ impl Deployer<'_> {
                 _ => "has its new traffic",
             };
             let written = match (plan, today) {
-                (Plan::Nothing, Some(today)) => return self.unchanged(today).await,
+                (Plan::Nothing, Some(today)) => return self.unchanged(today, has_image).await,
                 (Plan::Patch { new_revision: true, .. }, _) if has_image => {
                     let message = "somebody else has deployed another image meanwhile; theirs is left alone";
                     return Err(Failure::new(message));
@@ -255,6 +255,7 @@ impl Deployer<'_> {
                 }
                 // Whether it was written shows when the Service is read again.
                 Err(ServiceError::Unavailable(reason)) if Instant::now() < unsettled_until => {
+                    self.done.note(format!("a change of the Service {} was sent and not answered", self.wish.name));
                     tracing::warn!(reason, "the API server does not answer; trying again");
                     sleep(LOOK).await;
                     continue;
@@ -273,9 +274,8 @@ impl Deployer<'_> {
     }
 
     /// A Service that is as it was wished for was perhaps made so by a deployment that failed.
-    async fn unchanged(&self, today: Service) -> Result<Service, Failure> {
-        let touched = self.done.sentence() != "nothing was changed";
-        if !touched {
+    async fn unchanged(&self, today: Service, written: bool) -> Result<Service, Failure> {
+        if !written {
             tracing::info!(service = self.wish.name, image = %self.wish.image, "nothing to change");
         }
         if !self.waits || today.status.is_none() || is_ready(&today) {

@@ -269,6 +269,8 @@ fn what_cannot_be_an_image_is_refused_before_anything_is_asked() {
     }
     let (code, said) = nowhere(&["--image=web", "--tag=test"]);
     assert!(code == Some(1) && said.contains("--no-traffic or --canary"), "{said}");
+    let (code, said) = nowhere(&["--image=web", "--wait-timeout=18446744073709551615"]);
+    assert!(code == Some(2) && said.contains("604800"), "{said}");
     for args in [["--canary=0", "--image=web"], ["--canary=100", "--image=web"], ["--tag=Test", "--image=web"]] {
         let (code, said) = nowhere(&args);
         assert!(code == Some(2), "{args:?}: {said}");
