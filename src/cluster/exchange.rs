@@ -15,6 +15,8 @@ use crate::trace::TraceContext;
 
 /// No answer that is read here is longer.
 const MAX_ANSWER: usize = 4 << 20;
+/// A longer pause is no different here, and the clock must be able to hold it.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// An answer.
 pub(super) struct Reply {
@@ -82,7 +84,8 @@ async fn exchange(client: &Client, call: Call<'_>) -> Result<Reply, String> {
     let (head, body) = response.into_parts();
     let retry_after = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| error.to_string())?.to_bytes();
-    Ok(Reply { status: head.status, retry_after: retry_after.map(Duration::from_secs), body })
+    let retry_after = retry_after.map(|seconds: u64| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
+    Ok(Reply { status: head.status, retry_after, body })
 }
 
 impl Reply {

@@ -93,13 +93,13 @@ async fn act(app: &App, delivery: Delivery, until: Instant, record: &mut Record)
     // What follows from it belongs to our part of the trace, if there is one.
     event.trace = record.span().context().or(event.trace);
     let rendering = record.span().child("render");
-    let trace = event.trace.clone();
     let templates = app.templates.current();
     let candidates = templates.candidates(&event);
     if let Some(reason) = candidates.none() {
         let code = if event.merge.is_some() { Reason::NoTemplate } else { Reason::NotAMerge };
         return Ok(Answer::told(code, reason));
     }
+    let trace = event.trace.clone();
     let decision = if candidates.need_cel() {
         drop(candidates);
         evaluate(app, templates, event, until).await?

@@ -77,6 +77,16 @@ async fn what_cannot_pass_is_not_tried_again() {
     assert_eq!(fake.runs().len(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_past_the_end_of_time_is_no_defect() {
+    let api = FakeApi::start().await;
+    api.fail(Fault::RetryAfter(429, u64::MAX));
+    let service = Setup::cluster(&api.kubeconfig()).arg("--deadline=1").start();
+    let reply = service.merge("d1", &merged("acme/web", 1, SHA)).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(reply.reason().contains("send the delivery again"), "{}", reply.body);
+}
+
 /// An operator counts ERROR lines: there is one for each delivery, however often the API server was asked.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_is_one_error_line() {

@@ -52,7 +52,9 @@ impl Push {
             let (name, value) = pair.split_once('=')?;
             Some((name.trim().parse().ok()?, value.trim().parse().ok()?))
         });
-        let interval = variable("OTEL_METRIC_EXPORT_INTERVAL").and_then(|milliseconds| milliseconds.parse().ok());
+        let interval = variable("OTEL_METRIC_EXPORT_INTERVAL")
+            .and_then(|milliseconds| milliseconds.parse().ok())
+            .filter(|milliseconds| *milliseconds > 0);
         let attributes = resource.iter().map(|(key, value)| attribute(key.as_str(), &value.as_str()));
         Ok(Self {
             sender: Sender::new(),
