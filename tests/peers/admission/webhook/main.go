@@ -164,12 +164,18 @@ func contextFor(request *admissionv1.AdmissionRequest) (context.Context, error) 
 	}
 }
 
-func setDefaults(request *admissionv1.AdmissionRequest) ([]byte, error) {
+// Read takes an object out of a request, with the context that it is to be judged in.
+func read(request *admissionv1.AdmissionRequest) (resource, context.Context, error) {
 	object, err := decode(request.Kind, request.Object.Raw)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ctx, err := contextFor(request)
+	return object, ctx, err
+}
+
+func setDefaults(request *admissionv1.AdmissionRequest) ([]byte, error) {
+	object, ctx, err := read(request)
 	if err != nil {
 		return nil, err
 	}
@@ -178,15 +184,12 @@ func setDefaults(request *admissionv1.AdmissionRequest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The patch starts from what was sent: what marshalling alone adds has to be in it, too.
 	return duck.CreateBytePatch(json.RawMessage(request.Object.Raw), json.RawMessage(after))
 }
 
 func validate(request *admissionv1.AdmissionRequest) ([]byte, error) {
-	object, err := decode(request.Kind, request.Object.Raw)
-	if err != nil {
-		return nil, err
-	}
-	ctx, err := contextFor(request)
+	object, ctx, err := read(request)
 	if err != nil {
 		return nil, err
 	}
