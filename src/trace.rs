@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// A caller's place in a trace (`traceparent`), and what its vendors add (`tracestate`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +44,8 @@ impl TraceContext {
 
     /// The context of an HTTP request.
     pub fn of_headers(headers: &HeaderMap) -> Option<Self> {
-        let text = |name: &str| headers.get(name)?.to_str().ok();
-        Self::parse(text("traceparent")?, text("tracestate"))
+        let text = |name: &HeaderName| headers.get(name)?.to_str().ok();
+        Self::parse(text(&TRACEPARENT)?, text(&TRACESTATE))
     }
 
     /// The context of a process that was started in a trace: `TRACEPARENT` and `TRACESTATE`, or Tekton's own form, the

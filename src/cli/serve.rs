@@ -1,6 +1,6 @@
 //! `serve`: reads what is mounted, and takes deliveries until told to stop.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as Socket};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::delivery::{Key, SignaturePolicy};
 use crate::mounted;
 use crate::reload::Reloading;
 use crate::secrets::{self, SecretSources};
-use crate::server::{self, App, Budget, CloudEventsAuth, Flood, Limits, ReplyEvents, Sink};
+use crate::server::{self, App, Budget, CloudEventsAuth, Flood, Limits, ReplyEvents, Sink, lanes};
 use crate::telemetry;
 use crate::telemetry::otlp::Collector;
 use crate::template::{self, LoadError, TemplateSet};
@@ -73,7 +73,7 @@ pub(super) struct ServeArgs {
 /// Serves; exit code 1 if it cannot start.
 pub(super) fn run(args: ServeArgs) -> ExitCode {
     let log = telemetry::init(args.log.log_format, &args.log.log_level);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match lanes::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(reason = %error, "cannot start");
@@ -110,15 +110,23 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     let stop = stop_signals()?;
     args.auth.check().map_err(StartError)?;
     let secrets = secrets(&args)?;
-    let templates = templates(&args)?;
-    let collector = Collector::of_environment();
     let metrics = server::fresh_metrics();
+    let mut warming = tokio::spawn(async {});
     // A dry run needs no cluster, unless tokens have to be verified.
     let cluster = if args.dry_run && !args.auth.needs_cluster() {
         None
     } else {
-        Some(Cluster::connect(metrics.api_calls()).await?)
+        let connected = Cluster::connect(metrics.api_calls()).await;
+        // The first delivery would have to wait for it; the templates take their time as well.
+        if let (false, Ok((cluster, _))) = (args.dry_run, &connected) {
+            let cluster = cluster.clone();
+            warming = tokio::spawn(async move { cluster.warm().await });
+        }
+        Some(connected)
     };
+    let templates = templates(&args)?;
+    let cluster = cluster.transpose()?;
+    let collector = Collector::of_environment();
     let found_namespace = cluster.as_ref().map_or("default", |(_, namespace)| namespace).to_owned();
     let namespace = args.namespace.clone().filter(|namespace| !namespace.is_empty());
     let namespace = namespace.or_else(pod_namespace).unwrap_or(found_namespace);
@@ -146,10 +154,10 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
         flood: Flood::default(),
         draining: AtomicBool::new(false),
     });
-    let listener =
+    let socket =
         listen(args.port).map_err(|error| StartError(format!("cannot listen on port {}: {error}", args.port)))?;
     tracing::info!(
-        address = %listener.local_addr()?,
+        address = %socket.local_addr()?,
         templates = app.templates.current().len(),
         secrets = app.secrets.current().len(),
         namespace = app.namespace,
@@ -164,13 +172,15 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
         tracing::info!(address = %listener.local_addr()?, "serving metrics");
         tokio::spawn(server::serve_metrics(listener, Arc::clone(&app)));
     }
-    tokio::spawn(warm(Arc::clone(&app)));
+    tokio::spawn(read_keys(Arc::clone(&app)));
     let push = collector.push();
     if let Some(push) = push.clone() {
         let app = Arc::clone(&app);
         tokio::spawn(push.run(move || app.metrics_text()));
     }
-    server::serve(listener, Arc::clone(&app), stop).await;
+    // It cannot fail, it only ends.
+    let warm = async { drop(warming.await) };
+    server::serve(socket, Arc::clone(&app), warm, stop).await?;
     if let Some(push) = push {
         push.send_last(&app.metrics_text()).await;
     }
@@ -179,11 +189,8 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Opens what the first delivery would have to wait for.
-async fn warm(app: Arc<App>) {
-    if let Sink::Cluster(cluster) = &app.sink {
-        cluster.warm().await;
-    }
+/// The first event would have to wait for them.
+async fn read_keys(app: Arc<App>) {
     if let CloudEventsAuth::Oidc { issuer, .. } = &app.cloud_events {
         issuer.warm().await;
     }
@@ -229,11 +236,11 @@ fn shipped_templates() -> Result<TemplateSet, LoadError> {
 }
 
 /// Every address of the machine, IPv6 and IPv4 where the kernel has both.
-fn listen(port: u16) -> std::io::Result<TcpListener> {
+fn listen(port: u16) -> std::io::Result<Socket> {
     let bind = |socket: TcpSocket, address: SocketAddr| {
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        socket.listen(BACKLOG)
+        socket.listen(BACKLOG)?.into_std()
     };
     let both = TcpSocket::new_v6().and_then(|socket| bind(socket, (Ipv6Addr::UNSPECIFIED, port).into()));
     both.or_else(|_| bind(TcpSocket::new_v4()?, (Ipv4Addr::UNSPECIFIED, port).into()))

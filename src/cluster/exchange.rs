@@ -1,18 +1,21 @@
 //! One request to the API server and its answer, read to the end so that the connection can be used again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
-use kube::Client;
-use kube::client::Body;
+use http_body_util::{BodyExt, Full, Limited};
 use kube::core::Status;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
+use tower::ServiceExt;
 
+use super::client::{Client, Clients};
 use crate::telemetry::metrics::ApiCalls;
 use crate::trace::TraceContext;
 
+/// A connection that takes longer to open is not waited for.
+const OPENING: Duration = Duration::from_millis(100);
 /// No answer that is read here is longer.
 const MAX_ANSWER: usize = 4 << 20;
 /// A longer pause is no different here, and the clock must be able to hold it.
@@ -41,17 +44,25 @@ pub(super) struct Call<'a> {
 /// An API server, and the count of its answers.
 #[derive(Clone)]
 pub(super) struct Api {
-    client: Client,
+    clients: Arc<Clients>,
     calls: ApiCalls,
 }
 
 impl Api {
-    pub(super) fn new(client: Client, calls: ApiCalls) -> Self {
-        Self { client, calls }
+    pub(super) fn new(clients: Clients, calls: ApiCalls) -> Self {
+        Self { clients: Arc::new(clients), calls }
     }
 
-    pub(super) fn client(&self) -> &Client {
-        &self.client
+    /// Opens the calling thread's first connection by asking what everybody may ask; no delivery's call, and not counted as one. Calls that are
+    /// made meanwhile wait for it, for a moment: two handshakes at once take longer than one.
+    ///
+    /// # Errors
+    /// When there is no answer by `until`.
+    pub(super) async fn probe(&self, until: Instant) -> Result<StatusCode, String> {
+        let call = Call { method: Method::GET, uri: "/version", content_type: "", body: Vec::new(), trace: None };
+        let line = self.clients.mine();
+        let _opening = line.opening.write().await;
+        in_time(exchange(line.client.clone(), call), until).await.map(|reply| reply.status)
     }
 
     /// Makes a call, until `until` at most.
@@ -59,14 +70,19 @@ impl Api {
     /// # Errors
     /// When there is no whole answer by then.
     pub(super) async fn send(&self, call: Call<'_>, until: Instant) -> Result<Reply, String> {
-        let answer = timeout_at(until, exchange(&self.client, call)).await;
-        let answer = answer.unwrap_or_else(|_| Err("it did not answer in time".to_owned()));
+        let line = self.clients.mine();
+        let _ = timeout(OPENING, line.opening.read()).await;
+        let answer = in_time(exchange(line.client.clone(), call), until).await;
         self.calls.count(answer.as_ref().ok().map(|reply| reply.status.as_u16()));
         answer
     }
 }
 
-async fn exchange(client: &Client, call: Call<'_>) -> Result<Reply, String> {
+async fn in_time(exchange: impl Future<Output = Result<Reply, String>>, until: Instant) -> Result<Reply, String> {
+    timeout_at(until, exchange).await.unwrap_or_else(|_| Err("it did not answer in time".to_owned()))
+}
+
+async fn exchange(client: Client, call: Call<'_>) -> Result<Reply, String> {
     // Keys are application/jwk-set+json, and only that.
     let accepted = "application/json, application/jwk-set+json";
     let mut request = Request::builder().method(call.method).uri(call.uri).header(header::ACCEPT, accepted);
@@ -79,8 +95,8 @@ async fn exchange(client: &Client, call: Call<'_>) -> Result<Reply, String> {
             request = request.header("tracestate", state);
         }
     }
-    let request = request.body(Body::from(call.body)).map_err(|error| error.to_string())?;
-    let response = client.send(request).await.map_err(|error| chain(&error))?;
+    let request = request.body(Full::from(call.body)).map_err(|error| error.to_string())?;
+    let response = client.oneshot(request).await.map_err(|error| chain(&*error))?;
     let (head, body) = response.into_parts();
     let retry_after = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| error.to_string())?.to_bytes();

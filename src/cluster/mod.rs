@@ -1,13 +1,13 @@
 //! The only place that knows Kubernetes: creating a run, the keys of its tokens, and a Knative Service.
 
 mod attempt;
+mod client;
 mod exchange;
 mod issuer;
 mod services;
 
 use std::time::Duration;
 
-use kube::Client;
 use tokio::time::{Instant, sleep};
 
 use crate::telemetry::metrics::ApiCalls;
@@ -66,6 +66,9 @@ pub enum ConfigError {
     /// The client cannot be built from it.
     #[error("the Kubernetes configuration cannot be used: {0}")]
     Client(#[from] Box<kube::Error>),
+    /// A proxy is in between, which is nothing that a pod has.
+    #[error("the kubeconfig asks for the proxy {0}, and proxies to the API server are not supported")]
+    Proxy(String),
 }
 
 impl Cluster {
@@ -77,18 +80,12 @@ impl Cluster {
     /// When there is no configuration or it cannot be used.
     pub async fn connect(calls: ApiCalls) -> Result<(Self, String), ConfigError> {
         let mut config = kube::Config::infer().await.map_err(Box::new)?;
-        // kube's own retry repeats a POST up to 15 times, far past the deadline; ours knows about both.
-        config.default_retry = false;
-        config.connect_timeout = Some(CONNECT);
-        config.read_timeout = Some(ATTEMPT);
-        config.write_timeout = Some(ATTEMPT);
         if config.cluster_url.scheme_str() == Some("http") {
             // There is no TLS to verify, but building a verifier fails on an image without certificates.
             config.accept_invalid_certs = true;
         }
         let namespace = config.default_namespace.clone();
-        let client = Client::try_from(config).map_err(Box::new)?;
-        Ok((Self { api: Api::new(client, calls) }, namespace))
+        Ok((Self { api: Api::new(client::clients(&config)?, calls) }, namespace))
     }
 
     /// The cluster as the issuer of tokens; `name` is its name in them where it is not the one that it announces.
@@ -98,12 +95,9 @@ impl Cluster {
 
     /// Opens a connection, so that the first delivery does not wait for it; what it finds is only logged.
     pub async fn warm(&self) {
-        match tokio::time::timeout(ATTEMPT, self.api.client().apiserver_version()).await {
-            Ok(Ok(version)) => {
-                tracing::debug!(version = version.git_version, "the API server answers")
-            }
-            Ok(Err(error)) => tracing::warn!(reason = %error, "the API server does not answer yet"),
-            Err(_) => tracing::warn!("the API server does not answer yet"),
+        match self.api.probe(Instant::now() + ATTEMPT).await {
+            Ok(status) => tracing::debug!(status = status.as_u16(), "the API server answers"),
+            Err(error) => tracing::warn!(reason = error, "the API server does not answer yet"),
         }
     }
 

@@ -53,7 +53,7 @@ pub(super) fn binary(headers: HeaderMap, body: Bytes) -> Result<Delivery, Decode
         trace: traced("ce-traceparent").and_then(|parent| TraceContext::parse(parent, traced("ce-tracestate"))),
     };
     // Without a Content-Type there is no datacontenttype, and JSON is what that means.
-    if headers.contains_key(CONTENT_TYPE) && !single(&headers, CONTENT_TYPE.as_str()).is_some_and(is_json) {
+    if headers.contains_key(CONTENT_TYPE) && !single(&headers, &CONTENT_TYPE).is_some_and(is_json) {
         return foreign_or(&attributes, DecodeError::DataType);
     }
     delivery(&attributes, headers, || Ok(body))

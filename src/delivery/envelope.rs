@@ -1,7 +1,7 @@
 //! What a delivery is wrapped in, as its headers say: GitHub's webhook, or a CloudEvent in one of its content modes.
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What a delivery is wrapped in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Envelope {
         if headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(Unsupported::Compressed);
         }
-        let media_type = single(headers, CONTENT_TYPE.as_str()).map(essence);
+        let media_type = single(headers, &CONTENT_TYPE).map(essence);
         if let Some(kind) =
             media_type.as_deref().and_then(|media_type| media_type.strip_prefix("application/cloudevents"))
         {
@@ -67,7 +67,7 @@ impl Envelope {
                 _ => Err(Unsupported::EventFormat),
             };
         }
-        if ATTRIBUTES.iter().any(|name| headers.contains_key(*name)) {
+        if headers.keys().any(|name| ATTRIBUTES.contains(&name.as_str())) {
             return Ok(Self::Binary);
         }
         match media_type.as_deref() {
@@ -98,7 +98,7 @@ pub(super) fn essence(content_type: &str) -> String {
 }
 
 /// The value of a header that stands exactly once and is ASCII.
-pub(super) fn single<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+pub(super) fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => HeaderValue::to_str(value).ok(),

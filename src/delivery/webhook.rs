@@ -1,20 +1,23 @@
 //! GitHub's webhook: its headers, and the payload as JSON or inside a form.
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::envelope::{Encoding, single};
 use super::{Delivery, DeliveryId, EventKind, Malformed};
 use crate::trace::TraceContext;
 
+const DELIVERY: HeaderName = HeaderName::from_static("x-github-delivery");
+const EVENT: HeaderName = HeaderName::from_static("x-github-event");
+
 /// The delivery id that a request claims, for answers and logs; nothing if it is missing or unfit to print.
 pub(crate) fn claimed_id(headers: &HeaderMap) -> Option<DeliveryId> {
-    single(headers, "x-github-delivery").and_then(DeliveryId::parse)
+    single(headers, &DELIVERY).and_then(DeliveryId::parse)
 }
 
 /// The event's name that a request claims.
 pub(crate) fn claimed_kind(headers: &HeaderMap) -> Option<EventKind> {
-    single(headers, "x-github-event").and_then(EventKind::parse)
+    single(headers, &EVENT).and_then(EventKind::parse)
 }
 
 pub(super) fn decode(headers: HeaderMap, encoding: Encoding, body: Bytes) -> Result<Delivery, Malformed> {

@@ -1,7 +1,8 @@
 //! A connection that knows whether it waits for a request, so that a half-sent head cannot hold it.
 //!
 //! hyper has one timer for both, the time between requests and the time of a request's head. The first must be long
-//! (a proxy that reuses a connection must never find it just closed), the second short.
+//! (a proxy that reuses a connection must never find it just closed), the second short. And it makes a timer for each
+//! request; here is one for each connection, which is set anew only when it goes off too early.
 
 use std::io;
 use std::pin::Pin;
@@ -15,6 +16,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A request's head must be complete this long after its first byte, and a connection must send one.
 pub(super) const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Between two requests of a connection. Knative's queue-proxy keeps connections for 90 s (Go's default transport); who
+/// closes first must be the client, or a request meets a closing connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(120);
 /// A peer that takes none of our bytes for so long is gone.
 const WRITE_TIME: Duration = Duration::from_secs(20);
 
@@ -28,8 +32,8 @@ enum Phase {
     Head(Instant),
     /// A request is being answered.
     Busy,
-    /// Between requests.
-    Idle,
+    /// Between requests, since then.
+    Idle(Instant),
 }
 
 impl RequestClock {
@@ -47,7 +51,7 @@ impl RequestClock {
         let first_byte = match *phase {
             Phase::Head(since) => since,
             // It was read together with the request before.
-            Phase::Busy | Phase::Idle => Instant::now(),
+            Phase::Busy | Phase::Idle(_) => Instant::now(),
         };
         *phase = Phase::Busy;
         first_byte
@@ -55,20 +59,22 @@ impl RequestClock {
 
     /// The answer is on its way.
     pub(super) fn request_ends(&self) {
-        *self.phase() = Phase::Idle;
+        *self.phase() = Phase::Idle(Instant::now());
     }
 
     fn bytes_arrived(&self) {
         let mut phase = self.phase();
-        if matches!(*phase, Phase::Idle) {
+        if matches!(*phase, Phase::Idle(_)) {
             *phase = Phase::Head(Instant::now());
         }
     }
 
-    fn head_deadline(&self) -> Option<Instant> {
+    /// Until when its peer may be silent.
+    fn deadline(&self) -> Option<Instant> {
         match *self.phase() {
             Phase::Head(since) => Some(since + HEAD_TIME),
-            Phase::Busy | Phase::Idle => None,
+            Phase::Idle(since) => Some(since + KEEP_ALIVE),
+            Phase::Busy => None,
         }
     }
 }
@@ -112,13 +118,18 @@ impl AsyncRead for TimedStream {
             }
             return Poll::Ready(result);
         }
-        let Some(deadline) = this.clock.head_deadline() else {
+        let Some(deadline) = this.clock.deadline() else {
             return Poll::Pending;
         };
-        if this.read_timer.deadline() != deadline {
+        if deadline < this.read_timer.deadline() {
             this.read_timer.as_mut().reset(deadline);
         }
         ready!(this.read_timer.as_mut().poll(cx));
+        if this.read_timer.deadline() < deadline {
+            // It was set for an earlier wait.
+            this.read_timer.as_mut().reset(deadline);
+            ready!(this.read_timer.as_mut().poll(cx));
+        }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

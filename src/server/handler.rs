@@ -21,12 +21,14 @@ use super::reason::Reason;
 use super::record::Record;
 use super::reply::Wanted;
 use crate::cluster::{CreateError, Creation};
-use crate::delivery::{DecodeError, Delivery, Envelope, Unsupported, Unverified};
+use crate::delivery::{DecodeError, Envelope, Unsupported, Unverified};
 use crate::event::Event;
 use crate::telemetry::spans::Span;
 use crate::template::{Decision, PipelineRun, RenderError, Stamp, TemplateSet};
 use crate::trace::TraceContext;
 
+/// A body from this size on is read where it holds nobody up: verifying and parsing it takes more than a millisecond.
+const LARGE: usize = 1 << 20;
 /// Runs of one delivery that are created at the same time.
 const CONCURRENT_CREATES: usize = 8;
 
@@ -49,7 +51,7 @@ pub(super) async fn deliver(State(app): State<Arc<App>>, request: Request) -> Re
 
 /// Everything that leaves early leaves as an `Err`.
 async fn receive(
-    app: &App,
+    app: &Arc<App>,
     head: &mut Parts,
     body: &mut Body,
     envelope: Result<Envelope, Unsupported>,
@@ -68,24 +70,41 @@ async fn receive(
     }
     let credential = proof::before_body(app, &head.headers, envelope, until).await?;
     let taken = intake::take(body, declared, app.limits.max_body, &app.budget, until).await.map_err(intake_answer)?;
+    let large = taken.bytes.len() >= LARGE;
     record.bytes(taken.bytes.len());
     let begun = app.tracer.is_on().then(SystemTime::now);
     let unverified = Unverified::new(mem::take(&mut head.headers), envelope, taken.bytes);
-    let verified = proof::verify(app, unverified, credential)?;
+    let keys = Arc::clone(app);
+    let verified = read(large, move || proof::verify(&keys, unverified, credential)).await??;
     record.proven();
-    let delivery = verified.decode().map_err(|error| undecodable(&error))?;
+    let delivery = read(large, move || verified.decode()).await?.map_err(|error| undecodable(&error))?;
     record.decoded(app, &delivery);
     if let Some(begun) = begun {
         record.span().past("verify", begun, SystemTime::now());
     }
-    let answer = act(app, delivery, until, record).await;
+    let event = read(large, move || Event::parse(delivery)).await?;
+    let event = event.map_err(|error| Answer::told(Reason::Payload, error.to_string()))?;
+    let answer = act(app, event, until, record).await;
     drop(taken.share);
     answer
 }
 
+/// Does a step of reading here, or where it takes its time.
+async fn read<T: Send + 'static>(large: bool, step: impl FnOnce() -> T + Send + 'static) -> Result<T, Answer> {
+    if !large {
+        return Ok(step());
+    }
+    tokio::task::spawn_blocking(step)
+        .await
+        .map_err(|error| defect(format!("a defect ended the reading of a body: {error}")))
+}
+
+fn defect(detail: String) -> Answer {
+    Answer::unavailable(Reason::Defect, "internal error", detail, Vec::new())
+}
+
 /// What a proven delivery leads to.
-async fn act(app: &App, delivery: Delivery, until: Instant, record: &mut Record) -> Result<Answer, Answer> {
-    let mut event = Event::parse(delivery).map_err(|error| Answer::told(Reason::Payload, error.to_string()))?;
+async fn act(app: &App, mut event: Event, until: Instant, record: &mut Record) -> Result<Answer, Answer> {
     record.event(&event);
     if event.kind.is_ping() {
         return Ok(Answer::pong());
@@ -133,14 +152,8 @@ async fn evaluate(app: &App, templates: Arc<TemplateSet>, event: Event, until: I
         let _permit = permit;
         templates.decide(&event, Stamp { namespace: &namespace })
     });
-    timeout_at(until, evaluation).await.map_err(late)?.map_err(|error| {
-        Answer::unavailable(
-            Reason::Defect,
-            "internal error",
-            format!("a defect ended an expression: {error}"),
-            Vec::new(),
-        )
-    })
+    let evaluated = timeout_at(until, evaluation).await.map_err(late)?;
+    evaluated.map_err(|error| defect(format!("a defect ended an expression: {error}")))
 }
 
 /// Creates what was rendered; what one template cannot do does not keep the others from it.

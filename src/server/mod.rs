@@ -7,6 +7,7 @@ mod connection;
 mod flood;
 mod handler;
 mod intake;
+pub mod lanes;
 mod proof;
 mod reason;
 mod record;
@@ -15,6 +16,8 @@ mod sink;
 
 use std::any::Any;
 use std::future::Future;
+use std::io;
+use std::net::TcpListener as Socket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,9 +29,10 @@ use axum::routing::{any, get};
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, Method, StatusCode};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use accept::Places;
 pub use answer::{Answer, Outcome, RunRef};
 pub use budget::Budget;
 pub use flood::Flood;
@@ -115,21 +119,73 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Serves until `stop` is done, then finishes what is in flight.
-pub async fn serve(listener: TcpListener, app: Arc<App>, stop: impl Future<Output = ()>) {
-    let watching = tokio::spawn(watch(Arc::clone(&app)));
+/// Serves on this thread, and once `warm` is done on as many others as there are lanes, until `stop` is done; then
+/// finishes what is in flight.
+///
+/// # Errors
+/// When the socket cannot be served from.
+pub async fn serve(
+    socket: Socket,
+    app: Arc<App>,
+    warm: impl Future<Output = ()>,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let watching = tokio::spawn(watch_files(Arc::clone(&app)));
     // An answer leaves within the deadline; a little more for the bytes to leave.
     let grace = app.limits.deadline + Duration::from_secs(1);
-    let draining = || app.draining.store(true, Ordering::Relaxed);
-    accept::serve(listener, router(Arc::clone(&app)), stop, draining, grace).await;
+    let places = Places::new();
+    let (told, mut hears) = watch::channel(());
+    let listener = TcpListener::from_std(socket.try_clone()?)?;
+    let (lane_app, lane_places) = (Arc::clone(&app), places.clone());
+    let others = async move {
+        // What is not warm yet is better waited for by one thread.
+        tokio::select! {
+            () = warm => {}
+            _ = hears.changed() => return,
+        }
+        let begin = |_| lane(&socket, &lane_app, &lane_places, hears.clone(), grace);
+        let lanes: Vec<_> = (1..lanes::count()).filter_map(begin).collect();
+        // Each has its own; the last one to close it closes it for good.
+        drop(socket);
+        for done in lanes {
+            let _ = done.await;
+        }
+    };
+    let stop = async {
+        stop.await;
+        app.draining.store(true, Ordering::Relaxed);
+        told.send_replace(());
+    };
+    let first = accept::serve(listener, router(Arc::clone(&app)), stop, places.clone(), grace);
+    tokio::join!(first, others);
     watching.abort();
     app.flood.report();
+    Ok(())
+}
+
+/// One more thread that serves; nothing, and a line in the log, if there can be none.
+fn lane(
+    socket: &Socket,
+    app: &Arc<App>,
+    places: &Places,
+    mut hears: watch::Receiver<()>,
+    grace: Duration,
+) -> Option<oneshot::Receiver<()>> {
+    let (app, places) = (Arc::clone(app), places.clone());
+    let lane = lanes::start(socket, move |listener| async move {
+        let warming = Arc::clone(&app);
+        tokio::spawn(async move { warming.sink.warm().await });
+        // An error says that nobody is left who could tell.
+        let stop = async { drop(hears.changed().await) };
+        accept::serve(listener, router(app), stop, places, grace).await;
+    });
+    lane.inspect_err(|error| tracing::error!(reason = %error, "cannot start a thread; the others serve")).ok()
 }
 
 /// The metrics' own listener: the one of deliveries is public.
 pub async fn serve_metrics(listener: TcpListener, app: Arc<App>) {
     let router = Router::new().route("/metrics", get(metrics)).with_state(app);
-    accept::serve(listener, router, std::future::pending(), || {}, Duration::ZERO).await;
+    accept::serve(listener, router, std::future::pending(), Places::new(), Duration::ZERO).await;
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
@@ -143,7 +199,7 @@ pub fn fresh_metrics() -> Metrics {
 }
 
 /// Looks at the mounted files again and again, and says what was not logged; reading many templates would hold up a thread that serves.
-async fn watch(app: Arc<App>) {
+async fn watch_files(app: Arc<App>) {
     loop {
         tokio::time::sleep(reload::INTERVAL).await;
         app.flood.report();

@@ -60,8 +60,12 @@ impl Record {
 
     /// What a structured event says about itself is known only now.
     pub(super) fn decoded(&mut self, app: &App, delivery: &Delivery) {
-        self.kind = Some(delivery.kind().clone());
-        self.delivery = Some(delivery.id().clone());
+        if self.kind.as_ref() != Some(delivery.kind()) {
+            self.kind = Some(delivery.kind().clone());
+        }
+        if self.delivery.as_ref() != Some(delivery.id()) {
+            self.delivery = Some(delivery.id().clone());
+        }
         self.trace = delivery.trace().cloned();
         self.begin_span(app);
     }

@@ -22,6 +22,13 @@ impl Sink {
         matches!(self, Self::DryRun)
     }
 
+    /// Opens what the calling thread's first delivery would have to wait for.
+    pub async fn warm(&self) {
+        if let Self::Cluster(cluster) = self {
+            cluster.warm().await;
+        }
+    }
+
     /// Creates a run, until `until` at most.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! `(\d+-\d+-\d+\s+\d+:\d+:\d+)\s+(\w+)\s+(.*)`.
 
 use std::cell::RefCell;
-use std::fmt::{self, Write};
+use std::fmt;
 
 use jiff::Timestamp;
 use tracing::field::{Field, Visit};
@@ -57,21 +57,37 @@ struct Fields<'a, 'w> {
 }
 
 impl Fields<'_, '_> {
+    fn add(&mut self, write: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
+        if self.result.is_ok() {
+            self.result = write(self.writer);
+        }
+    }
+
     fn add_text(&mut self, field: &Field, value: &str) {
-        let written = match field.name() {
-            "message" => write!(self.writer, "{}", Escaped(value)),
-            name if is_plain(value) => write!(self.writer, " {name}={value}"),
+        self.add(|writer| match field.name() {
+            "message" => write_escaped(writer, value),
+            name if is_plain(value) => {
+                begin(writer, name)?;
+                writer.write_str(value)
+            }
             // Debug escapes quotes and everything that does not print, line breaks among it.
-            name => write!(self.writer, " {name}={value:?}"),
-        };
-        self.result = self.result.and(written);
+            name => write!(writer, " {name}={value:?}"),
+        });
     }
 
     /// For what cannot need an escape.
     fn add_plain(&mut self, field: &Field, value: impl fmt::Display) {
-        let written = write!(self.writer, " {}={value}", field.name());
-        self.result = self.result.and(written);
+        self.add(|writer| {
+            begin(writer, field.name())?;
+            write!(writer, "{value}")
+        });
     }
+}
+
+fn begin(writer: &mut Writer<'_>, name: &str) -> fmt::Result {
+    writer.write_char(' ')?;
+    writer.write_str(name)?;
+    writer.write_char('=')
 }
 
 impl Visit for Fields<'_, '_> {
@@ -105,17 +121,16 @@ fn is_plain(value: &str) -> bool {
 }
 
 /// A message without line breaks or other control characters.
-struct Escaped<'a>(&'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in self.0.chars() {
-            if character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') {
-                write!(f, "{}", character.escape_default())?;
-            } else {
-                f.write_char(character)?;
-            }
-        }
-        Ok(())
+fn write_escaped(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
+    if text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
+        return writer.write_str(text);
     }
+    for character in text.chars() {
+        if character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') {
+            write!(writer, "{}", character.escape_default())?;
+        } else {
+            writer.write_char(character)?;
+        }
+    }
+    Ok(())
 }

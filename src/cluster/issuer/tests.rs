@@ -1,14 +1,21 @@
-use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use kube::client::Body;
+use http_body_util::{BodyExt, Full};
 use serde_json::json;
 use tokio::time::{advance, sleep};
+use tower::BoxError;
+use tower::util::BoxCloneSyncService;
 
 use super::*;
+use crate::cluster::client::{Answer, Clients};
+
+fn answer(body: Vec<u8>) -> Response<Answer> {
+    Response::new(Full::from(body).map_err(|never| match never {}).boxed_unsync())
+}
 
 /// An API server that has one key, and counts who asks for it.
 #[derive(Clone, Default)]
@@ -24,17 +31,17 @@ struct State {
 impl Server {
     fn issuer(&self) -> Issuer {
         let server = self.clone();
-        let service = tower::service_fn(move |request: http::Request<Body>| {
+        let service = tower::service_fn(move |request: http::Request<Full<Bytes>>| {
             let server = server.clone();
-            async move { Ok::<_, Infallible>(server.answer(request.uri().path()).await) }
+            async move { Ok::<_, BoxError>(server.answer(request.uri().path()).await) }
         });
-        Issuer::new(Api::new(kube::Client::new(service, "default"), Default::default()), None)
+        Issuer::new(Api::new(Clients::new(move || BoxCloneSyncService::new(service.clone())), Default::default()), None)
     }
 
-    async fn answer(&self, path: &str) -> Response<Body> {
+    async fn answer(&self, path: &str) -> Response<Answer> {
         sleep(Duration::from_millis(5)).await;
         if self.0.down.load(Ordering::Relaxed) != 0 {
-            let mut response = Response::new(Body::empty());
+            let mut response = answer(Vec::new());
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             return response;
         }
@@ -47,7 +54,7 @@ impl Server {
             }
             other => panic!("{other}"),
         };
-        Response::new(Body::from(body.to_string().into_bytes()))
+        answer(body.to_string().into_bytes())
     }
 
     fn asked(&self) -> usize {
