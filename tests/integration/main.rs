@@ -12,6 +12,7 @@ mod control_plane;
 mod deploy;
 mod failures;
 mod hello_sample;
+mod hostile;
 mod knative;
 mod manifests;
 mod observability;

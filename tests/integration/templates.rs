@@ -1,7 +1,6 @@
 //! Templates from the outside: `lint`, `render`, the templates that are shipped, and what changes while it runs.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::control_plane::shared;
 use crate::support::http::HttpClient;
+use crate::support::mount::Mount;
 use crate::support::service::{PROGRAM, Setup, TEMPLATE};
 use crate::support::webhook::{SHA, headers, merged};
 
@@ -261,34 +261,18 @@ async fn an_endless_expression_holds_nobody_up() {
     assert_eq!(prompt.status, StatusCode::CREATED, "{}", prompt.body);
 }
 
-/// What the kubelet does for a new version of a mounted ConfigMap.
-fn swap(folder: &Path, version: usize, content: &str) {
-    let new = format!("..{version}");
-    fs::create_dir(folder.join(&new)).expect("a folder");
-    fs::write(folder.join(&new).join("a.yaml"), content).expect("a file");
-    fs::write(folder.join(&new).join("b.yaml"), content.replace("build-", "other-")).expect("a file");
-    let old = fs::read_link(folder.join("..data")).ok();
-    symlink(&new, folder.join("..data_tmp")).expect("a link");
-    fs::rename(folder.join("..data_tmp"), folder.join("..data")).expect("a rename");
-    if let Some(old) = old {
-        fs::remove_dir_all(folder.join(old)).expect("no old folder");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_swaps_under_load_give_no_wrong_answer() {
     let version = |number: usize| TEMPLATE.replace("target_branch }}\"", &format!("target_branch }}}}-{number}\""));
     let setup = Setup::dry_run();
-    let templates = setup.templates();
-    fs::remove_file(templates.join("template.yaml")).expect("no file");
-    swap(&templates, 0, &version(0));
-    for name in ["a.yaml", "b.yaml"] {
-        symlink(Path::new("..data").join(name), templates.join(name)).expect("a link");
-    }
+    let files = move |number: usize| [version(number), version(number).replace("build-", "other-")];
+    let [one, other] = files(0);
+    let mut mount = Mount::over(&setup.templates(), &[("a.yaml", &one), ("b.yaml", &other)]);
     let service = setup.start();
     let swapping = tokio::task::spawn_blocking(move || {
         for number in 1..=1000 {
-            swap(&templates, number, &version(number));
+            let [one, other] = files(number);
+            mount.replace(&[("a.yaml", &one), ("b.yaml", &other)]);
             std::thread::sleep(Duration::from_millis(8));
         }
     });

@@ -72,6 +72,11 @@ pub fn own() -> Option<ControlPlane> {
     Some(ControlPlane::start(assets()?))
 }
 
+/// One without the admission of Serving, Eventing and Tekton: what is measured then is the API server itself.
+pub fn without_admission() -> Option<ControlPlane> {
+    Some(ControlPlane::bare(assets()?))
+}
+
 /// Programs and CRDs, found or built once.
 #[derive(Debug, Clone)]
 pub struct Assets {
@@ -89,6 +94,14 @@ impl Assets {
     pub fn kubectl(&self) -> PathBuf {
         self.binaries.join("kubectl")
     }
+}
+
+/// A client for a kubeconfig.
+pub async fn client_of(kubeconfig: &Path) -> Client {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.expect("a configuration");
+    Client::try_from(config).expect("a client")
 }
 
 /// Finds or builds what a control plane is made of.
@@ -171,7 +184,7 @@ fn crds(cache: &Path) -> Result<PathBuf, String> {
 }
 
 /// Writes every CRD of a YAML file into a file of its own.
-fn write_crds(file: &Path, folder: &Path) -> Result<(), String> {
+pub fn write_crds(file: &Path, folder: &Path) -> Result<(), String> {
     let fail = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     let text = fs::read_to_string(file).map_err(|error| fail(&error))?;
     for mut crd in serde_saphyr::from_multiple::<Value>(&text).map_err(|error| fail(&error))? {
@@ -187,7 +200,8 @@ pub struct ControlPlane {
     assets: Assets,
     folder: TempDir,
     port: u16,
-    etcd_url: String,
+    /// For clients, and for other members.
+    etcd_urls: [String; 2],
     etcd: Option<Guarded>,
     api_server: Option<Guarded>,
     admission: Option<Peer>,
@@ -195,18 +209,23 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     fn start(assets: &Assets) -> Self {
+        let mut plane = Self::bare(assets);
+        plane.start_admission();
+        plane
+    }
+
+    fn bare(assets: &Assets) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         write_credentials(folder.path());
         let [client, peer, port] = free_ports();
-        let etcd_url = format!("http://127.0.0.1:{client}");
+        let etcd_urls = [client, peer].map(|port| format!("http://127.0.0.1:{port}"));
         let mut plane =
-            Self { assets: assets.clone(), folder, port, etcd_url, etcd: None, api_server: None, admission: None };
-        plane.start_etcd(peer);
+            Self { assets: assets.clone(), folder, port, etcd_urls, etcd: None, api_server: None, admission: None };
+        plane.start_etcd();
         plane.start_api_server();
         plane.write_kubeconfig("admin", ADMIN_TOKEN, "default");
         plane.wait_until_ready();
         plane.create_crds();
-        plane.start_admission();
         plane
     }
 
@@ -258,13 +277,14 @@ impl ControlPlane {
         self.folder.path().join(name)
     }
 
-    fn start_etcd(&mut self, peer: u16) {
-        let peer = format!("http://127.0.0.1:{peer}");
+    /// Starts etcd, for the first time or again after [`Self::kill_etcd`].
+    pub fn start_etcd(&mut self) {
+        let [client, peer] = &self.etcd_urls;
         let mut command = vec![self.assets.binaries.join("etcd").display().to_string()];
         command.extend([
             format!("--data-dir={}", self.path("etcd").display()),
-            format!("--listen-client-urls={}", self.etcd_url),
-            format!("--advertise-client-urls={}", self.etcd_url),
+            format!("--listen-client-urls={client}"),
+            format!("--advertise-client-urls={client}"),
             format!("--listen-peer-urls={peer}"),
             format!("--initial-advertise-peer-urls={peer}"),
             format!("--initial-cluster=default={peer}"),
@@ -280,7 +300,7 @@ impl ControlPlane {
         let file = |name: &str| self.path(name).display().to_string();
         let mut command = vec![self.assets.binaries.join("kube-apiserver").display().to_string()];
         command.extend([
-            format!("--etcd-servers={}", self.etcd_url),
+            format!("--etcd-servers={}", self.etcd_urls[0]),
             format!("--secure-port={}", self.port),
             "--bind-address=127.0.0.1".to_owned(),
             format!("--tls-cert-file={}", file("server.crt")),
@@ -301,6 +321,16 @@ impl ControlPlane {
     /// Kills the API server as a crash would.
     pub fn kill_api_server(&mut self) {
         self.api_server = None;
+    }
+
+    /// Kills etcd as a crash would.
+    pub fn kill_etcd(&mut self) {
+        self.etcd = None;
+    }
+
+    /// Where the API server listens, on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Waits until the API server answers that it is ready.
@@ -364,10 +394,7 @@ impl ControlPlane {
 
     /// A client with all rights.
     pub async fn admin(&self) -> Client {
-        let kubeconfig = Kubeconfig::read_from(self.path("admin")).expect("a kubeconfig");
-        let options = KubeConfigOptions::default();
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.expect("a configuration");
-        Client::try_from(config).expect("a client")
+        client_of(&self.path("admin")).await
     }
 
     /// A new namespace.

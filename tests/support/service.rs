@@ -113,6 +113,11 @@ impl Setup {
 
     /// Starts the program and waits until it takes deliveries.
     pub fn start(self) -> Service {
+        let Started { child, address, log, output } = self.spawn();
+        Service { child, address, log, output, setup: self, client: HttpClient::new() }
+    }
+
+    fn spawn(&self) -> Started {
         let mut child = self.command().spawn().expect("the program");
         let log = Lines::of(child.stderr.take().expect("stderr"));
         let output = Lines::of(child.stdout.take().expect("stdout"));
@@ -120,8 +125,7 @@ impl Setup {
         // As text and as JSON.
         let port = line.split("[::]:").nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
         let port = port.and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("no address in {line}"));
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        Service { child, address, log, output, folder: self.folder, client: HttpClient::new() }
+        Started { child, address: SocketAddr::from(([127, 0, 0, 1], port)), log, output }
     }
 
     /// Starts the program, which must refuse to; returns its exit code and what it said.
@@ -131,25 +135,40 @@ impl Setup {
     }
 }
 
+struct Started {
+    child: Child,
+    address: SocketAddr,
+    log: Lines,
+    output: Lines,
+}
+
 /// A running program; killed when dropped.
 pub struct Service {
     child: Child,
     pub address: SocketAddr,
     pub log: Lines,
     pub output: Lines,
-    folder: TempDir,
+    setup: Setup,
     client: HttpClient,
 }
 
 impl Service {
     /// The folder of templates.
     pub fn templates(&self) -> PathBuf {
-        self.folder.path().join("templates")
+        self.setup.templates()
     }
 
     /// The folder of secrets.
     pub fn secrets(&self) -> PathBuf {
-        self.folder.path().join("secrets")
+        self.setup.secrets()
+    }
+
+    /// Starts it again, on another port and with another log; what still runs is killed.
+    pub fn restart(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let Started { child, address, log, output } = self.setup.spawn();
+        (self.child, self.address, self.log, self.output) = (child, address, log, output);
     }
 
     /// Sends one request.

@@ -1,0 +1,125 @@
+//! A campaign of faults: many merges on all roads, while everything around the service breaks.
+//!
+//! `cargo test --test campaign` plays a short one; `cargo test --test campaign -- --merges 5000 --seed 7` a long one.
+//! The same seed gives the same plan. At the end, none of these may be more than zero: merges that were acknowledged
+//! and have no run; merges with more than one; runs for what was forged or not merged; merges that were not
+//! acknowledged and fail when they are sent again.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::print_stdout, missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod plan;
+mod roads;
+mod stage;
+mod verdict;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use futures_util::future::join_all;
+
+use plan::{Delivery, Round};
+use roads::{Roads, Told};
+use stage::Stage;
+use support::go::say;
+use verdict::Verdict;
+
+/// Senders at the same time.
+const SENDERS: usize = 12;
+
+struct Options {
+    seed: u64,
+    merges: u64,
+}
+
+fn main() -> ExitCode {
+    let options = match options(std::env::args().skip(1)) {
+        Ok(Some(options)) => options,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(play(&options))
+}
+
+/// What was asked for; nothing if `cargo test` was asked for other tests.
+fn options(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
+    let mut options = Options { seed: 1, merges: 400 };
+    let mut arguments = arguments.peekable();
+    let mut named = Vec::new();
+    while let Some(argument) = arguments.next() {
+        let target = match argument.as_str() {
+            "--seed" => &mut options.seed,
+            "--merges" => &mut options.merges,
+            "--list" => return Ok(None),
+            // What cargo and its users say to the other tests, `--nocapture` for example.
+            flag if flag.starts_with('-') => continue,
+            name => {
+                named.push(name.to_owned());
+                continue;
+            }
+        };
+        let value = arguments.next().and_then(|value| value.parse().ok()).filter(|value| *value > 0);
+        *target = value.ok_or(format!("{argument} needs a number; [--merges N] [--seed N]"))?;
+    }
+    let wanted = named.is_empty() || named.iter().any(|name| "campaign".contains(name.as_str()));
+    Ok(wanted.then_some(options))
+}
+
+async fn play(options: &Options) -> ExitCode {
+    let started = Instant::now();
+    let Some(mut stage) = Stage::build(options.seed).await else { return ExitCode::SUCCESS };
+    let rounds = plan::rounds(options.seed, options.merges);
+    let roads = stage.roads();
+    let mut verdict = Verdict::default();
+    let mut faults = BTreeMap::new();
+    let count = rounds.len();
+    for (index, Round { fault, place, sends }) in rounds.into_iter().enumerate() {
+        if index % 20 == 0 {
+            say(&format!("campaign: round {index} of {count}, {} s", started.elapsed().as_secs()));
+        }
+        let (told, ()) = tokio::join!(send_all(&roads, sends), stage.play(fault, place));
+        verdict.told(told);
+        *faults.entry(fault).or_insert(0) += 1;
+    }
+    stage.recover();
+    verdict.acknowledged_exist(&stage.runs());
+
+    let (unacknowledged, acknowledged) = verdict.redeliveries(options.merges);
+    verdict.redelivered(send_all(&roads, unacknowledged).await, "a merge that was not acknowledged");
+    verdict.redelivered(send_all(&roads, acknowledged).await, "a merge that was acknowledged before");
+    verdict.all_exist(&stage.runs(), options.merges);
+    verdict.logs(&stage.logs());
+
+    println!("campaign: seed {}, {} pull requests, {} s", options.seed, options.merges, started.elapsed().as_secs());
+    let faults: Vec<String> = faults.iter().map(|(fault, count)| format!("{fault:?} {count}")).collect();
+    println!("faults: {}", faults.join(", "));
+    println!("most memory of a service: {} MiB", stage.memory() / 1024);
+    verdict.conclude()
+}
+
+/// Sends everything, by several senders; what each was told.
+async fn send_all(roads: &Roads, sends: impl IntoIterator<Item = Delivery>) -> Vec<(Delivery, Told)> {
+    let queue = Arc::new(Mutex::new(sends.into_iter().collect::<VecDeque<_>>()));
+    let senders = (0..SENDERS).map(|_| {
+        let (queue, roads) = (Arc::clone(&queue), roads.clone());
+        tokio::spawn(async move {
+            let mut told = Vec::new();
+            loop {
+                let next = queue.lock().expect("the queue").pop_front();
+                let Some(delivery) = next else { return told };
+                tokio::time::sleep(delivery.pause).await;
+                let answer = roads.send(&delivery).await;
+                told.push((delivery, answer));
+            }
+        })
+    });
+    join_all(senders).await.into_iter().flat_map(|told| told.expect("a sender")).collect()
+}

@@ -1,0 +1,132 @@
+//! What must be true, whatever happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::plan::{Delivery, Form, Kind, Road, Subject, kind_of};
+use crate::roads::Told;
+
+/// What was seen so far, and what of it must not be.
+#[derive(Default)]
+pub struct Verdict {
+    /// Merges that a sender was told to exist.
+    acknowledged: BTreeSet<u64>,
+    counts: BTreeMap<String, u64>,
+    wrong: Vec<String>,
+    summary: Vec<String>,
+}
+
+impl Verdict {
+    /// What senders were told while things broke.
+    pub fn told(&mut self, answers: Vec<(Delivery, Told)>) {
+        for (Delivery { subject, road, .. }, told) in answers {
+            let Subject { number, kind } = subject;
+            *self.counts.entry(format!("{kind:?} {told:?}")).or_default() += 1;
+            let allowed = match (kind, told) {
+                (_, Told::Nothing | Told::Refused(503)) => true,
+                (Kind::Merge | Kind::Unmerged, Told::Acknowledged) => true,
+                // Signed with a secret that was removed while it was on its way.
+                (Kind::Merge | Kind::Unmerged, Told::Refused(401)) => {
+                    matches!(road, Road::Webhook(_) | Road::SignedEvent(_))
+                }
+                (Kind::Forged, Told::Refused(401)) => true,
+                // GitHubSource says 400 whatever its sink said, and a Broker what it heard itself.
+                (_, Told::Refused(400)) => road == Road::Source,
+                (_, Told::Refused(code)) => matches!(road, Road::Broker(_)) && code >= 500,
+                (Kind::Forged, Told::Acknowledged) => false,
+            };
+            if !allowed {
+                self.wrong.push(format!("{kind:?} {number} by {road:?} was told {told:?}"));
+            }
+            if kind == Kind::Merge && told == Told::Acknowledged {
+                self.acknowledged.insert(number);
+            }
+        }
+    }
+
+    /// Whoever was told so is right, and nobody else made a run.
+    pub fn acknowledged_exist(&mut self, runs: &[Value]) {
+        let existing = self.existing(runs);
+        let missing: Vec<&u64> = self.acknowledged.iter().filter(|number| !existing.contains(number)).collect();
+        self.summary.push(format!("acknowledged {}, of these missing {}", self.acknowledged.len(), missing.len()));
+        if !missing.is_empty() {
+            self.wrong.push(format!("acknowledged and missing: {missing:?}"));
+        }
+    }
+
+    /// A last delivery of every merge, the ones first that nobody was told to exist.
+    pub fn redeliveries(&self, pull_requests: u64) -> (Vec<Delivery>, Vec<Delivery>) {
+        let merges = (1..=pull_requests).filter(|&number| kind_of(number) == Kind::Merge);
+        let again = |number| Delivery {
+            subject: Subject { number, kind: Kind::Merge },
+            road: Road::Webhook(Form::Json),
+            pause: Duration::ZERO,
+        };
+        let (acknowledged, not): (Vec<u64>, Vec<u64>) = merges.partition(|number| self.acknowledged.contains(number));
+        (not.into_iter().map(again).collect(), acknowledged.into_iter().map(again).collect())
+    }
+
+    /// What came of them.
+    pub fn redelivered(&mut self, answers: Vec<(Delivery, Told)>, what: &str) {
+        let failed: Vec<_> = answers.iter().filter(|(_, told)| *told != Told::Acknowledged).collect();
+        self.summary.push(format!("{what}: sent again {}, of these failed {}", answers.len(), failed.len()));
+        for (delivery, told) in failed {
+            self.wrong.push(format!("{what}, {}, was told {told:?} when it was sent again", delivery.subject.number));
+        }
+    }
+
+    /// One run for each merge, and no other.
+    pub fn all_exist(&mut self, runs: &[Value], pull_requests: u64) {
+        let existing = self.existing(runs);
+        let merges: BTreeSet<u64> = (1..=pull_requests).filter(|&number| kind_of(number) == Kind::Merge).collect();
+        self.summary.push(format!("merges {}, runs {}", merges.len(), runs.len()));
+        if existing != merges {
+            let missing: Vec<_> = merges.difference(&existing).collect();
+            self.wrong.push(format!("without a run in the end: {missing:?}"));
+        }
+    }
+
+    /// The numbers of the pull requests that have a run; complains of what none may be.
+    fn existing(&mut self, runs: &[Value]) -> BTreeSet<u64> {
+        let mut seen = BTreeSet::new();
+        for run in runs {
+            let number = run["metadata"]["labels"]["github-trigger.dev/pull-request"].as_str();
+            let number: u64 = number.and_then(|number| number.parse().ok()).unwrap_or_default();
+            let subject = Subject { number, kind: kind_of(number) };
+            if !seen.insert(number) {
+                self.wrong.push(format!("more than one run for {number}"));
+            }
+            if subject.kind != Kind::Merge {
+                self.wrong.push(format!("a run for {number}, which is {:?}", subject.kind));
+            }
+            let (revision, repository) =
+                (&run["spec"]["params"][0]["value"], &run["metadata"]["annotations"]["github-trigger.dev/repository"]);
+            if *revision != subject.commit() || *repository != subject.repository() {
+                self.wrong.push(format!("the run of {number} builds {revision} of {repository}"));
+            }
+        }
+        seen
+    }
+
+    /// No panic, and nothing else that calls itself a defect.
+    pub fn logs(&mut self, lines: &[String]) {
+        let defects = lines.iter().filter(|line| line.contains("defect") || line.contains("panicked"));
+        self.wrong.extend(defects.map(|line| format!("a service logged: {line}")));
+    }
+
+    /// Prints it all.
+    pub fn conclude(self) -> ExitCode {
+        let counts: Vec<String> = self.counts.iter().map(|(what, count)| format!("{what} {count}")).collect();
+        println!("told: {}", counts.join(", "));
+        self.summary.iter().for_each(|line| println!("{line}"));
+        if self.wrong.is_empty() {
+            println!("nothing is wrong");
+            return ExitCode::SUCCESS;
+        }
+        self.wrong.iter().for_each(|line| println!("WRONG: {line}"));
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,57 @@
+//! A folder that changes as the kubelet changes a mounted ConfigMap or Secret: all of it in one step.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+/// A mounted folder.
+pub struct Mount {
+    folder: PathBuf,
+    version: usize,
+}
+
+impl Mount {
+    /// Takes over a folder; what was in it is gone.
+    pub fn over(folder: &Path, files: &[(&str, &str)]) -> Self {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            fs::remove_file(entry.expect("an entry").path()).expect("no file");
+        }
+        let mut mount = Self { folder: folder.to_owned(), version: 0 };
+        mount.replace(files);
+        mount
+    }
+
+    /// The files, by name and content, are these from now on.
+    pub fn replace(&mut self, files: &[(&str, &str)]) {
+        self.version += 1;
+        let new = format!("..{}", self.version);
+        fs::create_dir(self.folder.join(&new)).expect("a folder");
+        for (name, content) in files {
+            fs::write(self.folder.join(&new).join(name), content).expect("a file");
+        }
+        let old = fs::read_link(self.folder.join("..data")).ok();
+        symlink(&new, self.folder.join("..data_tmp")).expect("a link");
+        fs::rename(self.folder.join("..data_tmp"), self.folder.join("..data")).expect("a rename");
+        self.link(files);
+        if let Some(old) = old {
+            fs::remove_dir_all(self.folder.join(old)).expect("no old folder");
+        }
+    }
+
+    /// A link for each file that is there, and none for what is gone.
+    fn link(&self, files: &[(&str, &str)]) {
+        for (name, _) in files {
+            let link = self.folder.join(name);
+            if fs::symlink_metadata(&link).is_err() {
+                symlink(Path::new("..data").join(name), link).expect("a link");
+            }
+        }
+        for entry in fs::read_dir(&self.folder).expect("a folder") {
+            let name = entry.expect("an entry").file_name();
+            let name = name.to_string_lossy();
+            if !name.starts_with("..") && !files.iter().any(|(file, _)| *file == name) {
+                fs::remove_file(self.folder.join(&*name)).expect("no link");
+            }
+        }
+    }
+}
