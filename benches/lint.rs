@@ -5,8 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::load::many_templates;
-use crate::support::service::PROGRAM;
-use crate::{median, row};
+use crate::{median, program, row};
 
 const TEMPLATES: usize = 1000;
 const RUNS: usize = 7;
@@ -20,7 +19,7 @@ pub fn measure() {
     let mut seconds = Vec::new();
     for _ in 0..RUNS {
         let started = Instant::now();
-        let lint = Command::new(PROGRAM).args(["lint", "--trigger-config"]).arg(&file).stderr(Stdio::null()).status();
+        let lint = Command::new(program()).args(["lint", "--trigger-config"]).arg(&file).stderr(Stdio::null()).status();
         assert!(lint.expect("the program").success());
         seconds.push(started.elapsed().as_secs_f64());
     }

@@ -1,45 +1,81 @@
 //! `cargo bench`: how fast and how small, each figure beside what it is compared with, measured in the same run.
 //!
-//! Timings differ from machine to machine and from minute to minute; the ratios hold better.
+//! Timings differ from machine to machine and from minute to minute; the ratios hold better. What is measured by default
+//! is the program that cargo builds; `--program PATH` measures another one, such as the static one of the image. The
+//! servers that it is compared with are built once, static, from `benches/baseline/`.
 
-#![allow(clippy::expect_used, clippy::print_stdout, missing_docs)]
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::print_stdout, missing_docs)]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-mod baseline;
+mod client;
+mod created;
+mod event_listener;
 mod lint;
 mod load;
 mod memory;
+mod servers;
 mod startup;
 
 use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use support::service::PROGRAM;
+
+const HELP: &str = "cargo bench -- [PART...] [--program PATH] [--event-listener]
+parts: startup load created memory lint; all of them without any
+--program PATH     measure this github-trigger instead of the one that cargo built
+--event-listener   the same start, load and kill on Tekton Triggers' EventListener, too";
+
+static MEASURED: OnceLock<PathBuf> = OnceLock::new();
+
+/// What is measured.
+fn program() -> &'static Path {
+    MEASURED.get().map_or(Path::new(PROGRAM), PathBuf::as_path)
+}
 
 fn main() {
-    // This program is also the servers that the service is compared with.
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    if let [flag, kind] = arguments.as_slice()
-        && flag == baseline::FLAG
-    {
-        return baseline::serve(kind);
+    let mut parts = Vec::new();
+    let mut with_event_listener = false;
+    let mut arguments = env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            // cargo's own.
+            "--bench" => {}
+            "--event-listener" => with_event_listener = true,
+            "--program" => {
+                let path = arguments.next().map(PathBuf::from).filter(|path| path.is_file());
+                let path = path.unwrap_or_else(|| end_with("--program needs the path of a program"));
+                let path = path.canonicalize().unwrap_or_else(|error| end_with(&error.to_string()));
+                let _ = MEASURED.set(path);
+            }
+            "startup" | "load" | "created" | "memory" | "lint" => parts.push(argument),
+            _ => end_with(HELP),
+        }
     }
-    // `cargo bench -- load` measures one part; cargo itself adds `--bench`.
-    let wanted = |part: &str| {
-        let mut named = arguments.iter().filter(|argument| !argument.starts_with("--")).peekable();
-        named.peek().is_none() || named.any(|argument| argument == part)
-    };
     println!("| figure | service | compared with | ratio | target |");
     println!("|---|---:|---:|---:|---:|");
     for (part, measure) in [
         ("startup", startup::measure as fn()),
         ("load", load::measure),
-        ("lint", lint::measure),
+        ("created", created::measure),
         ("memory", memory::measure),
+        ("lint", lint::measure),
     ] {
-        if wanted(part) {
+        if parts.is_empty() || parts.iter().any(|named| named == part) {
             measure();
         }
     }
+    if with_event_listener {
+        event_listener::measure();
+    }
+}
+
+fn end_with(message: &str) -> ! {
+    eprintln!("{message}");
+    std::process::exit(2)
 }
 
 /// One line of the table.

@@ -1,0 +1,171 @@
+//! The servers that are measured, each a process of its own.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::program;
+use crate::support::go::{say, target_folder};
+use crate::support::service::TEMPLATE;
+use crate::support::webhook::SECRET;
+
+/// Between two tries to connect.
+const PAUSE: Duration = Duration::from_micros(50);
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    folder: Option<TempDir>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        drop(self.folder.take());
+    }
+}
+
+impl Server {
+    pub fn new(child: Child, port: u16, folder: Option<TempDir>) -> Self {
+        Self { child, address: SocketAddr::from(([127, 0, 0, 1], port)), folder }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it accepts connections; the first one.
+    pub fn connect(&self) -> TcpStream {
+        loop {
+            match TcpStream::connect(self.address) {
+                Ok(stream) => return stream,
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    /// All of it on one core, the second one.
+    pub fn pinned(self) -> Self {
+        drop(self.connect());
+        pin(self.pid(), "1");
+        self
+    }
+
+    /// A value of `/proc/<pid>/status` in MiB, e.g. `VmRSS`.
+    pub fn memory(&self, field: &str) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a status");
+        let line = status.lines().find(|line| line.starts_with(field)).expect("the field");
+        let kib: f64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
+        kib / 1024.0
+    }
+}
+
+/// How to start the service.
+pub struct Service<'a> {
+    pub templates: &'a str,
+    /// Creates runs there; a dry run without.
+    pub kubeconfig: Option<&'a Path>,
+    pub workers: Option<u32>,
+}
+
+impl Default for Service<'_> {
+    fn default() -> Self {
+        Self { templates: TEMPLATE, kubeconfig: None, workers: Some(1) }
+    }
+}
+
+impl Service<'_> {
+    /// Writes what it reads; its log goes to a file, as a container's does.
+    pub fn prepare(&self) -> TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("templates.yaml"), self.templates).expect("a file");
+        folder
+    }
+
+    /// Starts it with what was prepared.
+    pub fn spawn(&self, folder: TempDir) -> Server {
+        let [port] = crate::support::process::free_ports();
+        let log = File::create(folder.path().join("log")).expect("a file");
+        let mut command = Command::new(program());
+        command.env_clear().env("WEBHOOK_SECRET", SECRET);
+        command.args(["--port", &port.to_string(), "--trigger-config"]).arg(folder.path().join("templates.yaml"));
+        if let Some(workers) = self.workers {
+            command.env("TOKIO_WORKER_THREADS", workers.to_string());
+        }
+        match self.kubeconfig {
+            Some(path) => command.env("KUBECONFIG", path),
+            None => command.arg("--dry-run"),
+        };
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("the program");
+        Server::new(child, port, Some(folder))
+    }
+
+    pub fn start(&self) -> Server {
+        self.spawn(self.prepare())
+    }
+}
+
+/// The bare axum servers, built once.
+pub fn baseline() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let version = Command::new("rustc").arg("-vV").output().expect("rustc").stdout;
+        let version = String::from_utf8_lossy(&version).into_owned();
+        let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("a host");
+        let folder = target_folder().join("baseline");
+        let program = folder.join(host).join("release/baseline");
+        if !program.is_file() {
+            say("building the bare axum servers, once, a minute on two cores");
+        }
+        let status = Command::new("cargo")
+            .args(["build", "--release", "--locked", "--quiet", "--target", host, "--target-dir"])
+            .arg(&folder)
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/baseline"))
+            .env("RUSTFLAGS", "-C target-feature=+crt-static")
+            .status();
+        assert!(status.expect("cargo").success(), "the bare axum servers do not build");
+        program
+    })
+}
+
+/// Starts the bare axum servers.
+pub fn bare() -> Server {
+    let [port] = crate::support::process::free_ports();
+    let child = Command::new(baseline())
+        .args([&port.to_string(), SECRET])
+        .env("TOKIO_WORKER_THREADS", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("a server");
+    Server::new(child, port, None)
+}
+
+/// This program on the first core for as long as it is held; all cores afterwards.
+pub struct OnFirstCore;
+
+impl OnFirstCore {
+    pub fn begin() -> Self {
+        pin(std::process::id(), "0");
+        Self
+    }
+}
+
+impl Drop for OnFirstCore {
+    fn drop(&mut self) {
+        let last = std::thread::available_parallelism().map_or(1, usize::from).max(2) - 1;
+        pin(std::process::id(), &format!("0-{last}"));
+    }
+}
+
+/// All threads of a process on some cores, where `taskset` is at hand.
+fn pin(process: u32, cores: &str) {
+    let _ = Command::new("taskset").args(["-a", "-c", "-p", cores, &process.to_string()]).output();
+}
