@@ -123,11 +123,42 @@ impl Program {
 
     fn explain(&self, error: ExecutionError) -> EvaluationError {
         match error {
-            ExecutionError::NoSuchKey(key) => EvaluationError::Missing(format!("{key}` in `{}", self.source)),
+            ExecutionError::NoSuchKey(key) if self.source.contains(&**key) => {
+                EvaluationError::Missing(format!("{key}` in `{}", self.source))
+            }
+            ExecutionError::NoSuchKey(_) => EvaluationError::Missing(self.source.to_string()),
             ExecutionError::UndeclaredReference(name) => EvaluationError::Missing(name.to_string()),
-            // The crate's messages can hold whole values of the payload.
-            other => EvaluationError::Cel(other.to_string().chars().take(200).collect()),
+            other => EvaluationError::Cel(what_went_wrong(&other)),
         }
+    }
+}
+
+/// The crate's own messages hold values of the payload, which are nobody's business in a log, and maps in an order that
+/// differs each time: kinds of values have to do.
+fn what_went_wrong(error: &ExecutionError) -> String {
+    let kind = |value: &Value| value.type_of().to_string();
+    match error {
+        ExecutionError::UnsupportedBinaryOperator(operator, left, right) => {
+            format!("the operator `{operator}` does not take {} and {}", kind(left), kind(right))
+        }
+        ExecutionError::Overflow(operator, ..) => format!("the result of `{operator}` is too large for a number"),
+        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "division by zero".to_owned(),
+        ExecutionError::ValuesNotComparable(left, right) => {
+            format!("{} cannot be compared with {}", kind(left), kind(right))
+        }
+        ExecutionError::UnsupportedIndex(index, value) => {
+            format!("{} is no index of {}", kind(index), kind(value))
+        }
+        ExecutionError::IndexOutOfBounds(_) => "an index beyond the end of a list".to_owned(),
+        ExecutionError::UnsupportedKeyType(key) => format!("{} is no key of a map", kind(key)),
+        ExecutionError::UnsupportedTargetType { target } => format!("{} is not what is wanted here", kind(target)),
+        ExecutionError::NotSupportedAsMethod { method, target } => format!("{} has no `{method}`", kind(target)),
+        ExecutionError::FunctionError { function, .. } => format!("`{function}` cannot work with its arguments"),
+        // These name nothing but functions and kinds.
+        ExecutionError::NoSuchOverload(_)
+        | ExecutionError::InvalidArgumentCount { .. }
+        | ExecutionError::MissingArgumentOrTarget => error.to_string(),
+        _ => "it has no value in this event".to_owned(),
     }
 }
 

@@ -108,6 +108,29 @@ fn what_is_missing_or_no_text_is_said() {
     assert!(said("1 / 0").contains("ivi"), "{}", said("1 / 0"));
 }
 
+/// A log line quotes no payload, and says the same each time.
+#[test]
+fn a_failure_names_kinds_and_no_values() {
+    let said = |source: &str| evaluate(source).expect_err(source).to_string();
+    assert_eq!(said("body - revision"), "the operator `sub` does not take map and string");
+    for source in [
+        "int(body.pull_request.title)",
+        "body.pull_request.title - 1",
+        "body.pull_request.labels[body.pull_request.title]",
+        "body.pull_request[body.pull_request.title]",
+        "{'a': 'b'}[body.pull_request.title]",
+        "body.pull_request.title < 1",
+        "body.pull_request.title.nothing",
+        "9223372036854775807 + body.number",
+        "body.pull_request.title.matches(body.pull_request.title + '[')",
+        "body.pull_request.title.charAt(99)",
+        "body.pull_request.labels[99]",
+    ] {
+        let message = said(source);
+        assert!(!message.contains("login") && !message.contains("deploy"), "{source}: {message}");
+    }
+}
+
 #[test]
 fn a_condition_is_true_or_false() {
     let holds = |source: &str| compile(source).expect("an expression").holds(&merge());
