@@ -14,8 +14,8 @@ use crate::median;
 use crate::support::webhook::{SHA, headers, merged};
 
 pub const CONNECTIONS: usize = 16;
-const ROUNDS: usize = 21;
-const ROUND: Duration = Duration::from_secs(1);
+const ROUNDS: usize = 81;
+const ROUND: Duration = Duration::from_millis(250);
 
 /// The size of GitHub's own examples.
 pub const USUAL: usize = 24 << 10;
@@ -32,14 +32,14 @@ pub fn filtered(bytes: usize) -> Value {
     padded(payload, bytes)
 }
 
-/// The payload with more and more of what GitHub's have.
+/// The payload with more and more of what GitHub's have, up to so many bytes.
 pub fn padded(mut payload: Value, bytes: usize) -> Value {
     let user = json!({
         "login": "octo", "id": 21_031_067, "node_id": "MDQ6VXNlcjIxMDMxMDY3", "type": "User", "site_admin": false,
         "avatar_url": "https://avatars.example.com/u/21031067?v=4", "gravatar_id": "",
         "url": "https://api.example.com/users/octo", "repos_url": "https://api.example.com/users/octo/repos"
     });
-    let missing = bytes.saturating_sub(payload.to_string().len());
+    let missing = bytes.saturating_sub(payload.to_string().len() + "\"requested_reviewers\":[],".len());
     payload["pull_request"]["requested_reviewers"] = json!(vec![user.clone(); missing / (user.to_string().len() + 1)]);
     payload
 }
@@ -90,7 +90,7 @@ impl Connection {
     }
 }
 
-/// The median rates of many short rounds, taken in turn, and the median of the rounds' ratios: what else the machine
+/// The median rates of very many short rounds, taken in turn, and the median of the rounds' ratios: what else the machine
 /// does then meets both alike.
 pub fn alternate(addresses: [SocketAddr; 2], request: &Arc<Vec<u8>>) -> ([f64; 2], f64) {
     rounds(ROUNDS, || addresses.map(|address| rate(address, request)))

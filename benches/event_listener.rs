@@ -85,6 +85,8 @@ fn play(plane: &ControlPlane, namespace: &str, start: impl Fn() -> Server) -> Se
     let idle = server.memory("VmRSS");
     let acknowledged = runtime.block_on(send(&server));
     let when_sent = commits(plane, namespace).len();
+    // Nothing at all would say that it was set up wrongly, and nothing about it.
+    assert!(when_sent > 0, "{namespace} creates no runs");
     let peak = server.memory("VmHWM");
     drop(server);
     // What the API server had begun with is finished by then.
@@ -226,7 +228,7 @@ fn programs() -> Option<PathBuf> {
     Some(folder)
 }
 
-/// What an operator writes for merges, and what comes with Tekton Triggers.
+/// What an operator writes for merges, and what comes with Tekton Triggers; with what its admission would fill in.
 fn objects_of_an_installation() -> Value {
     let named = |name: &str| json!({"name": name, "namespace": NAMESPACE});
     let interceptor = |name: &str| {
@@ -243,12 +245,12 @@ fn objects_of_an_installation() -> Value {
             "spec": {"triggers": [{
                 "name": "merged",
                 "interceptors": [
-                    {"ref": {"name": "github"}, "params": [
+                    {"ref": {"name": "github", "kind": "ClusterInterceptor"}, "params": [
                         {"name": "secretRef", "value": {"secretName": "webhook", "secretKey": "github"}},
                         {"name": "eventTypes", "value": ["pull_request"]}]},
-                    {"ref": {"name": "cel"}, "params": [
+                    {"ref": {"name": "cel", "kind": "ClusterInterceptor"}, "params": [
                         {"name": "filter", "value": "body.action == 'closed' && body.pull_request.merged"}]}],
-                "bindings": [{"ref": "merge"}],
+                "bindings": [{"ref": "merge", "kind": "TriggerBinding"}],
                 "template": {"ref": "build"}}]}},
         {"apiVersion": "triggers.tekton.dev/v1beta1", "kind": "TriggerBinding", "metadata": named("merge"),
             "spec": {"params": [
