@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::plan::{Delivery, Form, Kind, Road, Subject, kind_of};
 use crate::roads::Told;
@@ -115,6 +115,52 @@ impl Verdict {
     pub fn logs(&mut self, lines: &[String]) {
         let defects = lines.iter().filter(|line| line.contains("defect") || line.contains("panicked"));
         self.wrong.extend(defects.map(|line| format!("a service logged: {line}")));
+    }
+
+    /// Whether each wrong is seen as one: a judge that cannot say no proves nothing.
+    pub fn check_itself() {
+        let run = |number: u64| {
+            let subject = Subject { number, kind: kind_of(number) };
+            json!({
+                "metadata": {
+                    "labels": {"github-trigger.dev/pull-request": number.to_string()},
+                    "annotations": {"github-trigger.dev/repository": subject.repository()},
+                },
+                "spec": {"params": [{"name": "revision", "value": subject.commit()}]},
+            })
+        };
+        let told = |number: u64, told: Told| {
+            let subject = Subject { number, kind: kind_of(number) };
+            vec![(Delivery { subject, road: Road::Webhook(Form::Json), pause: Duration::ZERO }, told)]
+        };
+        let (forged, merge, unmerged) = (1, 2, 8);
+        let is_wrong = |what: &str, see: &dyn Fn(&mut Self)| {
+            let mut verdict = Self::default();
+            see(&mut verdict);
+            assert!(!verdict.wrong.is_empty(), "nobody would notice: {what}");
+        };
+        is_wrong("acknowledged and missing", &|verdict| {
+            verdict.told(told(merge, Told::Acknowledged));
+            verdict.acknowledged_exist(&[]);
+        });
+        is_wrong("two runs of one merge", &|verdict| verdict.acknowledged_exist(&[run(merge), run(merge)]));
+        is_wrong("a run for a forged merge", &|verdict| verdict.acknowledged_exist(&[run(forged)]));
+        is_wrong("a run without a merge", &|verdict| verdict.acknowledged_exist(&[run(unmerged)]));
+        is_wrong("a run of another commit", &|verdict| {
+            let mut other = run(merge);
+            other["spec"]["params"][0]["value"] = run(forged)["spec"]["params"][0]["value"].clone();
+            verdict.acknowledged_exist(&[other]);
+        });
+        is_wrong("a forged merge that is acknowledged", &|verdict| verdict.told(told(forged, Told::Acknowledged)));
+        is_wrong("a merge that is called malformed", &|verdict| verdict.told(told(merge, Told::Refused(400))));
+        is_wrong("a redelivery that fails", &|verdict| verdict.redelivered(told(merge, Told::Refused(503)), "a merge"));
+        is_wrong("a merge without a run in the end", &|verdict| verdict.all_exist(&[], merge));
+        is_wrong("a panic", &|verdict| verdict.logs(&["thread 'serve' panicked".to_owned()]));
+        let mut right = Self::default();
+        right.told(told(merge, Told::Acknowledged));
+        right.acknowledged_exist(&[run(merge)]);
+        right.all_exist(&[run(merge)], merge);
+        assert!(right.wrong.is_empty(), "{:?}", right.wrong);
     }
 
     /// Prints it all.
