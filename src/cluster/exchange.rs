@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use kube::core::Status;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tower::ServiceExt;
 
 use super::client::{Client, Clients};
@@ -71,7 +71,7 @@ impl Api {
     /// When there is no whole answer by then.
     pub(super) async fn send(&self, call: Call<'_>, until: Instant) -> Result<Reply, String> {
         let line = self.clients.mine();
-        let _ = timeout(OPENING, line.opening.read()).await;
+        let _ = timeout_at(until.min(Instant::now() + OPENING), line.opening.read()).await;
         let answer = in_time(exchange(line.client.clone(), call), until).await;
         self.calls.count(answer.as_ref().ok().map(|reply| reply.status.as_u16()));
         answer
