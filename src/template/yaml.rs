@@ -4,13 +4,16 @@
 //! (`yes`, `0123`, `1.10`) is a finding instead of a guess. What `{{ }}` holds is never interpreted here; an unquoted
 //! `key: {{.Name}}`, which YAML would read as two nested mappings, is read as the text that it looks like.
 
-use std::borrow::Cow;
+mod plain;
+mod unquoted;
+
 use std::collections::HashMap;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StructureStyle, Tag};
 use serde_json::Number;
 
-use super::placeholder;
+use plain::plain;
+use unquoted::{PRIVATE_USE, forbidden_characters, is_stand_in, protect_unquoted, restore};
 
 /// Nodes that one file may hold after its aliases are resolved; the largest real templates have some thousands.
 const MAX_NODES: usize = 100_000;
@@ -18,12 +21,6 @@ const MAX_NODES: usize = 100_000;
 const MAX_TEXT: usize = 4 << 20;
 /// Collections inside collections; Kubernetes' own decoder stops far earlier than a stack would.
 const MAX_DEPTH: usize = 64;
-/// First of the characters that stand in for an unquoted placeholder while YAML is read.
-const STAND_IN: u32 = 0xF_0000;
-/// Fills a stand-in up to the length of what it replaces, so that columns stay true.
-const FILLER: char = '\u{F_FFFD}';
-
-const PRIVATE_USE: &str = "a private-use character (U+F0000 and up) may not stand in a template; remove it";
 
 /// A place in a file; both numbers start at 1, columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -288,7 +285,7 @@ impl<'a> Reader<'a> {
                 self.fault(at, "a key carries a tag; write the key alone");
             }
             self.refuse_escaped_stand_ins(text, span);
-            let name = self.restore(text);
+            let name = restore(&self.placeholders, text);
             if name == "<<" {
                 self.fault(at, "`<<` (merge) is not part of YAML 1.2; write the fields out");
             }
@@ -326,7 +323,7 @@ impl<'a> Reader<'a> {
         if self.text > MAX_TEXT {
             return Err(Stop(too_large(at)));
         }
-        let restored = self.restore(text);
+        let restored = restore(&self.placeholders, text);
         if let Some(tag) = tag {
             if !tag.is_yaml_core_schema_tag("str") {
                 let message = format!(
@@ -365,24 +362,6 @@ impl<'a> Reader<'a> {
             self.fault(span.start, PRIVATE_USE);
         }
     }
-
-    /// Puts back what [`protect_unquoted`] took out.
-    fn restore(&self, text: &str) -> String {
-        if !text.chars().any(is_stand_in) {
-            return text.to_owned();
-        }
-        let mut restored = String::with_capacity(text.len());
-        for character in text.chars() {
-            if character == FILLER {
-                continue;
-            }
-            match (u32::from(character).checked_sub(STAND_IN)).and_then(|index| self.placeholders.get(index as usize)) {
-                Some(placeholder) if is_stand_in(character) => restored.push_str(placeholder),
-                _ => restored.push(character),
-            }
-        }
-        restored
-    }
 }
 
 fn too_large(at: Position) -> Fault {
@@ -400,142 +379,6 @@ fn weigh(node: &Node) -> (usize, usize) {
 
 fn sum<'n>(nodes: impl Iterator<Item = &'n Node>) -> (usize, usize) {
     nodes.map(weigh).fold((1, 0), |(nodes, text), (n, t)| (nodes + n, text + t))
-}
-
-fn is_stand_in(character: char) -> bool {
-    (STAND_IN..=u32::from(FILLER)).contains(&u32::from(character))
-}
-
-fn forbidden_characters(source: &str) -> Option<Fault> {
-    for (index, line) in source.lines().enumerate() {
-        if let Some(column) = line.chars().position(is_stand_in) {
-            let at = Position { line: index + 1, column: column + 1 };
-            return Some(Fault { at, message: PRIVATE_USE.into() });
-        }
-    }
-    None
-}
-
-/// Replaces each placeholder of a value that begins, unquoted, with `{{` by a stand-in of the same length.
-///
-/// Works by line and does not know whether a line belongs to a block scalar: what is replaced there is put back
-/// unchanged, because nothing is escaped in one.
-fn protect_unquoted(source: &str) -> (Cow<'_, str>, Vec<String>) {
-    if !source.contains("{{") {
-        return (Cow::Borrowed(source), Vec::new());
-    }
-    let mut placeholders = Vec::new();
-    let mut protected = String::with_capacity(source.len());
-    for line in source.split_inclusive('\n') {
-        match value_start(line).filter(|&start| line[start..].starts_with("{{")) {
-            Some(start) => {
-                protected.push_str(&line[..start]);
-                protect_line(&line[start..], &mut protected, &mut placeholders);
-            }
-            None => protected.push_str(line),
-        }
-    }
-    (Cow::Owned(protected), placeholders)
-}
-
-fn protect_line(mut rest: &str, protected: &mut String, placeholders: &mut Vec<String>) {
-    while let Some(begin) = rest.find("{{") {
-        let Some(length) = placeholder::length(&rest[begin..]) else {
-            break;
-        };
-        let Some(stand_in) = u32::try_from(placeholders.len())
-            .ok()
-            .and_then(|index| char::from_u32(STAND_IN + index))
-            .filter(|&character| is_stand_in(character) && character != FILLER)
-        else {
-            break;
-        };
-        let whole = &rest[begin..begin + length];
-        protected.push_str(&rest[..begin]);
-        protected.push(stand_in);
-        protected.extend(std::iter::repeat_n(FILLER, whole.chars().count() - 1));
-        placeholders.push(whole.to_owned());
-        rest = &rest[begin + length..];
-    }
-    protected.push_str(rest);
-}
-
-/// The byte at which the value of a line begins: after its indentation, any `- ` and one `key: `.
-fn value_start(line: &str) -> Option<usize> {
-    let mut start = line.len() - line.trim_start_matches(' ').len();
-    while let Some(rest) = line[start..].strip_prefix("- ") {
-        start = line.len() - rest.trim_start_matches(' ').len();
-    }
-    let rest = &line[start..];
-    if rest.starts_with("{{") {
-        return Some(start);
-    }
-    let key_length = match rest.chars().next()? {
-        quote @ ('"' | '\'') => rest[1..].find(quote)? + 2,
-        first if is_key_character(first) => rest.find(|c| !is_key_character(c))?,
-        _ => return None,
-    };
-    let value = rest[key_length..].trim_start_matches(' ').strip_prefix(':')?;
-    let trimmed = value.trim_start_matches(' ');
-    (trimmed.len() < value.len()).then(|| line.len() - trimmed.len())
-}
-
-fn is_key_character(character: char) -> bool {
-    character.is_alphanumeric() || matches!(character, '_' | '-' | '.' | '/')
-}
-
-/// What an unquoted scalar means, where all YAML readers agree on it.
-fn plain(text: &str) -> Result<Value, String> {
-    match text {
-        "" | "~" | "null" => return Ok(Value::Null),
-        "true" => return Ok(Value::Bool(true)),
-        "false" => return Ok(Value::Bool(false)),
-        _ => {}
-    }
-    let ambiguous = |what: &str| Err(format!("`{text}` {what}; write \"{text}\" if it is text"));
-    let lower = text.to_ascii_lowercase();
-    match lower.as_str() {
-        "null" | "true" | "false" => return ambiguous("is read differently by different tools"),
-        "yes" | "no" | "on" | "off" | "y" | "n" => {
-            return ambiguous("is a boolean to some YAML readers and text to others");
-        }
-        ".inf" | "+.inf" | "-.inf" | ".nan" => {
-            return ambiguous("is no number that JSON can carry");
-        }
-        _ => {}
-    }
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let numeric = digits.starts_with(|c: char| c.is_ascii_digit())
-        || (digits.starts_with('.') && digits[1..].starts_with(|c: char| c.is_ascii_digit()));
-    if !numeric {
-        return Ok(Value::Text(text.to_owned()));
-    }
-    if let Ok(integer) = text.parse::<i64>()
-        && integer.to_string() == text
-    {
-        return Ok(Value::Number(integer.into()));
-    }
-    let leading_zero = digits.len() > 1 && digits.bytes().all(|b| b.is_ascii_digit()) && digits.starts_with('0');
-    if leading_zero {
-        return ambiguous("would lose its leading zero, or be read as octal");
-    }
-    if let Ok(float) = text.parse::<f64>() {
-        return match Number::from_f64(float) {
-            Some(number) if number.to_string() == text => Ok(Value::Number(number)),
-            Some(number) => ambiguous(&format!("would become the number {number}")),
-            None => ambiguous("is no number that JSON can carry"),
-        };
-    }
-    let other_notation = ["0x", "0o", "0b"].iter().any(|prefix| {
-        let body = digits.to_ascii_lowercase();
-        body.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_hexdigit()))
-    });
-    let grouped = digits.contains('_') && digits.chars().all(|c| c.is_ascii_digit() || matches!(c, '_' | '.'));
-    let sexagesimal = digits.contains(':') && digits.chars().all(|c| c.is_ascii_digit() || matches!(c, ':' | '.'));
-    if other_notation || grouped || sexagesimal {
-        return ambiguous("is a number to some YAML readers and text to others");
-    }
-    Ok(Value::Text(text.to_owned()))
 }
 
 #[cfg(test)]

@@ -1,0 +1,59 @@
+//! What a scalar without quotes means. YAML's readers differ, and a template is read by more than one.
+
+use serde_json::Number;
+
+use super::Value;
+
+/// What an unquoted scalar means, where all YAML readers agree on it.
+pub(super) fn plain(text: &str) -> Result<Value, String> {
+    match text {
+        "" | "~" | "null" => return Ok(Value::Null),
+        "true" => return Ok(Value::Bool(true)),
+        "false" => return Ok(Value::Bool(false)),
+        _ => {}
+    }
+    let ambiguous = |what: &str| Err(format!("`{text}` {what}; write \"{text}\" if it is text"));
+    let lower = text.to_ascii_lowercase();
+    match lower.as_str() {
+        "null" | "true" | "false" => return ambiguous("is read differently by different tools"),
+        "yes" | "no" | "on" | "off" | "y" | "n" => {
+            return ambiguous("is a boolean to some YAML readers and text to others");
+        }
+        ".inf" | "+.inf" | "-.inf" | ".nan" => {
+            return ambiguous("is no number that JSON can carry");
+        }
+        _ => {}
+    }
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let numeric = digits.starts_with(|c: char| c.is_ascii_digit())
+        || (digits.starts_with('.') && digits[1..].starts_with(|c: char| c.is_ascii_digit()));
+    if !numeric {
+        return Ok(Value::Text(text.to_owned()));
+    }
+    if let Ok(integer) = text.parse::<i64>()
+        && integer.to_string() == text
+    {
+        return Ok(Value::Number(integer.into()));
+    }
+    let leading_zero = digits.len() > 1 && digits.bytes().all(|b| b.is_ascii_digit()) && digits.starts_with('0');
+    if leading_zero {
+        return ambiguous("would lose its leading zero, or be read as octal");
+    }
+    if let Ok(float) = text.parse::<f64>() {
+        return match Number::from_f64(float) {
+            Some(number) if number.to_string() == text => Ok(Value::Number(number)),
+            Some(number) => ambiguous(&format!("would become the number {number}")),
+            None => ambiguous("is no number that JSON can carry"),
+        };
+    }
+    let other_notation = ["0x", "0o", "0b"].iter().any(|prefix| {
+        let body = digits.to_ascii_lowercase();
+        body.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_hexdigit()))
+    });
+    let grouped = digits.contains('_') && digits.chars().all(|c| c.is_ascii_digit() || matches!(c, '_' | '.'));
+    let sexagesimal = digits.contains(':') && digits.chars().all(|c| c.is_ascii_digit() || matches!(c, ':' | '.'));
+    if other_notation || grouped || sexagesimal {
+        return ambiguous("is a number to some YAML readers and text to others");
+    }
+    Ok(Value::Text(text.to_owned()))
+}
