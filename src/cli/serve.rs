@@ -111,7 +111,7 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     args.auth.check().map_err(StartError)?;
     let secrets = secrets(&args)?;
     let metrics = server::fresh_metrics();
-    let mut warming = tokio::spawn(async {});
+    let mut warming = None;
     // A dry run needs no cluster, unless tokens have to be verified.
     let cluster = if args.dry_run && !args.auth.needs_cluster() {
         None
@@ -120,7 +120,7 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
         // The first delivery would have to wait for it; the templates take their time as well.
         if let (false, Ok((cluster, _))) = (args.dry_run, &connected) {
             let cluster = cluster.clone();
-            warming = tokio::spawn(async move { cluster.warm().await });
+            warming = Some(tokio::spawn(async move { cluster.warm().await }));
         }
         Some(connected)
     };
@@ -178,8 +178,12 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
         let app = Arc::clone(&app);
         tokio::spawn(push.run(move || app.metrics_text()));
     }
-    // It cannot fail, it only ends.
-    let warm = async { drop(warming.await) };
+    let warm = async {
+        if let Some(warming) = warming {
+            // It cannot fail, it only ends.
+            let _ = warming.await;
+        }
+    };
     server::serve(socket, Arc::clone(&app), warm, stop).await?;
     if let Some(push) = push {
         push.send_last(&app.metrics_text()).await;
