@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::program;
 use crate::support::go::{say, target_folder};
+use crate::support::process::{free_ports, memory};
 use crate::support::service::TEMPLATE;
 use crate::support::webhook::SECRET;
 
@@ -60,10 +61,8 @@ impl Server {
 
     /// A value of `/proc/<pid>/status` in MiB, e.g. `VmRSS`.
     pub fn memory(&self, field: &str) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a status");
-        let line = status.lines().find(|line| line.starts_with(field)).expect("the field");
-        let kib: f64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
-        kib / 1024.0
+        let kib = u32::try_from(memory(self.pid(), field)).expect("a size");
+        f64::from(kib) / 1024.0
     }
 }
 
@@ -91,7 +90,7 @@ impl Service<'_> {
 
     /// Starts it with what was prepared.
     pub fn spawn(&self, folder: TempDir) -> Server {
-        let [port] = crate::support::process::free_ports();
+        let [port] = free_ports();
         let log = File::create(folder.path().join("log")).expect("a file");
         let mut command = Command::new(program());
         command.env_clear().env("WEBHOOK_SECRET", SECRET);
@@ -137,7 +136,7 @@ pub fn baseline() -> &'static Path {
 
 /// Starts the bare axum servers.
 pub fn bare() -> Server {
-    let [port] = crate::support::process::free_ports();
+    let [port] = free_ports();
     let child = Command::new(baseline())
         .args([&port.to_string(), SECRET])
         .env("TOKIO_WORKER_THREADS", "1")

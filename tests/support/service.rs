@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::http::{HttpClient, Reply};
+use super::process;
 use super::webhook::{self, SECRET};
 
 /// The program that cargo built for these tests.
@@ -217,9 +218,7 @@ impl Service {
 
     /// A value of `/proc/<pid>/status` in KiB, e.g. `VmRSS`.
     pub fn memory(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a status");
-        let line = status.lines().find(|line| line.starts_with(field)).expect("the field");
-        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+        process::memory(self.pid(), field)
     }
 }
 
