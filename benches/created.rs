@@ -29,7 +29,7 @@ pub fn measure() {
     let Some(plane) = control_plane::without_admission() else { return };
     plane.namespace("created");
     let kubeconfig = plane.trigger_account("created");
-    let service = Service { kubeconfig: Some(&kubeconfig), workers: None, ..Service::default() }.start();
+    let service = Service { kubeconfig: Some(&kubeconfig), ..Service::default() }.start();
     drop(service.connect());
     let runtime = runtime();
     // Who asks costs the API server time, too: the same account for both.

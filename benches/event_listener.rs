@@ -46,9 +46,7 @@ pub fn measure() {
     let theirs = play(&plane, NAMESPACE, || listener.start());
     plane.namespace("service");
     let kubeconfig = plane.trigger_account("service");
-    let ours = play(&plane, "service", || {
-        Service { kubeconfig: Some(&kubeconfig), workers: None, ..Service::default() }.start()
-    });
+    let ours = play(&plane, "service", || Service { kubeconfig: Some(&kubeconfig), ..Service::default() }.start());
     let milliseconds = |seen: &Seen| format!("{:.1} ms", seen.first_answer);
     let megabytes = |value: f64| format!("{value:.0} MiB");
     let compared = |theirs: String| format!("{theirs} (EventListener)");

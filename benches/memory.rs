@@ -13,7 +13,7 @@ const CONNECTIONS: usize = 64;
 
 /// Idle after one delivery, and after very many.
 pub fn measure() {
-    let service = Service { workers: None, ..Service::default() }.start();
+    let service = Service { ..Service::default() }.start();
     drop(service.connect());
     let request = Arc::new(request(&filtered(USUAL)));
     let runtime = runtime();

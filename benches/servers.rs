@@ -71,12 +71,11 @@ pub struct Service<'a> {
     pub templates: &'a str,
     /// Creates runs there; a dry run without.
     pub kubeconfig: Option<&'a Path>,
-    pub workers: Option<u32>,
 }
 
 impl Default for Service<'_> {
     fn default() -> Self {
-        Self { templates: TEMPLATE, kubeconfig: None, workers: Some(1) }
+        Self { templates: TEMPLATE, kubeconfig: None }
     }
 }
 
@@ -95,9 +94,6 @@ impl Service<'_> {
         let mut command = Command::new(program());
         command.env_clear().env("WEBHOOK_SECRET", SECRET);
         command.args(["--port", &port.to_string(), "--trigger-config"]).arg(folder.path().join("templates.yaml"));
-        if let Some(workers) = self.workers {
-            command.env("TOKIO_WORKER_THREADS", workers.to_string());
-        }
         match self.kubeconfig {
             Some(path) => command.env("KUBECONFIG", path),
             None => command.arg("--dry-run"),

@@ -2,28 +2,27 @@
 //!
 //! Data flows one way, and only the ends do I/O:
 //!
-//! | step | module | what leaves here |
+//! | step | module | answers that leave here |
 //! |---|---|---|
-//! | HTTP: limits, deadline, answers | [`server`] | 405, 413, 415, 503 |
-//! | bytes and headers to one authenticated delivery | [`delivery`] | 401 |
-//! | the typed event | [`event`] | 400 |
-//! | which templates, and the runs they make | [`template`] | "ignored, because ...", 422 |
-//! | the Kubernetes API | [`cluster`] | 503 |
+//! | limits, deadline, one answer, one log line | `http` | 404, 405, 413, 415, 503 |
+//! | bytes and headers to one authenticated delivery | `delivery` | 400, 401, 403 |
+//! | the typed event | `github` | 400 |
+//! | select templates, render runs | `template` | 200 ignored, 422 |
+//! | the Kubernetes API | `kube` | 422, 503 |
 //!
-//! The other end of the pipeline is [`deploy`]: today's Knative Service and a wish to the next change.
-//!
-//! Beside the road: [`secrets`] and [`reload`] over [`mounted`] files, [`trace`], [`telemetry`], and [`cli`], which puts
-//! it all together.
+//! `deploy` is the Deployer at the pipeline's end. `mounted` reads ConfigMaps and Secrets, `telemetry` has logs, metrics and
+//! traces, and `cli` starts everything.
+
+#![warn(unreachable_pub)]
 
 pub mod cli;
-pub mod cluster;
-pub mod delivery;
-pub mod deploy;
-pub mod event;
-pub mod mounted;
-pub mod reload;
-pub mod secrets;
-pub mod server;
-pub mod telemetry;
-pub mod template;
-pub mod trace;
+mod delivery;
+mod deploy;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+mod github;
+mod http;
+mod kube;
+mod mounted;
+mod telemetry;
+mod template;

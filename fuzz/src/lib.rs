@@ -1,11 +1,5 @@
-//! What the fuzz targets share: deliveries that are proven, and the events in them.
+//! What the fuzz targets share: a secret, its signatures, and a merge.
 
-use std::sync::OnceLock;
-use std::thread;
-
-use bytes::Bytes;
-use github_trigger::delivery::{Delivery, Encoding, Envelope, Key, SignaturePolicy, Unverified};
-use github_trigger::event::Event;
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
@@ -13,36 +7,18 @@ use sha2::Sha256;
 
 /// The webhook's secret.
 pub const SECRET: &[u8] = b"fuzz";
-/// In every text of [`event`]: what Tekton would expand.
+/// A text that Tekton would expand; in every text of [`merge`] that an author can write.
 pub const CANARY: &str = "$(canary)";
 
-/// The key of [`SECRET`].
-pub fn key() -> &'static Key {
-    static KEY: OnceLock<Key> = OnceLock::new();
-    KEY.get_or_init(|| Key::new(SECRET))
-}
-
-/// The right signature of a body, `sha256=<hex>`.
+/// The valid signature of a body, `sha256=<hex>`.
 pub fn sha256(body: &[u8]) -> String {
     let mac = Hmac::<Sha256>::new_from_slice(SECRET).expect("a key").chain_update(body);
     format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
 }
 
-/// A webhook that is signed as it should be, decoded.
-pub fn webhook(encoding: Encoding, kind: &str, body: &[u8]) -> Option<Delivery> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in [("x-github-event", kind), ("x-github-delivery", "d1"), ("x-hub-signature-256", &sha256(body))]
-    {
-        headers.insert(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?);
-    }
-    let unverified = Unverified::new(headers, Envelope::Webhook(encoding), Bytes::copy_from_slice(body));
-    let (verified, _) = unverified.verify([key()], SignaturePolicy::RequireSha256).expect("a right signature");
-    verified.decode().ok()
-}
-
-/// A merge whose author has written [`CANARY`] wherever an author can.
-pub fn event() -> Event {
-    let payload = json!({
+/// The payload of a merge whose author has written [`CANARY`] into every field that an author can write.
+pub fn merge() -> String {
+    json!({
         "action": "closed", "number": 5,
         "pull_request": {
             "number": 5, "merged": true, "merged_at": "2026-11-22T13:46:53Z", "title": CANARY, "body": CANARY,
@@ -56,23 +32,11 @@ pub fn event() -> Event {
             "clone_url": "https://github.com/acme/web.git", "owner": {"login": "acme"}
         },
         "sender": {"login": CANARY}
-    });
-    let delivery = webhook(Encoding::Json, "pull_request", payload.to_string().as_bytes()).expect("a delivery");
-    Event::parse(delivery).expect("an event")
-}
-
-/// Works on a stack as large as the one that templates are checked on.
-pub fn on_a_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let thread = thread::Builder::new().stack_size(32 << 20).spawn_scoped(scope, work).expect("a thread");
-        match thread.join() {
-            Ok(done) => done,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
     })
+    .to_string()
 }
 
-/// `name: value` lines up to an empty one, and what follows.
+/// Splits the input into `name: value` lines up to an empty one, and the rest.
 pub fn request(data: &[u8]) -> (HeaderMap, &[u8]) {
     let mut headers = HeaderMap::new();
     let mut rest = data;

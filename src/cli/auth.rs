@@ -1,22 +1,22 @@
-//! The flags that say how a CloudEvent proves itself.
+//! The flags for the authentication of CloudEvents.
 
 use clap::{Args, ValueEnum};
 
-use crate::cluster::Cluster;
 use crate::delivery::NetworkTrust;
 use crate::delivery::token::TokenPolicy;
-use crate::server::CloudEventsAuth;
+use crate::http::CloudEventsAuth;
+use crate::kube::Cluster;
 
-/// How a CloudEvent proves itself, and whose tokens are enough.
+/// How CloudEvents are authenticated, and which tokens are accepted.
 #[derive(Debug, Clone, Args)]
 pub(super) struct AuthArgs {
-    /// How a CloudEvent proves itself: a signature like a webhook's, a token of the cluster, or the network.
+    /// How CloudEvents are authenticated: by a signature like a webhook's, by a token of the cluster, or not at all.
     #[arg(long = "cloudevents-auth", env = "CLOUDEVENTS_AUTH", value_enum, default_value_t = Mode::Hmac, hide_env_values = true)]
     mode: Mode,
-    /// The audience that tokens must be for, as in the Trigger's subscriber.
+    /// Audience of accepted tokens, as in the Trigger's subscriber.
     #[arg(long = "oidc-audience", env = "OIDC_AUDIENCE", value_name = "AUDIENCE", hide_env_values = true)]
     audience: Option<String>,
-    /// Whose tokens are taken: a subject such as `system:serviceaccount:NAMESPACE:NAME`, or a glob.
+    /// Subject of accepted tokens, such as `system:serviceaccount:NAMESPACE:NAME`, or a glob.
     #[arg(
         long = "oidc-subject",
         env = "OIDC_SUBJECT",
@@ -25,7 +25,7 @@ pub(super) struct AuthArgs {
         hide_env_values = true
     )]
     subjects: Vec<String>,
-    /// The issuer's name in tokens [default: the one that the cluster announces].
+    /// Name of the issuer in tokens [default: the one that the cluster announces].
     #[arg(long = "oidc-issuer", env = "OIDC_ISSUER", value_name = "URL", hide_env_values = true)]
     issuer: Option<String>,
 }
@@ -37,68 +37,78 @@ enum Mode {
     None,
 }
 
+/// A flag that is missing or invalid.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AuthError {
+    #[error(
+        "--cloudevents-auth=oidc needs --oidc-audience: the audience of the Trigger's subscriber; a token for another \
+         service must not be accepted here"
+    )]
+    Audience,
+    #[error(
+        "--cloudevents-auth=oidc needs --oidc-subject: whose events start builds, for example \
+         system:serviceaccount:NAMESPACE:TRIGGER-oidc-eventing.knative.dev-trigger; every pod of the cluster can get a token"
+    )]
+    Subject,
+    #[error("--oidc-subject: {0}")]
+    Glob(#[from] globset::Error),
+    #[error("--cloudevents-auth=oidc needs a cluster that has issued the tokens")]
+    Cluster,
+}
+
 impl AuthArgs {
-    /// Whether nothing could be verified without a webhook secret.
+    /// Whether nothing can be verified without a webhook secret.
     pub(super) fn needs_secret(&self) -> bool {
         self.mode == Mode::Hmac
     }
 
-    /// Whether tokens have to be verified with the cluster's keys.
+    /// Whether tokens are verified with the cluster's keys.
     pub(super) fn needs_cluster(&self) -> bool {
         self.mode == Mode::Oidc
     }
 
-    /// Finds what is missing or means nothing, and warns of what is dangerous.
+    /// Checks that the flags are complete, and warns of dangerous or unused ones.
     ///
     /// # Errors
-    /// A sentence for the operator.
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// When a flag is missing or invalid.
+    pub(super) fn check(&self) -> Result<(), AuthError> {
         match self.mode {
             Mode::Oidc => return self.policy().map(drop),
             Mode::None => tracing::warn!(
-                "--cloudevents-auth=none: whoever can reach this service can start builds with a CloudEvent; it must not \
-                 be reachable from outside the cluster"
+                "--cloudevents-auth=none: CloudEvents are not authenticated, and every client that can reach this service can \
+                 start builds; it must not be reachable from outside the cluster"
             ),
             Mode::Hmac => {}
         }
         if self.audience.is_some() || !self.subjects.is_empty() || self.issuer.is_some() {
             tracing::warn!(
-                "--oidc-audience, --oidc-subject and --oidc-issuer mean nothing without --cloudevents-auth=oidc"
+                "--oidc-audience, --oidc-subject and --oidc-issuer have no effect without --cloudevents-auth=oidc"
             );
         }
         Ok(())
     }
 
-    /// What the server is to ask of a CloudEvent.
+    /// The proof that the server asks of a CloudEvent.
     ///
     /// # Errors
-    /// A sentence for the operator.
-    pub(super) fn cloud_events(&self, cluster: Option<&Cluster>) -> Result<CloudEventsAuth, String> {
+    /// When a flag is missing or invalid, or there is no cluster to verify tokens with.
+    pub(super) fn cloud_events(&self, cluster: Option<&Cluster>) -> Result<CloudEventsAuth, AuthError> {
         match (self.mode, cluster) {
             (Mode::Hmac, _) => Ok(CloudEventsAuth::Hmac),
-            (Mode::None, _) => Ok(CloudEventsAuth::None(NetworkTrust::by_operator())),
+            (Mode::None, _) => Ok(CloudEventsAuth::None(NetworkTrust::from_operator())),
             (Mode::Oidc, Some(cluster)) => {
-                let issuer = Box::new(cluster.issuer(self.issuer.clone()));
+                let issuer = Box::new(cluster.token_issuer(self.issuer.clone()));
                 Ok(CloudEventsAuth::Oidc { policy: self.policy()?, issuer })
             }
-            (Mode::Oidc, None) => Err("--cloudevents-auth=oidc needs a cluster that has issued the tokens".to_owned()),
+            (Mode::Oidc, None) => Err(AuthError::Cluster),
         }
     }
 
-    fn policy(&self) -> Result<TokenPolicy, String> {
-        let Some(audience) = self.audience.as_deref().filter(|audience| !audience.is_empty()) else {
-            return Err(
-                "--cloudevents-auth=oidc needs --oidc-audience: the audience of the Trigger's subscriber; a token \
-                        for somebody else must not be good here"
-                    .to_owned(),
-            );
-        };
+    fn policy(&self) -> Result<TokenPolicy, AuthError> {
+        let audience = self.audience.as_deref().filter(|audience| !audience.is_empty()).ok_or(AuthError::Audience)?;
         if self.subjects.iter().all(String::is_empty) {
-            return Err("--cloudevents-auth=oidc needs --oidc-subject: whose events start builds, for example \
-                        system:serviceaccount:NAMESPACE:TRIGGER-oidc-eventing.knative.dev-trigger; every pod of the \
-                        cluster can get some token"
-                .to_owned());
+            return Err(AuthError::Subject);
         }
-        TokenPolicy::new(audience, &self.subjects).map_err(|error| format!("--oidc-subject: {error}"))
+        Ok(TokenPolicy::new(audience, &self.subjects)?)
     }
 }

@@ -1,13 +1,13 @@
-//! `lint`: templates proved before an event arrives.
+//! `lint`: checks templates before an event arrives.
 
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{TemplateArgs, complain, print};
-use crate::cluster::{Cluster, CreateError};
-use crate::telemetry::metrics::ApiCalls;
+use super::{TemplateArgs, print, print_error};
+use crate::kube::{Cluster, ConfigError, advice};
+use crate::telemetry::metrics::Registry;
 use crate::template::{self, Finding, Severity, TemplateSet};
 
 /// The flags of `lint`.
@@ -15,18 +15,18 @@ use crate::template::{self, Finding, Severity, TemplateSet};
 pub(super) struct LintArgs {
     #[command(flatten)]
     templates: TemplateArgs,
-    /// How findings are written.
+    /// Format of findings.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Also ask the API server of the kubeconfig, by a dry run with values made up for every placeholder.
+    /// Also ask the kubeconfig's API server, by a dry run with a sample value for every placeholder.
     #[arg(long)]
     server: bool,
-    /// With --server: the namespace of templates that name none [default: the kubeconfig's].
+    /// With --server: namespace of runs whose template names none [default: the kubeconfig's].
     #[arg(long, env = "NAMESPACE", value_name = "NS", hide_env_values = true)]
     namespace: Option<String>,
 }
 
-/// How findings are written.
+/// Format of findings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// `file:line:column: message`.
@@ -66,7 +66,7 @@ fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// A workflow command's property, in which `:` and `,` mean something, too.
+/// A workflow command's property, in which `:` and `,` are escaped, too.
 fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }
@@ -77,7 +77,7 @@ pub(super) fn run(args: &LintArgs) -> ExitCode {
     let (templates, findings) = match template::lint(path) {
         Ok(checked) => checked,
         Err(error) => {
-            complain(format_args!("github-trigger: {error}"));
+            print_error(format_args!("github-trigger: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -85,32 +85,43 @@ pub(super) fn run(args: &LintArgs) -> ExitCode {
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         return ExitCode::FAILURE;
     }
-    if args.server
-        && let Err(message) = ask_server(&templates, args.namespace.as_deref())
-    {
-        complain(message);
-        return ExitCode::FAILURE;
+    if args.server {
+        match ask_server(&templates, args.namespace.as_deref()) {
+            Ok(0) => {}
+            Ok(_) => return ExitCode::FAILURE,
+            Err(error) => {
+                print_error(format_args!("github-trigger: {error}"));
+                return ExitCode::FAILURE;
+            }
+        }
     }
-    complain(format_args!("{}: {} template(s) pass", path.display(), templates.len()));
+    print_error(format_args!("{}: {} template(s) pass", path.display(), templates.len()));
     ExitCode::SUCCESS
 }
 
-/// What the API server says to each template; nothing is created.
-fn ask_server(templates: &TemplateSet, namespace: Option<&str>) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| error.to_string())?.block_on(async {
-        let (cluster, configured) = Cluster::connect(ApiCalls::default()).await.map_err(|error| error.to_string())?;
-        let mut refused = Vec::new();
+/// Why the API server could not be asked.
+#[derive(Debug, thiserror::Error)]
+enum ServerError {
+    #[error("cannot start: {0}")]
+    Start(#[from] std::io::Error),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// Asks the API server about each template by a dry run, and prints each refusal. Returns their number.
+fn ask_server(templates: &TemplateSet, namespace: Option<&str>) -> Result<usize, ServerError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let (cluster, configured) = Cluster::connect(&Registry::default()).await?;
+        let mut refused = 0;
         for template in templates.iter() {
             let run = template.sample(namespace.unwrap_or(&configured));
-            match cluster.dry_run(&run).await {
-                Ok(()) => {}
-                Err(CreateError::Invalid(message) | CreateError::Unavailable(message)) => {
-                    refused.push(format!("template {}: the API server says: {message}", template.name()));
-                }
+            if let Err(error) = cluster.dry_run(&run).await {
+                let advice = advice(error.kind());
+                print_error(format_args!("template {}: the API server says: {error}{advice}", template.name()));
+                refused += 1;
             }
         }
-        if refused.is_empty() { Ok(()) } else { Err(refused.join("\n")) }
+        Ok(refused)
     })
 }
 
@@ -120,7 +131,7 @@ mod tests {
     use crate::template::Position;
 
     #[test]
-    fn findings_are_written_for_people_programs_and_pull_requests() {
+    fn writes_findings_as_text_json_and_workflow_commands() {
         let finding = Finding {
             file: "a,b.yaml".into(),
             at: Position { line: 3, column: 5 },

@@ -13,11 +13,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::telemetry::{LogFilter, LogFormat};
+use crate::telemetry::log::{LogFilter, LogFormat};
 
-/// Where a pod finds the name of its namespace.
+/// File with the name of a pod's namespace.
 const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
-/// Where the seed mounts its template.
+/// Mount path of the templates in `config/base/service.yaml`.
 const DEFAULT_TRIGGER_CONFIG: &str = "/app/config/deployer-trigger.yaml";
 
 /// Turns merged GitHub pull requests into Tekton PipelineRuns.
@@ -38,22 +38,22 @@ enum Command {
     Render(render::RenderArgs),
     /// Check templates without an event.
     Lint(lint::LintArgs),
-    /// Put an image into a Knative Service, and wait until it runs.
+    /// Deploy an image to a Knative Service, and wait until the new revision is ready.
     Deploy(deploy::DeployArgs),
 }
 
-/// Which lines are logged, and how.
+/// Flags of the log.
 #[derive(Debug, Clone, Args)]
 struct LogArgs {
-    /// How log lines are written.
+    /// Format of log lines.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t, hide_env_values = true)]
     log_format: LogFormat,
-    /// Which log lines are written: a level, or directives such as info,kube=debug.
+    /// Log lines to write: a level, or directives such as info,kube=debug.
     #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "LEVEL", hide_env_values = true)]
     log_level: LogFilter,
 }
 
-/// Where templates are.
+/// Flags of the templates.
 #[derive(Debug, Clone, Args)]
 struct TemplateArgs {
     /// A template file, or a folder of *.yaml files.
@@ -62,7 +62,7 @@ struct TemplateArgs {
 }
 
 impl Cli {
-    /// Does what was asked for.
+    /// Runs the command. Returns its exit code: 0 done, 1 an error, others as each command documents.
     pub fn run(self) -> ExitCode {
         match self.command {
             None => serve::run(self.serve),
@@ -74,19 +74,22 @@ impl Cli {
     }
 }
 
-/// The namespace of the pod that this runs in.
+/// The namespace of the pod that this process runs in; `None` outside a pod.
 fn pod_namespace() -> Option<String> {
-    let namespace = fs::read_to_string(POD_NAMESPACE).ok()?;
-    let namespace = namespace.trim();
-    (!namespace.is_empty()).then(|| namespace.to_owned())
+    non_empty(fs::read_to_string(POD_NAMESPACE).ok().map(|namespace| namespace.trim().to_owned()))
 }
 
-/// Writes a line that somebody asked for to standard output; a reader that has gone is no error of ours.
+/// A flag or variable that is set to nothing counts as not set.
+fn non_empty(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// Writes a line of the command's result to standard output. A closed pipe is not an error of this program.
 fn print(text: impl std::fmt::Display) {
     let _ = writeln!(io::stdout().lock(), "{text}");
 }
 
 /// Writes a line for a person to standard error.
-fn complain(text: impl std::fmt::Display) {
+fn print_error(text: impl std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

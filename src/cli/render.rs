@@ -1,4 +1,4 @@
-//! `render`: what `serve` would create for a saved payload, and why.
+//! `render`: the runs that `serve` would create for a saved payload, and the decision for each template.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,13 +6,14 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{TemplateArgs, complain};
+use super::{TemplateArgs, print_error};
 use crate::delivery::saved::{self, Defaults};
 use crate::delivery::{DeliveryId, EventKind};
-use crate::event::Event;
-use crate::template::{self, Stamp};
+use crate::github::Event;
+use crate::http::print_run;
+use crate::template::{self, Decision, Stamp};
 
-/// Nothing matched; told apart from an error so that scripts can ask "would this event build?".
+/// Exit code when no template matches; not 1, so that scripts can ask "would this event build?".
 const NONE_MATCHED: u8 = 3;
 
 /// The flags of `render`.
@@ -20,16 +21,16 @@ const NONE_MATCHED: u8 = 3;
 pub(super) struct RenderArgs {
     #[command(flatten)]
     templates: TemplateArgs,
-    /// What GitHub sent: its JSON, with or without the headers of the delivery page, or a CloudEvent.
+    /// A saved delivery: GitHub's JSON, with or without the headers of the delivery page, or a CloudEvent.
     #[arg(long, value_name = "FILE")]
     payload: PathBuf,
-    /// The event's name (X-GitHub-Event), if the file does not say it.
+    /// Name of the event (X-GitHub-Event), if the file has none.
     #[arg(long, default_value = "pull_request", value_parser = parse_kind)]
     event: EventKind,
-    /// The delivery's id (X-GitHub-Delivery), if the file does not say it.
+    /// Id of the delivery (X-GitHub-Delivery), if the file has none.
     #[arg(long, default_value = "00000000-0000-0000-0000-000000000000", value_name = "ID", value_parser = parse_id)]
     delivery: DeliveryId,
-    /// Where a template without a namespace goes.
+    /// Namespace of runs whose template names none.
     #[arg(long, env = "NAMESPACE", default_value = "default", value_name = "NS", hide_env_values = true)]
     namespace: String,
 }
@@ -42,19 +43,19 @@ fn parse_id(text: &str) -> Result<DeliveryId, &'static str> {
     DeliveryId::parse(text).ok_or("a delivery's id is printable ASCII without spaces, at most 128 characters")
 }
 
-/// Runs on standard output, decisions on standard error.
+/// Prints the runs to standard output and the decisions to standard error. Exit code 3 if no template matches.
 pub(super) fn run(args: &RenderArgs) -> ExitCode {
     match render(args) {
         Ok(0) => ExitCode::from(NONE_MATCHED),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(format_args!("github-trigger: {error}"));
+            print_error(format_args!("github-trigger: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Prints every run; returns how many there are.
+/// Prints every run; returns their number.
 fn render(args: &RenderArgs) -> Result<usize, Box<dyn std::error::Error>> {
     let loaded = template::load(&args.templates.trigger_config)?;
     let payload = fs::read(&args.payload)
@@ -63,23 +64,26 @@ fn render(args: &RenderArgs) -> Result<usize, Box<dyn std::error::Error>> {
     let defaults = Defaults { kind: args.event.clone(), id: args.delivery.clone() };
     let event = Event::parse(saved::read(&payload, defaults)?)?;
     for template in loaded.templates.iter() {
-        complain(format_args!("template {}", template.name()));
-        template.trace(&event).iter().for_each(|line| complain(format_args!("  {line}")));
+        print_error(format_args!("template {}", template.name()));
+        template.explain(&event).iter().for_each(|line| print_error(format_args!("  {line}")));
     }
-    let decision = loaded.templates.decide(&event, Stamp { namespace: &args.namespace });
-    if decision.runs.is_empty() {
-        complain(format_args!("ignored: {}", decision.reason));
-    }
+    let runs = match loaded.templates.decide(&event, Stamp { namespace: &args.namespace }) {
+        Decision::Render(runs) => runs,
+        Decision::Ignore(ignored) => {
+            print_error(format_args!("ignored: {ignored}"));
+            return Ok(0);
+        }
+    };
     let (mut rendered, mut failed) = (0, 0);
-    for outcome in decision.runs {
+    for outcome in runs {
         match outcome {
             Ok(run) => {
-                complain(format_args!("renders {}/{}", run.namespace, run.name));
-                crate::server::print_run(&run)?;
+                print_error(format_args!("renders {}/{}", run.namespace, run.name));
+                print_run(&run)?;
                 rendered += 1;
             }
             Err(error) => {
-                complain(error);
+                print_error(error);
                 failed += 1;
             }
         }

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What a delivery is wrapped in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Envelope {
+pub(crate) enum Envelope {
     /// GitHub's own request.
     Webhook(Encoding),
     /// A CloudEvent in binary mode: attributes are headers, the body is the data.
@@ -16,7 +16,7 @@ pub enum Envelope {
 
 /// How the payload is written into a webhook's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
+pub(crate) enum Encoding {
     /// `application/json`: the body is the payload.
     Json,
     /// `application/x-www-form-urlencoded`: the payload is the form's `payload`.
@@ -25,8 +25,7 @@ pub enum Encoding {
 
 /// A body that nobody here can read. The sender is told with 415.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unsupported {
+pub(crate) enum Unsupported {
     /// It is compressed: the signature is over the bytes as sent, so that it would be verified but not readable.
     #[error("the body must not be compressed (Content-Encoding)")]
     Compressed,
@@ -53,7 +52,7 @@ impl Envelope {
     ///
     /// # Errors
     /// When nothing here can read such a body.
-    pub fn of(headers: &HeaderMap) -> Result<Self, Unsupported> {
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Result<Self, Unsupported> {
         if headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(Unsupported::Compressed);
         }
@@ -78,12 +77,12 @@ impl Envelope {
     }
 
     /// Whether it is a CloudEvent, in either mode.
-    pub fn is_cloud_event(self) -> bool {
+    pub(crate) fn is_cloud_event(self) -> bool {
         !matches!(self, Self::Webhook(_))
     }
 
     /// The name in logs.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Webhook(_) => "webhook",
             Self::Binary => "cloudevent-binary",
@@ -115,7 +114,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_static(value));
         }
-        Envelope::of(&map)
+        Envelope::from_headers(&map)
     }
 
     #[test]

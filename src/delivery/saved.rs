@@ -5,22 +5,20 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
-use super::webhook::{claimed_id, claimed_kind};
-use super::{DecodeError, Delivery, DeliveryId, EventKind, cloudevent};
+use super::{DecodeError, Delivery, DeliveryId, EventKind, claimed_id, claimed_kind, cloudevent};
 
 /// What the file does not say itself.
 #[derive(Debug, Clone)]
-pub struct Defaults {
+pub(crate) struct Defaults {
     /// The event's name.
-    pub kind: EventKind,
+    pub(crate) kind: EventKind,
     /// The delivery's id.
-    pub id: DeliveryId,
+    pub(crate) id: DeliveryId,
 }
 
 /// Why a file is no saved delivery.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SavedError {
+pub(crate) enum SavedError {
     /// There is no JSON object in it.
     #[error("no JSON object in the payload file; save the payload as GitHub shows it, with or without its headers")]
     NoPayload,
@@ -33,7 +31,7 @@ pub enum SavedError {
 ///
 /// # Errors
 /// When there is no payload in it.
-pub fn read(text: &str, defaults: Defaults) -> Result<Delivery, SavedError> {
+pub(crate) fn read(text: &str, defaults: Defaults) -> Result<Delivery, SavedError> {
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     let mut headers = HeaderMap::new();
     let mut offset = 0;
@@ -61,7 +59,7 @@ fn with_payload(headers: HeaderMap, payload: &str, defaults: Defaults) -> Result
     }
     let kind = claimed_kind(&headers).unwrap_or(defaults.kind);
     let id = claimed_id(&headers).unwrap_or(defaults.id);
-    Ok(Delivery::trusted(id, kind, headers, Bytes::copy_from_slice(payload.as_bytes())))
+    Ok(Delivery::from_local_file(id, kind, headers, Bytes::copy_from_slice(payload.as_bytes())))
 }
 
 #[derive(Deserialize)]
@@ -81,8 +79,8 @@ mod tests {
     #[test]
     fn the_payload_alone_has_the_defaults() {
         let delivery = delivery("\u{FEFF}\n  {\"a\": 1}\n").expect("a delivery");
-        assert_eq!((delivery.kind().as_str(), delivery.id().as_str()), ("pull_request", "default"));
-        assert_eq!(delivery.payload(), b"{\"a\": 1}");
+        assert_eq!((delivery.kind.as_str(), delivery.id.as_str()), ("pull_request", "default"));
+        assert_eq!(&delivery.payload[..], b"{\"a\": 1}");
     }
 
     #[test]
@@ -90,8 +88,8 @@ mod tests {
         let page = "Request URL: https://hooks.example.com/\nRequest method: POST\nAccept: */*\n\
                     X-GitHub-Delivery: 72d3162e\nX-GitHub-Event: push\n\nPayload\n{\n  \"ref\": \"refs/heads/main\"\n}\n";
         let delivery = delivery(page).expect("a delivery");
-        assert_eq!((delivery.kind().as_str(), delivery.id().as_str()), ("push", "72d3162e"));
-        assert!(delivery.payload().starts_with(b"{\n  \"ref\""));
+        assert_eq!((delivery.kind.as_str(), delivery.id.as_str()), ("push", "72d3162e"));
+        assert!(&delivery.payload[..].starts_with(b"{\n  \"ref\""));
     }
 
     #[test]
@@ -99,8 +97,8 @@ mod tests {
         for kind in ["dev.knative.source.github.push", "com.github.push.created"] {
             let event = format!(r#"{{"specversion":"1.0","id":"e1","source":"x","type":"{kind}","data":{{"b":1}}}}"#);
             let delivery = delivery(&event).expect("a delivery");
-            assert_eq!((delivery.kind().as_str(), delivery.id().as_str()), ("push", "e1"));
-            assert_eq!(delivery.payload(), b"{\"b\":1}");
+            assert_eq!((delivery.kind.as_str(), delivery.id.as_str()), ("push", "e1"));
+            assert_eq!(&delivery.payload[..], b"{\"b\":1}");
         }
         for broken in [
             r#"{"specversion":"1.0","id":"e1","type":"org.example","data":{}}"#,

@@ -14,14 +14,14 @@ const SHA1_HEADER: HeaderName = HeaderName::from_static("x-hub-signature");
 
 /// A webhook secret, ready to verify with. Never prints what it holds.
 #[derive(Clone)]
-pub struct Key {
+pub(crate) struct Key {
     sha256: Hmac<Sha256>,
     sha1: Hmac<Sha1>,
 }
 
 /// The hash of a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Algorithm {
+pub(crate) enum Algorithm {
     /// HMAC-SHA-256, what GitHub sends today.
     Sha256,
     /// HMAC-SHA-1, for old senders and Knative's GitHubSource.
@@ -30,7 +30,7 @@ pub enum Algorithm {
 
 /// Which signatures are enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SignaturePolicy {
+pub(crate) enum SignaturePolicy {
     /// SHA-256 decides when present; SHA-1 alone is enough.
     AcceptSha1,
     /// Only SHA-256.
@@ -39,17 +39,16 @@ pub enum SignaturePolicy {
 
 /// How a delivery was proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Proof {
+pub(crate) struct Proof {
     /// The hash that decided.
-    pub algorithm: Algorithm,
+    pub(crate) algorithm: Algorithm,
     /// The place of the secret that matched, in the order in which secrets are mounted.
-    pub key: usize,
+    pub(crate) key: usize,
 }
 
 /// Why a delivery is not proven. For the log only: a sender learns nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unproven {
+pub(crate) enum SignatureError {
     /// There is no signature header.
     #[error("no signature; set a secret in the webhook's settings")]
     Missing,
@@ -66,7 +65,7 @@ pub enum Unproven {
 
 impl Key {
     /// Prepares a secret.
-    pub fn new(secret: &[u8]) -> Self {
+    pub(crate) fn new(secret: &[u8]) -> Self {
         // An HMAC takes a key of any length, so that neither call can fail.
         let (Ok(sha256), Ok(sha1)) = (Hmac::new_from_slice(secret), Hmac::new_from_slice(secret)) else {
             unreachable!("HMAC takes keys of any length")
@@ -105,21 +104,21 @@ struct Claim {
 }
 
 impl Claim {
-    fn read(headers: &HeaderMap, policy: SignaturePolicy) -> Result<Self, Unproven> {
+    fn read(headers: &HeaderMap, policy: SignaturePolicy) -> Result<Self, SignatureError> {
         if headers.contains_key(&SHA256_HEADER) {
             return Self::parse(headers, &SHA256_HEADER, Algorithm::Sha256);
         }
         if !headers.contains_key(&SHA1_HEADER) {
-            return Err(Unproven::Missing);
+            return Err(SignatureError::Missing);
         }
         match policy {
-            SignaturePolicy::RequireSha256 => Err(Unproven::Sha1Only),
+            SignaturePolicy::RequireSha256 => Err(SignatureError::Sha1Only),
             SignaturePolicy::AcceptSha1 => Self::parse(headers, &SHA1_HEADER, Algorithm::Sha1),
         }
     }
 
-    fn parse(headers: &HeaderMap, name: &HeaderName, algorithm: Algorithm) -> Result<Self, Unproven> {
-        let malformed = Unproven::Malformed(algorithm);
+    fn parse(headers: &HeaderMap, name: &HeaderName, algorithm: Algorithm) -> Result<Self, SignatureError> {
+        let malformed = SignatureError::Malformed(algorithm);
         let mut values = headers.get_all(name).iter();
         // A second value is nothing GitHub sends: whoever added it wants one of the two to be overlooked.
         let (Some(value), None) = (values.next(), values.next()) else {
@@ -142,7 +141,7 @@ impl Claim {
 
 impl Algorithm {
     /// The name in metrics.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
             Self::Sha1 => "sha1",
@@ -170,19 +169,19 @@ pub(super) fn verify<'k>(
     body: &[u8],
     keys: impl IntoIterator<Item = &'k Key>,
     policy: SignaturePolicy,
-) -> Result<Proof, Unproven> {
+) -> Result<Proof, SignatureError> {
     let claim = Claim::read(headers, policy)?;
     keys.into_iter()
         .position(|key| key.matches(claim.algorithm, body, claim.digest()))
         .map(|key| Proof { algorithm: claim.algorithm, key })
-        .ok_or(Unproven::Mismatch(claim.algorithm))
+        .ok_or(SignatureError::Mismatch(claim.algorithm))
 }
 
 /// Whether a body is worth reading: a request without a well-formed signature is refused before its body is taken in.
 ///
 /// # Errors
 /// What the verification would answer whatever the body is.
-pub fn precheck(headers: &HeaderMap, policy: SignaturePolicy) -> Result<(), Unproven> {
+pub(crate) fn precheck(headers: &HeaderMap, policy: SignaturePolicy) -> Result<(), SignatureError> {
     Claim::read(headers, policy).map(drop)
 }
 
@@ -197,7 +196,7 @@ mod tests {
     const SHA256: &str = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
     const SHA1: &str = "sha1=01dc10d0c83e72ed246219cdd91669667fe2ca59";
 
-    fn check(headers: &[(HeaderName, &str)], policy: SignaturePolicy) -> Result<Proof, Unproven> {
+    fn check(headers: &[(HeaderName, &str)], policy: SignaturePolicy) -> Result<Proof, SignatureError> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(name.clone(), HeaderValue::from_str(value).expect("a header value"));
@@ -205,7 +204,7 @@ mod tests {
         verify(&map, BODY, &[Key::new(b"another"), Key::new(SECRET)], policy)
     }
 
-    fn accept(headers: &[(HeaderName, &str)]) -> Result<Proof, Unproven> {
+    fn accept(headers: &[(HeaderName, &str)]) -> Result<Proof, SignatureError> {
         check(headers, SignaturePolicy::AcceptSha1)
     }
 
@@ -227,32 +226,38 @@ mod tests {
 
     #[test]
     fn rejects_sha1_alone_when_sha256_is_required() {
-        assert_eq!(check(&[(SHA1_HEADER, SHA1)], SignaturePolicy::RequireSha256), Err(Unproven::Sha1Only));
+        assert_eq!(check(&[(SHA1_HEADER, SHA1)], SignaturePolicy::RequireSha256), Err(SignatureError::Sha1Only));
         assert!(check(&[(SHA256_HEADER, SHA256)], SignaturePolicy::RequireSha256).is_ok());
     }
 
     #[test]
     fn sha256_decides_when_both_are_present() {
         let wrong = format!("sha256={}", "0".repeat(64));
-        assert_eq!(accept(&[(SHA1_HEADER, SHA1), (SHA256_HEADER, &wrong)]), Err(Unproven::Mismatch(Algorithm::Sha256)));
+        assert_eq!(
+            accept(&[(SHA1_HEADER, SHA1), (SHA256_HEADER, &wrong)]),
+            Err(SignatureError::Mismatch(Algorithm::Sha256))
+        );
         assert!(accept(&[(SHA1_HEADER, "sha1=00"), (SHA256_HEADER, SHA256)]).is_ok());
     }
 
     #[test]
     fn an_empty_sha256_header_is_not_made_up_for_by_sha1() {
-        assert_eq!(accept(&[(SHA1_HEADER, SHA1), (SHA256_HEADER, "")]), Err(Unproven::Malformed(Algorithm::Sha256)));
+        assert_eq!(
+            accept(&[(SHA1_HEADER, SHA1), (SHA256_HEADER, "")]),
+            Err(SignatureError::Malformed(Algorithm::Sha256))
+        );
     }
 
     #[test]
     fn rejects_a_missing_header() {
-        assert_eq!(accept(&[]), Err(Unproven::Missing));
+        assert_eq!(accept(&[]), Err(SignatureError::Missing));
     }
 
     #[test]
     fn rejects_repeated_headers() {
         assert_eq!(
             accept(&[(SHA256_HEADER, SHA256), (SHA256_HEADER, SHA256)]),
-            Err(Unproven::Malformed(Algorithm::Sha256))
+            Err(SignatureError::Malformed(Algorithm::Sha256))
         );
     }
 
@@ -275,7 +280,11 @@ mod tests {
             "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e1z",
             "sha256= 757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17",
         ] {
-            assert_eq!(accept(&[(SHA256_HEADER, value)]), Err(Unproven::Malformed(Algorithm::Sha256)), "{value:?}");
+            assert_eq!(
+                accept(&[(SHA256_HEADER, value)]),
+                Err(SignatureError::Malformed(Algorithm::Sha256)),
+                "{value:?}"
+            );
         }
     }
 
@@ -284,7 +293,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(SHA256_HEADER, HeaderValue::from_bytes(b"sha256=\xff\xfe").expect("a header value"));
         let verdict = verify(&headers, BODY, &[Key::new(SECRET)], SignaturePolicy::AcceptSha1);
-        assert_eq!(verdict, Err(Unproven::Malformed(Algorithm::Sha256)));
+        assert_eq!(verdict, Err(SignatureError::Malformed(Algorithm::Sha256)));
     }
 
     #[test]
@@ -292,7 +301,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(SHA256_HEADER, HeaderValue::from_static(SHA256));
         let policy = SignaturePolicy::AcceptSha1;
-        let mismatch = Err(Unproven::Mismatch(Algorithm::Sha256));
+        let mismatch = Err(SignatureError::Mismatch(Algorithm::Sha256));
         assert_eq!(verify(&headers, b"Hello, World", &[Key::new(SECRET)], policy), mismatch);
         assert_eq!(verify(&headers, BODY, &[Key::new(b"")], policy), mismatch);
         assert_eq!(verify(&headers, BODY, &[], policy), mismatch);

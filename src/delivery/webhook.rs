@@ -4,19 +4,18 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 
 use super::envelope::{Encoding, single};
-use super::{Delivery, DeliveryId, EventKind, Malformed};
-use crate::trace::TraceContext;
+use super::{Delivery, DeliveryId, EventKind, Malformed, trace_of};
 
 const DELIVERY: HeaderName = HeaderName::from_static("x-github-delivery");
 const EVENT: HeaderName = HeaderName::from_static("x-github-event");
 
-/// The delivery id that a request claims, for answers and logs; nothing if it is missing or unfit to print.
-pub(crate) fn claimed_id(headers: &HeaderMap) -> Option<DeliveryId> {
+/// `X-GitHub-Delivery`.
+pub(super) fn claimed_id(headers: &HeaderMap) -> Option<DeliveryId> {
     single(headers, &DELIVERY).and_then(DeliveryId::parse)
 }
 
-/// The event's name that a request claims.
-pub(crate) fn claimed_kind(headers: &HeaderMap) -> Option<EventKind> {
+/// `X-GitHub-Event`.
+pub(super) fn claimed_kind(headers: &HeaderMap) -> Option<EventKind> {
     single(headers, &EVENT).and_then(EventKind::parse)
 }
 
@@ -27,8 +26,8 @@ pub(super) fn decode(headers: HeaderMap, encoding: Encoding, body: Bytes) -> Res
         Encoding::Json => body,
         Encoding::Form => form_payload(&body)?,
     };
-    let trace = TraceContext::of_headers(&headers);
-    Ok(Delivery { id, kind, action: None, trace, headers, payload })
+    let trace = trace_of(&headers);
+    Ok(Delivery { id, kind, action: None, trace, headers: headers.into(), payload, _sealed: () })
 }
 
 fn form_payload(body: &[u8]) -> Result<Bytes, Malformed> {

@@ -5,12 +5,11 @@ use std::str::FromStr;
 
 /// `[registry/]path[:tag][@digest]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Image(String);
+pub(crate) struct Image(String);
 
 /// What is wrong with a reference, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ImageError {
+pub(crate) enum ImageError {
     /// There is none.
     #[error("the image is empty; give registry/path:tag or registry/path@sha256:...")]
     Empty,
@@ -37,7 +36,7 @@ pub enum ImageError {
 
 impl Image {
     /// The reference's text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -1,38 +1,31 @@
-//! How far a change has come: a Service's status in words.
+//! The progress of a change, read from a Service's status.
 
 use super::service::{Condition, Service};
 
-/// Which change is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Expected {
-    /// The generation that it gave the Service.
-    pub generation: i64,
-}
-
-/// How far it has come.
+/// How far a change has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
-    /// Not there yet; what it waits for.
+pub(super) enum Progress {
+    /// Not finished; what it waits for.
     Waiting(String),
-    /// The new revision is ready, and traffic goes where it is to go.
+    /// The new revision is ready, and the traffic goes to its targets.
     Ready,
-    /// It will not get there; why.
+    /// It failed; why.
     Failed(String),
 }
 
-/// Reads a status.
+/// Reads the progress of the change that gave the Service this generation.
 ///
-/// `Ready` alone is not enough: it may be about the change before, and a route to the latest ready revision is ready
-/// while the latest revision is not.
-pub fn progress(service: &Service, expected: Expected) -> Progress {
+/// `Ready` alone is not enough: it may belong to the change before, and a route to the latest ready revision is ready while
+/// the latest revision is not.
+pub(super) fn progress(service: &Service, generation: i64) -> Progress {
     let Some(status) = &service.status else {
-        return Progress::Waiting("Knative has not looked at the Service yet".to_owned());
+        return Progress::Waiting("Knative has not observed the Service yet".to_owned());
     };
-    if status.observed_generation.is_none_or(|observed| observed < expected.generation) {
-        return Progress::Waiting("Knative has not taken up the change yet".to_owned());
+    if status.observed_generation.is_none_or(|observed| observed < generation) {
+        return Progress::Waiting("Knative has not observed the change yet".to_owned());
     }
     let condition = |kind: &str| status.conditions.iter().find(|condition| condition.kind == kind);
-    // The parts know more than the whole.
+    // The parts have more precise messages than the whole.
     let mut conditions = ["ConfigurationsReady", "RoutesReady", "Ready"].map(condition).into_iter().flatten();
     if let Some(failed) = conditions.find(|condition| condition.status == "False") {
         return Progress::Failed(sentence(failed));
@@ -54,7 +47,7 @@ pub fn progress(service: &Service, expected: Expected) -> Progress {
     }
 }
 
-/// A condition in one line.
+/// A condition's reason and message in one line.
 fn sentence(condition: &Condition) -> String {
     let reason = condition.reason.as_deref().unwrap_or_default();
     let message = condition.message.as_deref().unwrap_or_default();

@@ -3,40 +3,38 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::PlanError;
-
 /// A `serving.knative.dev/v1` Service.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Service {
+pub(crate) struct Service {
     /// Its identity.
-    pub metadata: Metadata,
+    pub(crate) metadata: Metadata,
     /// What is wanted of it.
-    pub spec: Spec,
+    pub(crate) spec: Spec,
     /// What Knative has made of that.
     #[serde(default)]
-    pub status: Option<Status>,
+    pub(crate) status: Option<Status>,
 }
 
 /// The identity of an object, and its version.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Metadata {
+pub(crate) struct Metadata {
     /// Changes with every write.
     #[serde(default)]
-    pub resource_version: Option<String>,
+    pub(crate) resource_version: Option<String>,
     /// Changes with every write of the spec.
     #[serde(default)]
-    pub generation: i64,
+    pub(crate) generation: i64,
 }
 
 /// What is wanted.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Spec {
+pub(crate) struct Spec {
     #[serde(default)]
     template: Template,
     /// Who is to see which revision.
     #[serde(default)]
-    pub traffic: Vec<Target>,
+    pub(crate) traffic: Vec<Target>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -62,73 +60,89 @@ struct PodSpec {
 /// One traffic target.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Target {
+pub(crate) struct Target {
     /// Its own URL is below this name.
     #[serde(default)]
-    pub tag: Option<String>,
+    pub(crate) tag: Option<String>,
     /// The revision.
     #[serde(default)]
-    pub revision_name: Option<String>,
+    pub(crate) revision_name: Option<String>,
     /// Whether it is whichever revision is the latest ready one.
     #[serde(default)]
-    pub latest_revision: Option<bool>,
+    pub(crate) latest_revision: Option<bool>,
     /// Of a hundred users; none is zero.
     #[serde(default)]
-    pub percent: Option<i64>,
+    pub(crate) percent: Option<i64>,
     /// The tag's URL, in a status.
     #[serde(default)]
-    pub url: Option<String>,
+    pub(crate) url: Option<String>,
 }
 
 /// What Knative has made of a Service.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Status {
+pub(crate) struct Status {
     /// The generation that this is about.
     #[serde(default)]
-    pub observed_generation: Option<i64>,
+    pub(crate) observed_generation: Option<i64>,
     /// `Ready`, `ConfigurationsReady`, `RoutesReady`.
     #[serde(default)]
-    pub conditions: Vec<Condition>,
+    pub(crate) conditions: Vec<Condition>,
     /// The newest revision.
     #[serde(default)]
-    pub latest_created_revision_name: Option<String>,
+    pub(crate) latest_created_revision_name: Option<String>,
     /// The newest revision that has become ready.
     #[serde(default)]
-    pub latest_ready_revision_name: Option<String>,
+    pub(crate) latest_ready_revision_name: Option<String>,
     /// Who sees which revision.
     #[serde(default)]
-    pub traffic: Vec<Target>,
+    pub(crate) traffic: Vec<Target>,
     /// The Service's URL.
     #[serde(default)]
-    pub url: Option<String>,
+    pub(crate) url: Option<String>,
 }
 
 /// One condition of a status.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Condition {
+pub(crate) struct Condition {
     /// Its name.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub(crate) kind: String,
     /// `True`, `False` or `Unknown`.
-    pub status: String,
+    pub(crate) status: String,
     /// Why, in one word.
     #[serde(default)]
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// Why, in a sentence.
     #[serde(default)]
-    pub message: Option<String>,
+    pub(crate) message: Option<String>,
+}
+
+/// Why it is not clear which container gets the image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ContainerError {
+    /// No container, or several, could be meant.
+    #[error("the Service has {0}; name one with --container")]
+    Ambiguous(String),
+    /// The named container does not exist.
+    #[error("the Service has no container {wanted}, it has {found}")]
+    Missing {
+        /// The name in `--container`.
+        wanted: String,
+        /// The names that exist.
+        found: String,
+    },
 }
 
 impl Service {
     /// The place of the container that gets the image: the one called `name`, the only one, or the one with a port.
-    pub(super) fn container(&self, name: Option<&str>) -> Result<usize, PlanError> {
+    pub(super) fn container(&self, name: Option<&str>) -> Result<usize, ContainerError> {
         let containers = &self.spec.template.spec.containers;
         if let Some(wanted) = name {
             return containers
                 .iter()
                 .position(|container| container["name"] == wanted)
-                .ok_or_else(|| PlanError::NoContainer { wanted: wanted.to_owned(), found: self.container_names() });
+                .ok_or_else(|| ContainerError::Missing { wanted: wanted.to_owned(), found: self.container_names() });
         }
         if containers.len() == 1 {
             return Ok(0);
@@ -137,7 +151,7 @@ impl Service {
         let mut with_port = containers.iter().enumerate().filter(|(_, container)| has_port(container));
         match (with_port.next(), with_port.next()) {
             (Some((index, _)), None) => Ok(index),
-            _ => Err(PlanError::Container(self.container_names())),
+            _ => Err(ContainerError::Ambiguous(self.container_names())),
         }
     }
 
@@ -172,7 +186,7 @@ impl Service {
     }
 
     /// Whether the status is about the spec that stands there now.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         let observed = self.status.as_ref().and_then(|status| status.observed_generation);
         observed.is_none_or(|observed| observed >= self.metadata.generation)
     }
@@ -182,22 +196,22 @@ impl Service {
     }
 
     /// The newest revision that has become ready.
-    pub fn latest_ready(&self) -> Option<&str> {
+    pub(crate) fn latest_ready(&self) -> Option<&str> {
         self.status.as_ref()?.latest_ready_revision_name.as_deref()
     }
 
     /// The newest revision.
-    pub fn latest_created(&self) -> Option<&str> {
+    pub(crate) fn latest_created(&self) -> Option<&str> {
         self.status.as_ref()?.latest_created_revision_name.as_deref()
     }
 
     /// Whether the newest revision is ready, whatever the route is.
-    pub fn latest_is_ready(&self) -> bool {
+    pub(crate) fn latest_is_ready(&self) -> bool {
         self.is_settled() && self.latest_created().is_some() && self.latest_created() == self.latest_ready()
     }
 
     /// Where users are, in words.
-    pub fn users(&self) -> String {
+    pub(crate) fn users(&self) -> String {
         let users =
             self.status_traffic().iter().filter_map(|target| Some((target.percent?, target.revision_name.as_ref()?)));
         let users: Vec<String> =
@@ -206,12 +220,12 @@ impl Service {
     }
 
     /// The Service's URL.
-    pub fn url(&self) -> Option<&str> {
+    pub(crate) fn url(&self) -> Option<&str> {
         self.status.as_ref()?.url.as_deref()
     }
 
     /// The URL of a tag.
-    pub fn tag_url(&self, tag: &str) -> Option<&str> {
+    pub(crate) fn tag_url(&self, tag: &str) -> Option<&str> {
         self.status_traffic().iter().find(|target| target.tag.as_deref() == Some(tag))?.url.as_deref()
     }
 }

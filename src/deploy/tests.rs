@@ -1,6 +1,10 @@
-use serde_json::json;
+use std::time::Duration;
 
-use super::*;
+use serde_json::{Value, json};
+
+use super::decision::{Change, Desired, Plan, PlanError, TrafficMode, Wait, decide};
+use super::progress::{Progress, progress};
+use super::service::Service;
 
 const OLD: &str = "registry.example.com/web:1";
 const NEW: &str = "registry.example.com/web:2";
@@ -28,22 +32,30 @@ fn serving(revision: &str) -> Value {
     json!([{"revisionName": revision, "latestRevision": true, "percent": 100}])
 }
 
-fn wish(rollout: Rollout) -> Wish {
+fn desired(traffic: TrafficMode) -> Desired {
     let image = NEW.parse().expect("an image");
     let (name, namespace) = ("web".to_owned(), "default".to_owned());
-    Wish { name, namespace, image, container: None, port: None, rollout, in_stages: true }
+    Desired {
+        name,
+        namespace,
+        image,
+        container: None,
+        port: None,
+        traffic,
+        wait: Wait::AtMost(Duration::from_secs(60)),
+    }
 }
 
-fn no_traffic() -> Rollout {
-    Rollout::NoTraffic { tag: "test".to_owned() }
+fn no_traffic() -> TrafficMode {
+    TrafficMode::NoTraffic { tag: "test".to_owned() }
 }
 
-fn canary(percent: u8) -> Rollout {
-    Rollout::Canary { percent, tag: None }
+fn canary(percent: u8) -> TrafficMode {
+    TrafficMode::Canary { percent, tag: None }
 }
 
-fn decided(today: &Service, rollout: Rollout) -> Plan {
-    decide(Some(today), &wish(rollout)).expect("a plan")
+fn decided(today: &Service, traffic_mode: TrafficMode) -> Plan {
+    decide(Some(today), &desired(traffic_mode)).expect("a plan")
 }
 
 /// The traffic of a patch; nothing if it leaves the traffic alone.
@@ -67,17 +79,19 @@ fn pinned(revision: &str, percent: i64) -> Value {
 
 #[test]
 fn what_is_absent_is_created() {
-    let Plan::Create(service) = decide(None, &wish(Rollout::Keep)).expect("a plan") else { panic!("no creation") };
+    let Plan::Create(service) = decide(None, &desired(TrafficMode::Keep)).expect("a plan") else {
+        panic!("no creation")
+    };
     assert_eq!(service["metadata"]["name"], "web");
     assert_eq!(service["spec"]["template"]["spec"]["containers"][0]["image"], NEW);
     assert_eq!(service["spec"]["template"]["spec"]["containers"][0]["securityContext"]["runAsNonRoot"], true);
     assert_eq!(service["spec"].get("traffic"), None);
     // The first revision has nobody to share with.
-    for rollout in [no_traffic(), Rollout::Canary { percent: 10, tag: Some("test".to_owned()) }] {
-        let Plan::Create(service) = decide(None, &wish(rollout)).expect("a plan") else { panic!("no creation") };
+    for rollout in [no_traffic(), TrafficMode::Canary { percent: 10, tag: Some("test".to_owned()) }] {
+        let Plan::Create(service) = decide(None, &desired(rollout)).expect("a plan") else { panic!("no creation") };
         assert_eq!(service["spec"]["traffic"], json!([{"latestRevision": true, "percent": 100, "tag": "test"}]));
     }
-    let with = Wish { container: Some("app".to_owned()), port: Some(9000), ..wish(Rollout::ToLatest) };
+    let with = Desired { container: Some("app".to_owned()), port: Some(9000), ..desired(TrafficMode::ToLatest) };
     let Plan::Create(service) = decide(None, &with).expect("a plan") else { panic!("no creation") };
     let container = &service["spec"]["template"]["spec"]["containers"][0];
     assert_eq!((&container["name"], &container["ports"]), (&json!("app"), &json!([{"containerPort": 9000}])));
@@ -86,20 +100,20 @@ fn what_is_absent_is_created() {
 #[test]
 fn default_traffic() {
     let today = service(&spec(OLD, &latest()), &status("web-1", &serving("web-1")));
-    let plan = decided(&today, Rollout::Keep);
+    let plan = decided(&today, TrafficMode::Keep);
     assert_eq!(traffic(&plan), Value::Null);
-    let Plan::Patch { patch, new_revision: true } = &plan else { panic!("no new revision: {plan:?}") };
+    let Plan::Patch { patch, change: Change::Revision } = &plan else { panic!("no new revision: {plan:?}") };
     let containers = json!([{"name": "user-container", "image": NEW}]);
     assert_eq!(patch["spec"]["template"], json!({"spec": {"containers": containers}}));
 
     let test = json!({"latestRevision": true, "percent": 0, "tag": "test"});
     assert_eq!(traffic(&decided(&today, no_traffic())), json!([pinned("web-1", 100), test]));
-    assert_eq!(traffic(&decided(&today, Rollout::ToLatest)), Value::Null, "everybody sees the latest anyway");
+    assert_eq!(traffic(&decided(&today, TrafficMode::ToLatest)), Value::Null, "everybody sees the latest anyway");
     let share = json!({"latestRevision": true, "percent": 10});
     assert_eq!(traffic(&decided(&today, canary(10))), json!([pinned("web-1", 90), share]));
     // Without any traffic in the spec it is the same.
     let today = service(&spec(OLD, &Value::Array(Vec::new())), &status("web-1", &serving("web-1")));
-    assert_eq!(traffic(&decided(&today, Rollout::ToLatest)), Value::Null);
+    assert_eq!(traffic(&decided(&today, TrafficMode::ToLatest)), Value::Null);
     assert_eq!(traffic(&decided(&today, canary(10))), json!([pinned("web-1", 90), share]));
 }
 
@@ -107,13 +121,13 @@ fn default_traffic() {
 fn pinned_traffic() {
     let pins = json!([{"revisionName": "web-1", "percent": 100}]);
     let today = service(&spec(OLD, &pins), &status("web-2", &json!([{"revisionName": "web-1", "percent": 100}])));
-    assert_eq!(traffic(&decided(&today, Rollout::Keep)), Value::Null);
+    assert_eq!(traffic(&decided(&today, TrafficMode::Keep)), Value::Null);
     let test = json!({"latestRevision": true, "percent": 0, "tag": "test"});
     assert_eq!(traffic(&decided(&today, no_traffic())), json!([pinned("web-1", 100), test]));
     // "Latest" is web-2 until the new one is ready, and nobody is to see that.
-    assert_eq!(traffic(&decided(&today, Rollout::ToLatest)), Value::Null, "first the image, then the traffic");
+    assert_eq!(traffic(&decided(&today, TrafficMode::ToLatest)), Value::Null, "first the image, then the traffic");
     assert_eq!(traffic(&decided(&today, canary(10))), Value::Null);
-    let at_once = Wish { in_stages: false, ..wish(Rollout::ToLatest) };
+    let at_once = Desired { wait: Wait::No, ..desired(TrafficMode::ToLatest) };
     assert_eq!(traffic(&decide(Some(&today), &at_once).expect("a plan")), latest());
 }
 
@@ -124,8 +138,8 @@ fn a_promotion_needs_no_new_revision() {
     let shown = json!([{"revisionName": "web-1", "percent": 100},
         {"revisionName": "web-2", "latestRevision": true, "percent": 0, "tag": "test"}]);
     let today = service(&spec(NEW, &split), &status("web-2", &shown));
-    let plan = decided(&today, Rollout::ToLatest);
-    assert!(matches!(plan, Plan::Patch { new_revision: false, .. }), "{plan:?}");
+    let plan = decided(&today, TrafficMode::ToLatest);
+    assert!(matches!(plan, Plan::Patch { change: Change::Traffic, .. }), "{plan:?}");
     assert_eq!(traffic(&plan), json!([{"latestRevision": true, "percent": 100, "tag": "test"}]));
     assert_eq!(
         traffic(&decided(&today, canary(25))),
@@ -137,7 +151,7 @@ fn a_promotion_needs_no_new_revision() {
 #[test]
 fn the_same_image_again_is_nothing() {
     let today = service(&spec(NEW, &latest()), &status("web-2", &serving("web-2")));
-    for rollout in [Rollout::Keep, no_traffic(), Rollout::ToLatest, canary(10)] {
+    for rollout in [TrafficMode::Keep, no_traffic(), TrafficMode::ToLatest, canary(10)] {
         assert_eq!(decided(&today, rollout.clone()), Plan::Nothing, "{rollout:?}");
     }
     // A canary that is what it was wished to be.
@@ -196,7 +210,7 @@ fn rounding_loses_nobody() {
     let shown = json!([{"revisionName": "a", "percent": 33}, {"revisionName": "b", "percent": 33}, {"revisionName": "c", "percent": 34}]);
     for percent in 1..=99 {
         let today = service(&spec(OLD, &shown), &status("c", &shown));
-        let at_once = Wish { in_stages: false, ..wish(canary(percent)) };
+        let at_once = Desired { wait: Wait::No, ..desired(canary(percent)) };
         // `traffic` looks at the sum.
         traffic(&decide(Some(&today), &at_once).expect("a plan"));
     }
@@ -206,12 +220,12 @@ fn rounding_loses_nobody() {
 fn never_ready() {
     let nothing = json!({"observedGeneration": 3, "latestCreatedRevisionName": "web-1"});
     let today = service(&spec(OLD, &latest()), &nothing);
-    assert_eq!(traffic(&decided(&today, Rollout::Keep)), Value::Null);
+    assert_eq!(traffic(&decided(&today, TrafficMode::Keep)), Value::Null);
     assert_eq!(
         traffic(&decided(&today, no_traffic())),
         json!([{"latestRevision": true, "percent": 100, "tag": "test"}])
     );
-    assert_eq!(traffic(&decided(&today, Rollout::ToLatest)), Value::Null);
+    assert_eq!(traffic(&decided(&today, TrafficMode::ToLatest)), Value::Null);
     let ready_once =
         json!({"observedGeneration": 3, "latestCreatedRevisionName": "web-2", "latestReadyRevisionName": "web-1"});
     let today = service(&spec(OLD, &latest()), &ready_once);
@@ -224,7 +238,7 @@ fn a_revisions_own_name_goes() {
     let mut named = spec(OLD, &latest());
     named["template"]["metadata"] = json!({"name": "web-green", "annotations": {"a": "b"}});
     let today = service(&named, &status("web-green", &serving("web-green")));
-    let Plan::Patch { patch, .. } = decided(&today, Rollout::Keep) else { panic!("no patch") };
+    let Plan::Patch { patch, .. } = decided(&today, TrafficMode::Keep) else { panic!("no patch") };
     assert_eq!(patch["spec"]["template"]["metadata"], json!({"name": null}));
 }
 
@@ -235,21 +249,21 @@ fn several_containers() {
         let spec = json!({"template": {"spec": {"containers": containers}}, "traffic": latest()});
         service(&spec, &status("web-1", &serving("web-1")))
     };
-    let Plan::Patch { patch, .. } = decided(&many(&containers), Rollout::Keep) else { panic!("no patch") };
+    let Plan::Patch { patch, .. } = decided(&many(&containers), TrafficMode::Keep) else { panic!("no patch") };
     let mut expected = containers.clone();
     expected[1]["image"] = NEW.into();
     assert_eq!(patch["spec"]["template"]["spec"]["containers"], expected);
 
-    let named = Wish { container: Some("proxy".to_owned()), ..wish(Rollout::Keep) };
+    let named = Desired { container: Some("proxy".to_owned()), ..desired(TrafficMode::Keep) };
     let Plan::Patch { patch, .. } = decide(Some(&many(&containers)), &named).expect("a plan") else {
         panic!("no patch")
     };
     assert_eq!(patch["spec"]["template"]["spec"]["containers"][0]["image"], NEW);
 
     let portless = json!([{"name": "a", "image": OLD}, {"name": "b", "image": OLD}]);
-    let error = decide(Some(&many(&portless)), &wish(Rollout::Keep)).expect_err("two containers").to_string();
+    let error = decide(Some(&many(&portless)), &desired(TrafficMode::Keep)).expect_err("two containers").to_string();
     assert!(error.contains("the containers a, b") && error.contains("--container"), "{error}");
-    let missing = Wish { container: Some("c".to_owned()), ..wish(Rollout::Keep) };
+    let missing = Desired { container: Some("c".to_owned()), ..desired(TrafficMode::Keep) };
     let error = decide(Some(&many(&portless)), &missing).expect_err("no such container").to_string();
     assert!(error.contains("no container c"), "{error}");
 }
@@ -257,12 +271,12 @@ fn several_containers() {
 #[test]
 fn what_does_not_add_up_is_left_alone() {
     let odd = service(&spec(OLD, &latest()), &status("web-1", &json!([{"revisionName": "web-1", "percent": 40}])));
-    assert_eq!(decide(Some(&odd), &wish(no_traffic())), Err(PlanError::Traffic(40)));
-    assert!(decide(Some(&odd), &wish(Rollout::Keep)).is_ok());
+    assert_eq!(decide(Some(&odd), &desired(no_traffic())), Err(PlanError::Traffic(40)));
+    assert!(decide(Some(&odd), &desired(TrafficMode::Keep)).is_ok());
     let mut stale = status("web-1", &serving("web-1"));
     stale["observedGeneration"] = 2.into();
     let stale = service(&spec(OLD, &latest()), &stale);
-    assert_eq!(decide(Some(&stale), &wish(no_traffic())), Err(PlanError::Unsettled));
+    assert_eq!(decide(Some(&stale), &desired(no_traffic())), Err(PlanError::Unsettled));
 }
 
 /// Traffic to a revision that is gone blocks the whole route: a promotion is what mends it.
@@ -273,23 +287,23 @@ fn a_ready_revision_is_told_from_a_ready_route() {
     broken["conditions"] = json!([{"type": "Ready", "status": "False", "reason": "RevisionMissing"}]);
     let today = service(&spec(NEW, &gone), &broken);
     assert!(today.latest_is_ready());
-    assert_eq!(traffic(&decided(&today, Rollout::ToLatest)), latest());
+    assert_eq!(traffic(&decided(&today, TrafficMode::ToLatest)), latest());
     broken["latestReadyRevisionName"] = "web-1".into();
     assert!(!service(&spec(NEW, &gone), &broken).latest_is_ready());
 }
 
 #[test]
 fn progress_is_read_from_all_that_says_something() {
-    let read = |status: &Value| progress(&service(&spec(NEW, &latest()), status), Expected { generation: 3 });
+    let read = |status: &Value| progress(&service(&spec(NEW, &latest()), status), 3);
     let waits = |status: &Value, why: &str| match read(status) {
         Progress::Waiting(what) => assert!(what.contains(why), "{what}"),
         other => panic!("{why}: {other:?}"),
     };
-    waits(&Value::Null, "not looked");
+    waits(&Value::Null, "not observed the Service");
     let mut stale = status("web-2", &serving("web-2"));
     assert_eq!(read(&stale), Progress::Ready);
     stale["observedGeneration"] = 2.into();
-    waits(&stale, "not taken up");
+    waits(&stale, "not observed the change");
     // The route is ready, and shows the old revision.
     let mut behind = status("web-1", &serving("web-1"));
     behind["latestCreatedRevisionName"] = "web-2".into();

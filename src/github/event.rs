@@ -1,208 +1,176 @@
-//! What happened on GitHub: the typed, tolerant reading of a delivery.
-
-mod payload;
+//! The typed event.
 
 use std::fmt;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::delivery::{Delivery, DeliveryId, EventKind};
-use crate::trace::TraceContext;
-use payload::Payload;
+use crate::delivery::{DeliveryId, EventKind, Headers};
+use crate::telemetry::trace::TraceContext;
+
+/// Longest action that a message quotes; GitHub's longest has some 25 characters.
+const MAX_QUOTED_ACTION: usize = 40;
 
 /// One event of GitHub, as far as templates, names and logs need it.
 ///
-/// Everything is optional that GitHub may leave out or send as `null`; what a merge cannot do without is gathered,
-/// checked, in [`Merge`].
+/// Everything is optional that GitHub may leave out or send as `null`. The parts that a merge needs are checked and
+/// gathered in [`Merge`].
 #[derive(Debug, Clone)]
-pub struct Event {
+pub(crate) struct Event {
     /// The event's name (`X-GitHub-Event`).
-    pub kind: EventKind,
+    pub(crate) kind: EventKind,
     /// The delivery that brought it.
-    pub delivery: DeliveryId,
-    /// What happened to the subject, e.g. `closed`.
-    pub action: Option<String>,
-    /// Where it happened.
-    pub repository: Option<Repository>,
-    /// The login of who caused it.
-    pub sender: Option<String>,
-    /// What it happened to.
-    pub subject: Subject,
+    pub(crate) delivery: DeliveryId,
+    /// The action, for example `closed`.
+    pub(crate) action: Option<String>,
+    /// The repository it happened in.
+    pub(crate) repository: Option<Repository>,
+    /// Login of the user who caused it.
+    pub(crate) sender: Option<String>,
+    /// The pull request, push, release or issue it is about.
+    pub(crate) subject: Subject,
     /// Present exactly when a pull request was closed and merged.
-    pub merge: Option<Merge>,
+    pub(crate) merge: Option<Merge>,
     /// The trace that it belongs to.
-    pub trace: Option<TraceContext>,
-    headers: HeaderMap,
-    payload: Bytes,
+    pub(crate) trace: Option<TraceContext>,
+    /// The delivery's headers.
+    pub(crate) headers: Headers,
+    /// The payload as GitHub sent it.
+    pub(crate) payload: Bytes,
 }
 
 /// A repository of GitHub.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Repository {
+pub(crate) struct Repository {
     /// `owner/name`.
     #[serde(default)]
-    pub full_name: Option<String>,
-    /// The page of the repository, which `git clone` takes as well.
+    pub(crate) full_name: Option<String>,
+    /// URL of the repository's page, which `git clone` takes as well.
     #[serde(default)]
-    pub html_url: Option<String>,
-    /// The address for `git clone`, ending in `.git`.
+    html_url: Option<String>,
+    /// URL for `git clone`, ending in `.git`.
     #[serde(default)]
-    pub clone_url: Option<String>,
+    clone_url: Option<String>,
 }
 
-/// What an event is about, whichever kind it is: a pull request, a push, a release, an issue.
+/// The object that an event is about: a pull request, a push, a release or an issue.
 #[derive(Debug, Clone, Default)]
-pub struct Subject {
-    /// The pull request's or issue's number.
-    pub number: Option<u64>,
-    /// The subject's page.
-    pub page: Option<String>,
+pub(crate) struct Subject {
+    /// Number of the pull request or issue.
+    pub(crate) number: Option<u64>,
+    /// URL of its page.
+    pub(crate) page: Option<String>,
     /// The branch merged into or pushed to.
-    pub target_branch: Option<String>,
+    pub(crate) target_branch: Option<String>,
     /// The branch that a pull request comes from.
-    pub source_branch: Option<String>,
-    /// The commit pushed, or the head of a pull request; of a merge, see [`Merge`].
-    commit: Option<Commit>,
-    /// When it was merged, committed or published, RFC 3339.
-    time: Option<String>,
-    /// A push that deleted a branch or tag.
-    deleted: bool,
+    pub(crate) source_branch: Option<String>,
+    /// The commit pushed, or the head of a pull request. For the merge commit see [`Merge`].
+    pub(super) commit: Option<Commit>,
+    /// Time of the merge, commit or publication, RFC 3339.
+    pub(super) time: Option<String>,
+    /// Whether the push deleted a branch or tag.
+    pub(super) deleted: bool,
 }
 
-/// What makes a merge this merge: one repository, one pull request, one commit.
+/// The identity of a merge: repository, pull request and commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Merge {
+pub(crate) struct Merge {
     /// `owner/name` as GitHub wrote it.
-    pub repository: String,
-    /// The pull request's number.
-    pub number: u64,
+    pub(crate) repository: String,
+    /// Number of the pull request.
+    pub(crate) number: u64,
     /// The merge commit.
-    pub commit: Commit,
+    pub(crate) commit: Commit,
 }
 
-/// A full commit id: 40 (SHA-1) or 64 (SHA-256) hex digits in lower case.
+/// A full commit id: 40 (SHA-1) or 64 (SHA-256) hexadecimal digits in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Commit(String);
+pub(crate) struct Commit(String);
 
-/// Why a verified delivery is not an event that can be acted on. The sender is told with 400.
+/// Why a verified delivery is not an event that can be acted on. The sender gets 400.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
+pub(crate) enum EventError {
     /// The payload is not JSON, or not the JSON that GitHub sends.
     #[error("the payload is not a GitHub event: {0}")]
     Payload(#[from] serde_json::Error),
-    /// The payload is something else than a JSON object.
+    /// The payload is JSON, but not an object.
     #[error("the payload is not a GitHub event: it must be a JSON object")]
     NotAnObject,
-    /// A merged pull request lacks what makes it one.
+    /// A merged pull request lacks a part of its identity.
     #[error("a merged pull request without {0}")]
     Incomplete(&'static str),
-    /// The payload belongs to another event than the one it was announced as.
+    /// The payload belongs to another event than the headers say.
     #[error("the payload is not that of {0}")]
     OtherEvent(String),
 }
 
-impl Event {
-    /// Reads the event that a verified delivery carries.
-    ///
-    /// # Errors
-    /// When the payload is not GitHub's JSON, is that of another event, or says `merged` without repository, number or
-    /// full commit.
-    pub fn parse(delivery: Delivery) -> Result<Self, Error> {
-        // serde would read an array as the fields in order, which is nothing that GitHub sends.
-        if delivery.payload().trim_ascii_start().first() != Some(&b'{') {
-            return Err(Error::NotAnObject);
-        }
-        let payload: Payload = serde_json::from_slice(delivery.payload())?;
-        if !payload.may_be(delivery.kind(), delivery.action()) {
-            let action = delivery.action().map(|action| format!(".{action}")).unwrap_or_default();
-            return Err(Error::OtherEvent(format!("{}{action}", delivery.kind())));
-        }
-        let merge = payload.merge(delivery.kind())?;
-        let subject = payload.subject();
-        let (kind, id, trace, headers, bytes) = delivery.into_parts();
-        Ok(Self {
-            kind,
-            delivery: id,
-            action: payload.action,
-            repository: payload.repository,
-            sender: payload.sender.and_then(|sender| sender.login),
-            subject,
-            merge,
-            trace,
-            headers,
-            payload: bytes,
-        })
-    }
+/// Which condition of a merge an event does not meet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotAMerge {
+    /// Another kind of event.
+    #[error("the event must be pull_request, got {0}")]
+    Kind(EventKind),
+    /// A pull request was closed without a merge.
+    #[error("the pull request must be merged, got closed without a merge")]
+    Unmerged,
+    /// Another action.
+    #[error("the action must be closed, got {}", .0.as_deref().unwrap_or("none"))]
+    Action(Option<String>),
+}
 
-    /// The merge, or which condition of one does not hold: what it wanted, what it got.
+impl Event {
+    /// The merge.
     ///
     /// # Errors
-    /// The reason, in words for a person.
-    pub fn merge_or_reason(&self) -> Result<&Merge, String> {
+    /// When the event is not a merge.
+    pub(crate) fn merge(&self) -> Result<&Merge, NotAMerge> {
         if let Some(merge) = &self.merge {
             return Ok(merge);
         }
-        if !self.kind.is_pull_request() {
-            return Err(format!("the event must be pull_request, got {}", self.kind));
+        if self.kind != EventKind::PullRequest {
+            return Err(NotAMerge::Kind(self.kind.clone()));
         }
-        match self.action.as_deref() {
-            Some("closed") => Err("the pull request must be merged, got closed without a merge".to_owned()),
-            Some(action) => {
-                let shown: String = action.chars().filter(|c| !c.is_control()).take(40).collect();
-                Err(format!("the action must be closed, got {shown}"))
-            }
-            None => Err("the action must be closed, got none".to_owned()),
+        if self.action.as_deref() == Some("closed") {
+            return Err(NotAMerge::Unmerged);
         }
+        let quoted = |action: &String| action.chars().filter(|c| !c.is_control()).take(MAX_QUOTED_ACTION).collect();
+        Err(NotAMerge::Action(self.action.as_ref().map(quoted)))
     }
 
-    /// `owner/name`, where the event has one.
-    pub fn repository_name(&self) -> Option<&str> {
+    /// `owner/name` of the repository.
+    pub(crate) fn repository_name(&self) -> Option<&str> {
         self.repository.as_ref()?.full_name.as_deref()
     }
 
-    /// The commit to build: of a merge the merge commit.
-    pub fn commit(&self) -> Option<&Commit> {
+    /// The commit to build; of a merge the merge commit.
+    pub(crate) fn commit(&self) -> Option<&Commit> {
         self.merge.as_ref().map(|merge| &merge.commit).or(self.subject.commit.as_ref())
     }
 
-    /// The moment of the merge, of the pushed commit or of the publication, UTC; never the time of delivery, so that a
-    /// redelivery renders the same object.
-    pub fn moment(&self) -> Option<Timestamp> {
+    /// Time of the merge, of the pushed commit or of the publication. Never the time of delivery, so that a redelivery
+    /// renders the same object.
+    pub(crate) fn time(&self) -> Option<Timestamp> {
         self.subject.time.as_deref()?.parse().ok()
     }
 
-    /// Whether a branch or tag was deleted: there is nothing to build.
-    pub fn is_deletion(&self) -> bool {
+    /// Whether a branch or tag was deleted, so that there is nothing to build.
+    pub(crate) fn is_deletion(&self) -> bool {
         self.subject.deleted
-    }
-
-    /// The payload as GitHub sent it.
-    pub fn payload(&self) -> &[u8] {
-        &self.payload
-    }
-
-    /// The delivery's headers.
-    pub fn headers(&self) -> &HeaderMap {
-        &self.headers
     }
 }
 
 impl Repository {
-    /// The address of the repository, fit for people and for `git clone`.
-    pub fn url(&self) -> Option<&str> {
+    /// URL of the repository, for people and for `git clone`.
+    pub(crate) fn url(&self) -> Option<&str> {
         self.html_url.as_deref().or(self.clone_url.as_deref())
     }
 }
 
 impl Commit {
-    /// Takes a full commit id in either case; anything shorter is ambiguous and refused.
-    ///
-    /// All zeros is what GitHub sends where there is no commit, after a branch was deleted for example.
-    pub fn parse(text: &str) -> Option<Self> {
+    /// Parses a full commit id in upper or lower case. Returns `None` for anything shorter, which is ambiguous, and for
+    /// all zeros, which GitHub sends where there is no commit, for example after a branch was deleted.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let full = matches!(text.len(), 40 | 64)
             && text.bytes().all(|b| b.is_ascii_hexdigit())
             && text.bytes().any(|b| b != b'0');
@@ -210,12 +178,12 @@ impl Commit {
     }
 
     /// All digits.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The first eight digits, as the seed's `{{.ShortCommitid}}`.
-    pub fn short(&self) -> &str {
+    /// The first eight digits.
+    pub(crate) fn short(&self) -> &str {
         self.0.get(..8).unwrap_or(&self.0)
     }
 }
@@ -225,6 +193,3 @@ impl fmt::Display for Commit {
         f.write_str(&self.0)
     }
 }
-
-#[cfg(test)]
-mod tests;

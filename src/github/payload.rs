@@ -1,21 +1,21 @@
-//! GitHub's JSON, as little of it as is needed and as tolerant as GitHub is loose.
+//! GitHub's JSON: the fields that are needed, each of which may be missing or `null`.
 
 use serde::Deserialize;
 
-use super::{Commit, Error, Merge, Repository, Subject};
-use crate::delivery::EventKind;
+use super::event::{Commit, Event, EventError, Merge, Repository, Subject};
+use crate::delivery::{Delivery, EventKind};
 
 /// The fields of all kinds of events; each kind has some of them.
 #[derive(Deserialize)]
-pub(super) struct Payload {
+struct Payload {
     #[serde(default)]
-    pub(super) action: Option<String>,
+    action: Option<String>,
     #[serde(default)]
     number: Option<u64>,
     #[serde(default)]
-    pub(super) repository: Option<Repository>,
+    repository: Option<Repository>,
     #[serde(default)]
-    pub(super) sender: Option<Sender>,
+    sender: Option<Sender>,
     #[serde(default)]
     pull_request: Option<PullRequest>,
     #[serde(default)]
@@ -33,9 +33,9 @@ pub(super) struct Payload {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Sender {
+struct Sender {
     #[serde(default)]
-    pub(super) login: Option<String>,
+    login: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -49,7 +49,7 @@ struct PullRequest {
     merged: Option<bool>,
     #[serde(default)]
     merged_at: Option<String>,
-    /// The merge commit once it is merged; before that a test merge, so that it means nothing without `merged`.
+    /// The merge commit if `merged` is true; else the commit of GitHub's test merge.
     #[serde(default)]
     merge_commit_sha: Option<String>,
     #[serde(default)]
@@ -93,42 +93,75 @@ struct HeadCommit {
     url: Option<String>,
 }
 
-impl Payload {
-    /// Whether the payload can be that of an event announced as `kind`, with `action` where that was announced, too.
+impl Event {
+    /// Parses the event that a verified delivery carries.
     ///
-    /// No signature covers a header: what says `push` outside and has a pull request inside is acted on as neither.
-    pub(super) fn may_be(&self, kind: &EventKind, action: Option<&str>) -> bool {
+    /// # Errors
+    /// When the payload is not GitHub's JSON, belongs to another event, or says `merged` without repository, number or
+    /// full commit.
+    pub(crate) fn parse(delivery: Delivery) -> Result<Self, EventError> {
+        // serde would read an array as the fields in order.
+        if delivery.payload.trim_ascii_start().first() != Some(&b'{') {
+            return Err(EventError::NotAnObject);
+        }
+        let payload: Payload = serde_json::from_slice(&delivery.payload)?;
+        if !payload.may_be(&delivery.kind, delivery.action.as_deref()) {
+            let action = delivery.action.map(|action| format!(".{action}")).unwrap_or_default();
+            return Err(EventError::OtherEvent(format!("{}{action}", delivery.kind)));
+        }
+        Ok(Self {
+            merge: payload.merge(&delivery.kind)?,
+            subject: payload.subject(),
+            kind: delivery.kind,
+            delivery: delivery.id,
+            action: payload.action,
+            repository: payload.repository,
+            sender: payload.sender.and_then(|sender| sender.login),
+            trace: delivery.trace,
+            headers: delivery.headers,
+            payload: delivery.payload,
+        })
+    }
+}
+
+impl Payload {
+    /// Whether the payload can be that of `kind`, and of `action` where a CloudEvent's type names one. No signature covers
+    /// the headers, so that the payload must bear them out.
+    fn may_be(&self, kind: &EventKind, action: Option<&str>) -> bool {
         let (pull_request, issue, release) =
             (self.pull_request.is_some(), self.issue.is_some(), self.release.is_some());
-        let subject = match kind.as_str() {
-            "pull_request" => !(issue || release || self.reference.is_some()),
-            "push" => !(pull_request || issue || release),
-            "issues" => !(pull_request || release),
-            "release" => !(pull_request || issue),
-            _ => true,
+        let subject = match kind {
+            EventKind::PullRequest => !(issue || release || self.reference.is_some()),
+            EventKind::Push => !(pull_request || issue || release),
+            EventKind::Issues => !(pull_request || release),
+            EventKind::Release => !(pull_request || issue),
+            EventKind::Ping | EventKind::Other(_) => true,
         };
         subject && action.is_none_or(|action| self.action.as_deref() == Some(action))
     }
 
-    /// `closed` and `merged: true`, never the commit alone: GitHub sends one for unmerged pull requests, too.
-    pub(super) fn merge(&self, kind: &EventKind) -> Result<Option<Merge>, Error> {
+    /// The merge, if the action is `closed` and `merged` is true; the commit alone proves nothing, because GitHub sends one
+    /// for unmerged pull requests, too.
+    fn merge(&self, kind: &EventKind) -> Result<Option<Merge>, EventError> {
         let Some(pull_request) = &self.pull_request else { return Ok(None) };
-        if !kind.is_pull_request() || self.action.as_deref() != Some("closed") || pull_request.merged != Some(true) {
+        if *kind != EventKind::PullRequest
+            || self.action.as_deref() != Some("closed")
+            || pull_request.merged != Some(true)
+        {
             return Ok(None);
         }
         let commit = pull_request.merge_commit_sha.as_deref().and_then(Commit::parse);
         Ok(Some(Merge {
             repository: self
                 .repository_name()
-                .ok_or(Error::Incomplete("repository.full_name (owner/name)"))?
+                .ok_or(EventError::Incomplete("repository.full_name (owner/name)"))?
                 .to_owned(),
-            number: pull_request.number.or(self.number).ok_or(Error::Incomplete("a number"))?,
-            commit: commit.ok_or(Error::Incomplete("a full hexadecimal merge_commit_sha"))?,
+            number: pull_request.number.or(self.number).ok_or(EventError::Incomplete("a number"))?,
+            commit: commit.ok_or(EventError::Incomplete("a full hexadecimal merge_commit_sha"))?,
         }))
     }
 
-    /// What the event is about.
-    pub(super) fn subject(&self) -> Subject {
+    fn subject(&self) -> Subject {
         let branch = |end: &Option<End>| end.as_ref().and_then(|end| end.branch.clone());
         if let Some(pull_request) = &self.pull_request {
             let head = pull_request.head.as_ref().and_then(|head| head.sha.as_deref());

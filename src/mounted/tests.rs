@@ -37,11 +37,11 @@ fn reads_a_mounted_folder_through_its_link() {
     assert_eq!(contents(&path.join("b.yaml")), [(name("b.yaml"), "b1".into())]);
     assert!(is_atomic(path) && is_atomic(&path.join("b.yaml")));
 
-    let before = (Fingerprint::of(path), Fingerprint::of(&path.join("b.yaml")));
-    assert_eq!(before, (Fingerprint::of(path), Fingerprint::of(&path.join("b.yaml"))));
+    let before = (Fingerprint::from_path(path), Fingerprint::from_path(&path.join("b.yaml")));
+    assert_eq!(before, (Fingerprint::from_path(path), Fingerprint::from_path(&path.join("b.yaml"))));
     swap(path, "v2", &[("b.yaml", "b2"), ("a.yaml", "a2")]);
-    assert_ne!(before.0, Fingerprint::of(path));
-    assert_ne!(before.1, Fingerprint::of(&path.join("b.yaml")));
+    assert_ne!(before.0, Fingerprint::from_path(path));
+    assert_ne!(before.1, Fingerprint::from_path(&path.join("b.yaml")));
     assert_eq!(contents(path), [(name("a.yaml"), "a2".into()), (name("b.yaml"), "b2".into())]);
 }
 
@@ -78,5 +78,5 @@ fn what_cannot_be_read_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let large = folder.path().join("large.yaml");
     fs::File::create(&large).and_then(|file| file.set_len(MAX_FILE + 1)).expect("a file");
-    assert!(matches!(read(&large, |_| true), Err(Error::TooLarge { .. })));
+    assert!(matches!(read(&large, |_| true), Err(ReadError::TooLarge { .. })));
 }

@@ -1,22 +1,20 @@
-//! Spans: what a delivery's time went into, for whoever collects traces. Without a collector nothing is made.
+//! Spans: where the time of a delivery or a command went. Without a collector no span is made.
 
 use std::time::SystemTime;
 
-use opentelemetry::trace::{
-    SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer as _,
-};
+use opentelemetry::trace::{SpanBuilder, SpanKind, Status, TraceContextExt, Tracer as _};
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SdkTracer;
 
-use crate::trace::TraceContext;
+use super::trace::TraceContext;
 
-/// Makes spans, if anybody collects them.
+/// Makes spans if a collector takes them.
 #[derive(Debug, Clone, Default)]
-pub struct Tracer(Option<SdkTracer>);
+pub(crate) struct Tracer(Option<SdkTracer>);
 
-/// A span that ends when it is dropped; nothing, if nobody collects it.
+/// A span that ends when it is dropped; empty if no collector takes it.
 #[derive(Debug, Default)]
-pub struct Span(Option<Live>);
+pub(crate) struct Span(Option<Live>);
 
 #[derive(Debug)]
 struct Live {
@@ -25,38 +23,29 @@ struct Live {
 }
 
 impl Tracer {
-    /// One whose spans are collected.
     pub(super) fn new(tracer: SdkTracer) -> Self {
         Self(Some(tracer))
     }
 
-    /// Whether anybody collects spans.
-    pub fn is_on(&self) -> bool {
+    /// Whether spans are exported.
+    pub(crate) fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Begins the span of a request that came at `start`, in its sender's trace if it has one.
-    pub fn server(&self, name: &'static str, parent: Option<&TraceContext>, start: SystemTime) -> Span {
-        self.begin(name, SpanKind::Server, parent, Some(start))
+    /// Begins the span of a request whose first byte came at `start`, under the sender's span if there is one.
+    pub(crate) fn server(&self, name: &'static str, parent: Option<&TraceContext>, start: SystemTime) -> Span {
+        self.begin(SpanBuilder::from_name(name).with_kind(SpanKind::Server).with_start_time(start), parent)
     }
 
-    /// Begins the span of a command, in the trace that it was started in if there is one.
-    pub fn command(&self, name: &'static str, parent: Option<&TraceContext>) -> Span {
-        self.begin(name, SpanKind::Internal, parent, None)
+    /// Begins the span of a command, under the span that started the process if there is one.
+    pub(crate) fn command(&self, name: &'static str, parent: Option<&TraceContext>) -> Span {
+        self.begin(SpanBuilder::from_name(name).with_kind(SpanKind::Internal), parent)
     }
 
-    fn begin(
-        &self,
-        name: &'static str,
-        kind: SpanKind,
-        parent: Option<&TraceContext>,
-        start: Option<SystemTime>,
-    ) -> Span {
+    fn begin(&self, builder: SpanBuilder, parent: Option<&TraceContext>) -> Span {
         let Some(tracer) = &self.0 else { return Span(None) };
-        let mut builder = SpanBuilder::from_name(name).with_kind(kind);
-        builder.start_time = start;
-        let parent =
-            parent.and_then(remote).map_or_else(Context::new, |remote| Context::new().with_remote_span_context(remote));
+        let parent = parent
+            .map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent.span_context().clone()));
         let span = tracer.build_with_context(builder, &parent);
         Span(Some(Live { tracer: tracer.clone(), context: Context::new().with_span(span) }))
     }
@@ -64,17 +53,17 @@ impl Tracer {
 
 impl Span {
     /// Begins a span below this one.
-    pub fn child(&self, name: &'static str) -> Self {
+    pub(crate) fn child(&self, name: &'static str) -> Self {
         self.below(SpanBuilder::from_name(name))
     }
 
-    /// Begins the span of a call below this one.
-    pub fn call(&self, name: &'static str) -> Self {
+    /// Begins the span of an outgoing call below this one.
+    pub(crate) fn call(&self, name: &'static str) -> Self {
         self.below(SpanBuilder::from_name(name).with_kind(SpanKind::Client))
     }
 
-    /// A span below this one that is over.
-    pub fn past(&self, name: &'static str, start: SystemTime, end: SystemTime) {
+    /// Adds a finished span below this one.
+    pub(crate) fn past(&self, name: &'static str, start: SystemTime, end: SystemTime) {
         if let Span(Some(live)) = self.below(SpanBuilder::from_name(name).with_start_time(start)) {
             live.context.span().end_with_timestamp(end);
         }
@@ -87,32 +76,29 @@ impl Span {
         }))
     }
 
-    /// Adds what is known.
-    pub fn set(&self, key: &'static str, value: impl Into<Value>) {
+    /// Sets an attribute.
+    pub(crate) fn set(&self, key: &'static str, value: impl Into<Value>) {
         if let Some(live) = &self.0 {
             live.context.span().set_attribute(KeyValue::new(key, value));
         }
     }
 
-    /// Marks it as failed.
-    pub fn fail(&self, why: &str) {
+    /// Marks the span as failed.
+    pub(crate) fn fail(&self, message: &str) {
         if let Some(live) = &self.0 {
-            live.context.span().set_status(Status::error(why.to_owned()));
+            live.context.span().set_status(Status::error(message.to_owned()));
         }
     }
 
-    /// Whether anybody collects it.
-    pub fn is_on(&self) -> bool {
+    /// Whether the span is exported.
+    pub(crate) fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// What others need to continue it.
-    pub fn context(&self) -> Option<TraceContext> {
+    /// The context that a callee continues; `None` without a collector.
+    pub(crate) fn context(&self) -> Option<TraceContext> {
         let live = self.0.as_ref()?;
-        let span = live.context.span();
-        let context = span.span_context();
-        let (trace, id, flags) = (context.trace_id(), context.span_id(), context.trace_flags());
-        TraceContext::parse(&format!("00-{trace:032x}-{id:016x}-{flags:02x}"), Some(&context.trace_state().header()))
+        Some(live.context.span().span_context().clone().into())
     }
 }
 
@@ -120,14 +106,4 @@ impl Drop for Live {
     fn drop(&mut self) {
         self.context.span().end();
     }
-}
-
-/// A caller's context as the library has it.
-fn remote(context: &TraceContext) -> Option<SpanContext> {
-    let mut fields = context.traceparent().split('-').skip(1);
-    let trace = TraceId::from_hex(fields.next()?).ok()?;
-    let span = SpanId::from_hex(fields.next()?).ok()?;
-    let flags = TraceFlags::new(u8::from_str_radix(fields.next()?, 16).ok()?);
-    let state = context.tracestate().and_then(|state| state.parse::<TraceState>().ok()).unwrap_or_default();
-    Some(SpanContext::new(trace, span, flags, true, state))
 }

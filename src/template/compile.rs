@@ -3,9 +3,10 @@
 use serde_json::{Map, Value as Json};
 
 use super::conditions::{Conditions, PREFIX};
+use super::model::{Template, Tree};
 use super::placeholder::{self, Part, Text};
 use super::yaml::{Fault, Node, Position, Value};
-use super::{Template, Tree, label, naming, schema};
+use super::{label, naming, schema};
 
 /// What the compiler found besides faults.
 #[derive(Debug)]
@@ -131,9 +132,9 @@ impl Compiler {
         };
         let text = self.text(node.at, written)?;
         if !placeholder::present(written)
-            && let Err(message) = naming::base(written)
+            && let Err(error) = naming::base(written)
         {
-            self.fault(node.at, message);
+            self.fault(node.at, error.to_string());
             return None;
         }
         Some((node.at, text, written.trim_end_matches('-').to_owned()))
@@ -272,8 +273,8 @@ impl Compiler {
     fn text(&mut self, at: Position, text: &str) -> Option<Text> {
         match Text::compile(text) {
             Ok(text) => Some(text),
-            Err(messages) => {
-                messages.into_iter().for_each(|message| self.fault(at, message));
+            Err(errors) => {
+                errors.into_iter().for_each(|error| self.fault(at, error.to_string()));
                 None
             }
         }

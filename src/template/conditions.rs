@@ -2,21 +2,43 @@
 
 use std::fmt;
 
-use super::expression::{EvaluationError, Expression};
-use super::globs::{Case, Globs};
+use super::expression::{self, EvaluationError, Expression};
+use super::globs::{Case, GlobError, Globs};
+use super::nearest::nearest;
+use super::placeholder;
 use super::yaml::{Fault, Node};
 use crate::delivery::EventKind;
-use crate::event::Event;
+use crate::github::Event;
 
 /// The prefix of every annotation and label that is ours.
-pub const PREFIX: &str = "github-trigger.dev/";
+pub(crate) const PREFIX: &str = "github-trigger.dev/";
 
 /// The conditions, cheapest first.
 const KNOWN: &[&str] = &["on-event", "on-repository", "on-target-branch", "on-cel"];
 
+/// Why a condition does not compile.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConditionError {
+    #[error(
+        "`{0}` is not an event; write `merged`, or an event of GitHub and its action, for example `push` or \
+         `release.published`"
+    )]
+    Event(String),
+    #[error("`{0}` can never match `owner/name`; write for example `acme/{0}`")]
+    Repository(String),
+    #[error(transparent)]
+    Glob(#[from] GlobError),
+    #[error(transparent)]
+    Expression(#[from] expression::Error),
+    #[error("unknown annotation; did you mean `{PREFIX}{0}`?")]
+    Misspelled(String),
+    #[error("unknown annotation; under {PREFIX} a template may set {}", KNOWN.join(", "))]
+    Unknown,
+}
+
 /// When a template is used.
 #[derive(Debug, Clone, Default)]
-pub struct Conditions {
+pub(crate) struct Conditions {
     event: Events,
     repository: Option<Globs>,
     target_branch: Option<Globs>,
@@ -25,20 +47,20 @@ pub struct Conditions {
 
 /// One condition and one event: what it wants, what the event has, whether that is enough.
 #[derive(Debug, Clone, Copy)]
-pub struct Check<'a> {
+pub(crate) struct Check<'a> {
     /// The annotation without its prefix.
-    pub condition: &'static str,
+    pub(crate) condition: &'static str,
     /// The annotation's value.
-    pub wanted: &'a str,
+    pub(crate) wanted: &'a str,
     /// What the event has.
-    pub got: Got<'a>,
+    pub(crate) got: Got<'a>,
     /// Whether it holds.
-    pub holds: bool,
+    pub(crate) holds: bool,
 }
 
 /// What an event has for a condition; written out only when somebody reads it.
 #[derive(Debug, Clone, Copy)]
-pub enum Got<'a> {
+pub(crate) enum Got<'a> {
     /// A text, or nothing.
     Text(Option<&'a str>),
     /// The kind of event.
@@ -49,13 +71,13 @@ pub enum Got<'a> {
 
 /// The first condition that did not hold: what it wanted and what it got.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mismatch {
+pub(crate) struct Mismatch {
     /// The annotation without its prefix.
-    pub condition: &'static str,
+    pub(crate) condition: &'static str,
     /// The annotation's value.
-    pub wanted: String,
+    pub(crate) wanted: String,
     /// What the event has.
-    pub got: String,
+    pub(crate) got: String,
 }
 
 impl fmt::Display for Mismatch {
@@ -104,7 +126,7 @@ impl Default for Events {
 }
 
 impl Events {
-    fn compile(source: &str) -> Result<Self, String> {
+    fn compile(source: &str) -> Result<Self, ConditionError> {
         let wanted = source.split(',').map(|kind| Wanted::parse(kind.trim())).collect::<Result<_, _>>()?;
         Ok(Self { source: source.to_owned(), wanted })
     }
@@ -120,7 +142,7 @@ impl Events {
 }
 
 impl Wanted {
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, ConditionError> {
         if text == "merged" {
             return Ok(Self::Merged);
         }
@@ -131,10 +153,7 @@ impl Wanted {
         let legal = |action: &str| EventKind::parse(action).is_some();
         match EventKind::parse(kind).filter(|_| action.is_none_or(legal)) {
             Some(kind) => Ok(Self::Kind(kind, action.map(str::to_owned))),
-            None => Err(format!(
-                "`{text}` is no event; write `merged`, or an event of GitHub and its action, for example `push` or \
-                 `release.published`"
-            )),
+            None => Err(ConditionError::Event(text.to_owned())),
         }
     }
 }
@@ -157,24 +176,24 @@ impl Conditions {
                 fault(format!("`{}` must be text; write it in quotes", key.name));
                 continue;
             };
-            if super::placeholder::present(text) {
+            if placeholder::present(text) {
                 fault(format!("`{}` is read before any event; write it without a placeholder", key.name));
                 continue;
             }
-            if let Err(message) = conditions.set(name, text) {
-                fault(format!("`{}`: {message}", key.name));
+            if let Err(error) = conditions.set(name, text) {
+                fault(format!("`{}`: {error}", key.name));
             }
         }
         conditions
     }
 
-    fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
+    fn set(&mut self, name: &str, text: &str) -> Result<(), ConditionError> {
         match name {
             "on-event" => self.event = Events::compile(text)?,
             "on-repository" => self.repository = Some(on_repository(text)?),
             "on-target-branch" => self.target_branch = Some(Globs::compile(text, Case::Matters)?),
             "on-cel" => {
-                let expression = Expression::compile(text).map_err(|error| error.to_string())?;
+                let expression = Expression::compile(text)?;
                 self.cel = Some(Condition { source: text.trim().to_owned(), expression });
             }
             other => return Err(unknown(other)),
@@ -188,17 +207,17 @@ impl Conditions {
     }
 
     /// Whether only merges can match.
-    pub fn wants_only_merges(&self) -> bool {
+    pub(crate) fn wants_only_merges(&self) -> bool {
         self.event.wanted == [Wanted::Merged]
     }
 
     /// Whether `on-cel` has to be evaluated.
-    pub fn needs_cel(&self) -> bool {
+    pub(crate) fn needs_cel(&self) -> bool {
         self.cel.as_ref().is_some_and(|condition| condition.expression.needs_cel())
     }
 
     /// The conditions that cost nothing, one after the other.
-    pub fn cheap_checks<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = Check<'a>> {
+    pub(crate) fn cheap_checks<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = Check<'a>> {
         let kind = Check {
             condition: "on-event",
             wanted: &self.event.source,
@@ -217,7 +236,7 @@ impl Conditions {
     ///
     /// # Errors
     /// When the expression is neither true nor false in this event.
-    pub fn cel_check<'a>(&'a self, event: &Event) -> Result<Option<Check<'a>>, EvaluationError> {
+    pub(crate) fn cel_check<'a>(&'a self, event: &Event) -> Result<Option<Check<'a>>, EvaluationError> {
         let Some(condition) = &self.cel else { return Ok(None) };
         let holds = condition.expression.holds(event)?;
         Ok(Some(Check { condition: "on-cel", wanted: &condition.source, got: Got::Truth(holds), holds }))
@@ -229,26 +248,24 @@ fn check<'a>(condition: &'static str, globs: &'a Globs, got: Option<&'a str>) ->
     Check { condition, wanted: globs.source(), got: Got::Text(got), holds }
 }
 
-fn on_repository(text: &str) -> Result<Globs, String> {
+fn on_repository(text: &str) -> Result<Globs, ConditionError> {
     if let Some(pattern) = text.split(',').map(str::trim).find(|pattern| !pattern.contains('/') && *pattern != "**") {
-        return Err(format!("`{pattern}` can never match `owner/name`; write for example `acme/{pattern}`"));
+        return Err(ConditionError::Repository(pattern.to_owned()));
     }
     // GitHub treats names of owners and repositories without regard to case.
-    Globs::compile(text, Case::Ignored)
+    Ok(Globs::compile(text, Case::Ignored)?)
 }
 
-fn unknown(name: &str) -> String {
-    match super::nearest(name, KNOWN.iter().copied()) {
-        Some(nearest) => format!("unknown annotation; did you mean `{PREFIX}{nearest}`?"),
-        None => format!("unknown annotation; of {PREFIX} a template may set {}", KNOWN.join(", ")),
-    }
+fn unknown(name: &str) -> ConditionError {
+    let nearest = nearest(name, KNOWN.iter().copied());
+    nearest.map_or(ConditionError::Unknown, |nearest| ConditionError::Misspelled(nearest.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn a_repository_pattern_has_an_owner() {
-        let error = super::on_repository("api").expect_err("no owner");
+        let error = super::on_repository("api").expect_err("no owner").to_string();
         assert!(error.contains("acme/api"), "{error}");
         assert!(super::on_repository("Acme/*").expect("a pattern").matches("acme/Web"));
     }

@@ -1,71 +1,90 @@
-//! Which templates an event is for, and the runs they make: one answer for `serve` and `render`.
+//! The decision about an event, the same for `serve` and `render`: the templates it is for, and their runs.
 
 use std::fmt::Write;
 
 use super::conditions::{Check, Mismatch};
+use super::model::{Template, TemplateSet};
 use super::render::{PipelineRun, RenderError, Stamp};
-use super::{Template, TemplateSet};
-use crate::event::Event;
+use crate::github::{Event, NotAMerge};
 
-/// Templates whose cheap conditions hold, or why there is none.
+/// The templates that an event may be for.
 #[derive(Debug)]
-pub struct Candidates<'t> {
-    templates: Vec<&'t Template>,
-    reason: String,
+pub(crate) enum Selection<'t> {
+    /// There is none.
+    Ignore(Ignored),
+    /// Those whose conditions without CEL hold.
+    Candidates(Candidates<'t>),
 }
 
-/// What an event comes to.
+/// Templates whose conditions without CEL hold; at least one.
 #[derive(Debug)]
-pub struct Decision {
-    /// The runs of the templates that match, each rendered or not.
-    pub runs: Vec<Result<PipelineRun, RenderError>>,
-    /// Why no template matches, in words for a person; empty if one does.
-    pub reason: String,
+pub(crate) struct Candidates<'t>(Vec<&'t Template>);
+
+/// The decision about an event.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// It needs no run.
+    Ignore(Ignored),
+    /// The runs of the templates that match; at least one. Each may have failed to render.
+    Render(Vec<Result<PipelineRun, RenderError>>),
 }
 
-/// Mismatches that are named; the others are counted.
-const NAMED: usize = 3;
+/// Why an event needs no run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Ignored {
+    /// It is not a merge, and every template is for merges.
+    #[error(transparent)]
+    NotAMerge(#[from] NotAMerge),
+    /// No template matches; names the first few conditions that do not hold.
+    #[error("no template matches: {0}")]
+    NoTemplate(String),
+}
 
-/// Collects why templates do not match, without work for those that are only counted.
+/// Number of mismatches that a message names; the others are counted.
+const MAX_NAMED: usize = 3;
+
+/// Mismatches of templates; those that are only counted cost no formatting.
 #[derive(Default)]
-struct Reasons {
+struct Mismatches {
     named: String,
     count: usize,
 }
 
-impl Reasons {
+impl Mismatches {
     fn add(&mut self, template: &Template, check: Check<'_>) {
         self.count += 1;
-        if self.count <= NAMED {
+        if self.count <= MAX_NAMED {
             let separator = if self.count == 1 { "" } else { "; " };
             // Writing to a String cannot fail.
             let _ = write!(self.named, "{separator}template {}: {}", template.name(), Mismatch::from(check));
         }
     }
 
-    fn sentence(self) -> String {
-        let more = self.count.saturating_sub(NAMED);
+    fn into_ignored(self) -> Ignored {
+        let more = self.count.saturating_sub(MAX_NAMED);
         let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-        format!("no template matches: {}{more}", self.named)
+        Ignored::NoTemplate(format!("{}{more}", self.named))
     }
 }
 
 impl TemplateSet {
-    /// The templates whose cheap conditions hold. Most events end here, having cost next to nothing.
-    pub fn candidates(&self, event: &Event) -> Candidates<'_> {
+    /// Selects the templates whose conditions without CEL hold. Most events end here, at next to no cost.
+    pub(crate) fn select(&self, event: &Event) -> Selection<'_> {
         if self.only_merges
-            && let Err(reason) = event.merge_or_reason()
+            && let Err(error) = event.merge()
         {
-            return Candidates { templates: Vec::new(), reason };
+            return Selection::Ignore(error.into());
         }
         let mut templates: Vec<&Template> =
             self.possible(event).into_iter().filter_map(|index| self.templates.get(index)).collect();
         templates.retain(|template| template.conditions.cheap_checks(event).all(|check| check.holds));
-        let reason = if templates.is_empty() { self.why_none(event) } else { String::new() };
-        Candidates { templates, reason }
+        if templates.is_empty() {
+            return Selection::Ignore(self.mismatches(event));
+        }
+        Selection::Candidates(Candidates(templates))
     }
 
-    /// The templates that are not for other repositories, in their order.
+    /// Indices of the templates that are not for other repositories, in their order.
     fn possible(&self, event: &Event) -> Vec<usize> {
         let Some(index) = &self.repositories else { return (0..self.templates.len()).collect() };
         let mut possible = index.matching(event.repository_name().unwrap_or_default());
@@ -76,58 +95,51 @@ impl TemplateSet {
         possible
     }
 
-    /// The first few templates' mismatches, when no template matches.
-    fn why_none(&self, event: &Event) -> String {
-        let mut reasons = Reasons::default();
-        for template in self.templates.iter().take(NAMED) {
+    /// The mismatches of the first few templates, when no template matches.
+    fn mismatches(&self, event: &Event) -> Ignored {
+        let mut mismatches = Mismatches::default();
+        for template in self.templates.iter().take(MAX_NAMED) {
             if let Some(check) = template.conditions.cheap_checks(event).find(|check| !check.holds) {
-                reasons.add(template, check);
+                mismatches.add(template, check);
             }
         }
-        reasons.count = self.templates.len();
-        reasons.sentence()
+        mismatches.count = self.templates.len();
+        mismatches.into_ignored()
     }
 
-    /// Everything at once: see [`Self::candidates`] and [`Candidates::decide`].
-    pub fn decide(&self, event: &Event, stamp: Stamp<'_>) -> Decision {
-        self.candidates(event).decide(event, stamp)
+    /// Selects and decides at once: see [`Self::select`] and [`Candidates::decide`].
+    pub(crate) fn decide(&self, event: &Event, stamp: Stamp<'_>) -> Decision {
+        match self.select(event) {
+            Selection::Ignore(ignored) => Decision::Ignore(ignored),
+            Selection::Candidates(candidates) => candidates.decide(event, stamp),
+        }
     }
 }
 
 impl Candidates<'_> {
-    /// Why there is none.
-    pub fn none(&self) -> Option<&str> {
-        self.templates.is_empty().then_some(self.reason.as_str())
+    /// Whether CEL has to run to decide; it must not run on the thread that serves.
+    pub(crate) fn need_cel(&self) -> bool {
+        self.0.iter().any(|template| template.needs_cel)
     }
 
-    /// Whether CEL has to run to decide: then not on a thread that serves.
-    pub fn need_cel(&self) -> bool {
-        self.templates.iter().any(|template| template.needs_cel)
-    }
-
-    /// Evaluates what is left and renders the runs.
-    pub fn decide(self, event: &Event, stamp: Stamp<'_>) -> Decision {
+    /// Evaluates `on-cel`, and renders the runs of the templates that match.
+    pub(crate) fn decide(self, event: &Event, stamp: Stamp<'_>) -> Decision {
         let mut runs = Vec::new();
-        let mut reasons = Reasons::default();
-        for template in &self.templates {
+        let mut mismatches = Mismatches::default();
+        for template in self.0 {
             match template.conditions.cel_check(event) {
-                Ok(Some(check)) if !check.holds => reasons.add(template, check),
+                Ok(Some(check)) if !check.holds => mismatches.add(template, check),
                 Ok(_) => runs.push(template.render(event, stamp)),
                 Err(error) => runs.push(Err(RenderError::condition(template, &error))),
             }
         }
-        let reason = match (runs.is_empty(), self.templates.is_empty()) {
-            (false, _) => String::new(),
-            (true, true) => self.reason,
-            (true, false) => reasons.sentence(),
-        };
-        Decision { runs, reason }
+        if runs.is_empty() { Decision::Ignore(mismatches.into_ignored()) } else { Decision::Render(runs) }
     }
 }
 
 impl Template {
-    /// Every condition with what it wanted and got, up to the first that does not hold, as lines for a person.
-    pub fn trace(&self, event: &Event) -> Vec<String> {
+    /// Each condition with its wanted value and the event's, up to the first that does not hold; one line each.
+    pub(crate) fn explain(&self, event: &Event) -> Vec<String> {
         let line = |check: Check<'_>| {
             let verdict = if check.holds { "yes" } else { "no" };
             format!("{verdict}: {}", Mismatch::from(check))

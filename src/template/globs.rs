@@ -16,6 +16,15 @@ pub(super) enum Case {
     Ignored,
 }
 
+/// Why a comma list of globs is invalid.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GlobError {
+    #[error("an empty pattern; write a comma list such as `acme/api, acme/web-*`")]
+    Empty,
+    #[error("`{pattern}` is not a valid pattern: {}; use * for any characters", source.kind())]
+    Pattern { pattern: String, source: globset::Error },
+}
+
 /// A comma list of globs.
 #[derive(Clone)]
 pub(super) struct Globs {
@@ -33,20 +42,18 @@ impl fmt::Debug for Globs {
 
 impl Globs {
     /// Compiles a comma list.
-    pub(super) fn compile(source: &str, case: Case) -> Result<Self, String> {
+    pub(super) fn compile(source: &str, case: Case) -> Result<Self, GlobError> {
         let patterns: Vec<&str> = source.split(',').map(str::trim).collect();
         if patterns.iter().any(|pattern| pattern.is_empty()) {
-            return Err("an empty pattern; write a comma list such as `acme/api, acme/web-*`".into());
+            return Err(GlobError::Empty);
         }
-        let refuse = |pattern: &str, error: &globset::Error| {
-            format!("`{pattern}` is no pattern: {}; use * for any characters", error.kind())
-        };
+        let invalid = |pattern: &str, source| GlobError::Pattern { pattern: pattern.to_owned(), source };
         let mut globs = Vec::with_capacity(patterns.len());
         for pattern in &patterns {
             let glob = GlobBuilder::new(&case.fold(pattern)).literal_separator(true).backslash_escape(true).build();
-            globs.push(glob.map_err(|error| refuse(pattern, &error))?);
+            globs.push(glob.map_err(|error| invalid(pattern, error))?);
         }
-        let set = set(&globs).map_err(|error| refuse(source, &error))?;
+        let set = set(&globs).map_err(|error| invalid(source, error))?;
         Ok(Self { source: patterns.join(", "), case, globs, set })
     }
 

@@ -6,7 +6,7 @@
 const MAX_LABEL: usize = 63;
 
 /// Why `value` cannot be a label's value; nothing if it can.
-pub fn value_fault(value: &str) -> Option<String> {
+pub(crate) fn value_fault(value: &str) -> Option<String> {
     if value.is_empty() {
         return None;
     }
@@ -22,12 +22,12 @@ pub fn value_fault(value: &str) -> Option<String> {
 }
 
 /// Whether literal text can be a part of a label's value.
-pub fn can_be_part_of_value(literal: &str) -> bool {
+pub(crate) fn can_be_part_of_value(literal: &str) -> bool {
     literal.len() <= MAX_LABEL && literal.chars().all(is_label_character)
 }
 
 /// Whether `key` is a label's or annotation's key: a name, or `prefix/name`.
-pub fn is_key(key: &str) -> bool {
+pub(crate) fn is_key(key: &str) -> bool {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
@@ -36,12 +36,12 @@ pub fn is_key(key: &str) -> bool {
 }
 
 /// Whether `name` is a DNS-1123 subdomain, as names of objects are.
-pub fn is_subdomain(name: &str) -> bool {
+pub(crate) fn is_subdomain(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(|part| is_dns_characters(part) && !part.is_empty())
 }
 
 /// Whether `name` is a DNS-1123 label, as names of namespaces are.
-pub fn is_dns_label(name: &str) -> bool {
+pub(crate) fn is_dns_label(name: &str) -> bool {
     (1..=MAX_LABEL).contains(&name.len()) && is_dns_characters(name)
 }
 

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::label;
-use crate::event::Event;
+use crate::github::Event;
 
 /// Characters of the base; with `-` and the hex a name has at most 63, so that it fits into a label.
 const MAX_BASE: usize = 50;
@@ -43,19 +43,24 @@ impl Identity<'_> {
     }
 }
 
+/// A text that cannot be the beginning of a run's name.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a valid name of an object: lower case letters, digits, `-` and `.`, beginning with a letter or digit"
+)]
+pub(super) struct InvalidName(String);
+
 /// The base of a name: cut to its length, without what may not stand before a `-`.
 ///
 /// # Errors
 /// When what is left is not the beginning of an object's name.
-pub(super) fn base(text: &str) -> Result<&str, String> {
+pub(super) fn base(text: &str) -> Result<&str, InvalidName> {
     let cut = text.char_indices().nth(MAX_BASE).map_or(text, |(index, _)| &text[..index]);
     let base = cut.trim_end_matches(['-', '.']);
     if label::is_subdomain(base) {
         return Ok(base);
     }
-    Err(format!(
-        "`{text}` is no name for an object: lower case letters, digits, `-` and `.`, beginning with a letter or digit"
-    ))
+    Err(InvalidName(text.to_owned()))
 }
 
 /// `<base>-<12 hex>`.

@@ -4,23 +4,34 @@ use super::expression::{self, Expression};
 
 /// A string scalar of a template: literal text and expressions in turn.
 #[derive(Debug, Clone)]
-pub struct Text {
+pub(crate) struct Text {
     /// In the order of the text; no two literals stand side by side.
-    pub parts: Vec<Part>,
+    pub(crate) parts: Vec<Part>,
 }
 
 /// A piece of a [`Text`].
 #[derive(Debug, Clone)]
-pub enum Part {
+pub(crate) enum Part {
     /// Stands as it is.
     Literal(String),
     /// Is replaced by its value.
     Expression(Expression),
 }
 
+/// Why a text with placeholders does not compile.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TextError {
+    /// A placeholder without its end.
+    #[error("a placeholder `{{{{` has no closing `}}}}`; close it in the same value")]
+    Unclosed,
+    /// What a placeholder holds.
+    #[error(transparent)]
+    Expression(#[from] expression::Error),
+}
+
 impl Text {
     /// The expression, if the text is one and nothing else.
-    pub fn whole(&self) -> Option<&Expression> {
+    pub(crate) fn whole(&self) -> Option<&Expression> {
         match self.parts.as_slice() {
             [Part::Expression(expression)] => Some(expression),
             _ => None,
@@ -28,7 +39,7 @@ impl Text {
     }
 
     /// Whether CEL has to run.
-    pub fn needs_cel(&self) -> bool {
+    pub(crate) fn needs_cel(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Expression(expression) if expression.needs_cel()))
     }
 
@@ -36,7 +47,7 @@ impl Text {
     ///
     /// # Errors
     /// One message for each placeholder that is not closed or does not compile.
-    pub fn compile(source: &str) -> Result<Self, Vec<String>> {
+    pub(crate) fn compile(source: &str) -> Result<Self, Vec<TextError>> {
         let mut parts = Vec::new();
         let mut faults = Vec::new();
         let mut rest = source;
@@ -45,13 +56,13 @@ impl Text {
                 parts.push(Part::Literal(rest[..begin].to_owned()));
             }
             let Some(length) = length(&rest[begin..]) else {
-                faults.push("a placeholder `{{` has no closing `}}`; close it in the same value".to_owned());
+                faults.push(TextError::Unclosed);
                 rest = "";
                 break;
             };
             match Expression::compile(&rest[begin + 2..begin + length - 2]) {
                 Ok(expression) => parts.push(Part::Expression(expression)),
-                Err(error) => faults.push(expression::Error::to_string(&error)),
+                Err(error) => faults.push(error.into()),
             }
             rest = &rest[begin + length..];
         }
@@ -63,14 +74,14 @@ impl Text {
 }
 
 /// Whether `text` holds a placeholder, closed or not.
-pub fn present(text: &str) -> bool {
+pub(crate) fn present(text: &str) -> bool {
     text.contains("{{")
 }
 
 /// The length in bytes of the placeholder that `text` begins with, braces included.
 ///
 /// A `}}` inside a quoted string of the expression does not close it.
-pub fn length(text: &str) -> Option<usize> {
+pub(crate) fn length(text: &str) -> Option<usize> {
     let inner = text.strip_prefix("{{")?;
     let mut quote = None;
     let mut characters = inner.char_indices();

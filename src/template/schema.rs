@@ -3,6 +3,7 @@
 //! Source: Tekton's CRD `pipelineruns.tekton.dev` (v1) and its guide "Migrating from v1beta1 to v1". What is left open
 //! here (pod templates, volumes, the inside of steps) is left to the API server, which refuses unknown fields.
 
+use super::nearest::nearest;
 use super::yaml::{Fault, Node, Value};
 
 /// What a field may hold.
@@ -286,7 +287,7 @@ fn unknown(here: &str, name: &str, path: &str, fields: &[Field]) -> String {
     }
     let place = if path.is_empty() { "the document" } else { path };
     let names = fields.iter().map(|field| field.name);
-    match super::nearest(name, names.clone()) {
+    match nearest(name, names.clone()) {
         Some(nearest) => format!("unknown field `{name}` in {place}; did you mean `{nearest}`?"),
         None => {
             let known = names.collect::<Vec<_>>().join(", ");

@@ -175,7 +175,7 @@ async fn what_is_no_event_is_refused_and_never_acted_on() {
         assert_eq!(reply.status, status, "{headers:?}: {}", service.log.text());
     }
     assert_eq!(service.output.all(), Vec::<String>::new(), "nothing of it may become a run");
-    for line in service.log.all() {
+    for line in service.logged().await {
         assert!(!line.chars().any(char::is_control), "{line:?}");
     }
 }

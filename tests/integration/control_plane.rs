@@ -85,7 +85,7 @@ async fn an_unknown_field_is_refused_and_not_dropped() {
     assert!(!reply.body.contains("nodeSelectors"), "an answer quotes no template: {}", reply.body);
     let line = service.log.wait_for("outcome=invalid", Duration::from_secs(5));
     assert!(
-        line.contains("ERROR") && line.contains("unknown field \\\"spec.taskRunTemplate.podTemplate.nodeSelectors\\\""),
+        line.contains("ERROR") && line.contains("unknown field \"spec.taskRunTemplate.podTemplate.nodeSelectors\""),
         "{line}"
     );
     assert_eq!(plane.runs("strict").len(), 0);
@@ -101,7 +101,7 @@ async fn a_missing_right_is_unavailable_and_named_in_the_log() {
     assert!(reply.headers.contains_key("retry-after"));
     assert!(!reply.body.contains("stranger"), "an answer quotes no API server: {}", reply.body);
     let line = service.log.wait_for("outcome=unavailable", Duration::from_secs(5));
-    assert!(line.contains("User \\\"system:serviceaccount:norights:stranger\\\" cannot create resource"), "{line}");
+    assert!(line.contains("User \"system:serviceaccount:norights:stranger\" cannot create resource"), "{line}");
     assert!(line.contains("the Role needs the verb create"), "{line}");
 }
 
@@ -118,7 +118,7 @@ async fn a_missing_namespace_is_unavailable_and_named_in_the_log() {
     let reply = service.merge("d1", &merged("acme/web", 10, SHA)).await;
     assert_eq!((reply.status, reply.outcome().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "unavailable"));
     let line = service.log.wait_for("outcome=unavailable", Duration::from_secs(5));
-    assert!(line.contains("namespaces \\\"nowhere\\\" not found"), "{line}");
+    assert!(line.contains("namespaces \"nowhere\" not found"), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ use kube::api::{Api, DynamicObject, PostParams};
 use serde_json::{Value, json};
 
 use crate::support::control_plane::{ControlPlane, shared};
+use crate::support::process::eventually;
 use crate::support::service::{Lines, PROGRAM};
 use crate::support::serving::{Fate, Serving, services, write_status};
 
@@ -48,9 +49,12 @@ impl Stage {
             command.arg(format!("--kubeconfig={}", self.plane.admin_kubeconfig().display())).args(question);
             command.stdout(Stdio::null()).status().expect("kubectl").success()
         };
-        while !may("patch", "services.serving.knative.dev/web") || !may("create", "services.serving.knative.dev") {
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let both = || {
+            let allowed =
+                may("patch", "services.serving.knative.dev/web") && may("create", "services.serving.knative.dev");
+            allowed.then_some(())
+        };
+        eventually(Duration::from_secs(60), both).expect("the rights of the deployer");
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -223,7 +227,7 @@ async fn what_does_not_end_is_given_up_or_interrupted() {
         assert!(status.expect("kill").success());
         assert_eq!(child.wait().expect("an end").code(), i32::try_from(code).ok());
         let line = log.wait_for("interrupted: the Service web has the new image", Duration::from_secs(5));
-        assert!(line.contains("users stay on what is ready"), "{line}");
+        assert!(line.contains("users stay on ready revisions"), "{line}");
     }
     assert_eq!(stage.users().await, one("web-00001"));
 }

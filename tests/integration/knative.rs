@@ -13,7 +13,7 @@ use crate::support::fake_api::{FakeApi, Fault};
 use crate::support::http::{HttpClient, Reply};
 use crate::support::peers::Peer;
 use crate::support::receiver::Receiver;
-use crate::support::service::{Service, Setup};
+use crate::support::service::{LOGGED, Service, Setup};
 use crate::support::tokens::{SigningKey, unsigned};
 use crate::support::webhook::{SECRET, SHA, merged, sha1};
 
@@ -28,11 +28,10 @@ fn url(service: &Service) -> String {
     format!("http://{}/", service.address)
 }
 
-/// How often a delivery with this id came. A log line takes a moment to be written.
+/// How often a delivery with this id came.
 async fn attempts(service: &Service, id: &str) -> usize {
-    tokio::time::sleep(Duration::from_millis(150)).await;
     let needle = format!("delivery={id} ");
-    service.log.all().iter().filter(|line| line.contains(&needle)).count()
+    service.logged().await.iter().filter(|line| line.contains(&needle)).count()
 }
 
 async fn post(peer: &Peer, headers: &[(String, String)], body: Vec<u8>) -> Reply {
@@ -148,9 +147,9 @@ async fn a_broker_treats_every_status_as_it_is_meant() {
     // 503: again and again, until the run exists.
     api.fail_always(Some(Fault::Status(500, "InternalError")));
     let recovery = async {
-        while !service.log.text().contains("outcome=unavailable") {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let log = service.log.clone();
+        let waiting = tokio::task::spawn_blocking(move || log.wait_for("outcome=unavailable", LOGGED));
+        waiting.await.expect("a line");
         api.fail_always(None);
     };
     let (answer, ()) = tokio::join!(publish(&broker, "later", payload(6)), recovery);
@@ -344,6 +343,13 @@ async fn tokens_are_verified_as_soon_as_the_api_server_is_there() {
     plane.start_api_server();
     plane.wait_until_ready();
     // The API server was asked a moment ago, and is asked again a second after that.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(with_token(&service, Some(&token), 1).await.status, StatusCode::CREATED, "{}", service.log.text());
+    let mut answer = with_token(&service, Some(&token), 1).await.status;
+    for _ in 0..100 {
+        if answer == StatusCode::CREATED {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        answer = with_token(&service, Some(&token), 1).await.status;
+    }
+    assert_eq!(answer, StatusCode::CREATED, "{}", service.log.text());
 }

@@ -24,27 +24,6 @@ fn request(body: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_half_sent_head_is_closed() {
-    let service = Setup::dry_run().start();
-    for half in [&b""[..], b"POST / HTTP/1.1\r\nhost: x\r\n"] {
-        let closed = timeout(Duration::from_secs(20), raw(service.address, half, "")).await;
-        assert!(closed.is_ok(), "still open: {half:?}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connection_is_kept_between_requests_for_longer_than_a_heads_time() {
-    let service = Setup::dry_run().start();
-    let mut stream = TcpStream::connect(service.address).await.expect("a connection");
-    for _ in 0..2 {
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("a request");
-        let answer = read_until(&mut stream, "\r\n\r\nok").await.expect("an answer");
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        sleep(Duration::from_secs(12)).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_arrive_is_answered_at_the_deadline() {
     let service = Setup::dry_run().arg("--deadline=1").start();
     let body = merged("acme/web", 5, SHA).to_string().into_bytes();

@@ -32,6 +32,11 @@ impl Reply {
         self.json()["outcome"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// The message of the body.
+    pub fn message(&self) -> String {
+        self.json()["message"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// The reason that the body names.
     pub fn reason(&self) -> String {
         self.json()["reason"].as_str().unwrap_or_default().to_owned()

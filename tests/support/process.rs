@@ -4,6 +4,22 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Interval between two looks.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Looks again and again until there is something; `None` if there is nothing within `limit`.
+pub fn eventually<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + limit;
+    loop {
+        let seen = look();
+        if seen.is_some() || Instant::now() >= end {
+            return seen;
+        }
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
 
 /// A child that dies with us: a shell holds it and kills it when our end of a pipe closes.
 pub struct Guarded(Child);

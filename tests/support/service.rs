@@ -1,14 +1,18 @@
 //! The program under test, started as a user would start it.
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Method;
-use serde_json::Value;
+use rustix::event::{PollFd, PollFlags, poll};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::http::{HttpClient, Reply};
@@ -17,6 +21,9 @@ use super::webhook::{self, SECRET};
 
 /// The program that cargo built for these tests.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_github-trigger");
+
+/// A program that has not logged by then never does.
+pub const LOGGED: Duration = Duration::from_secs(20);
 
 /// A template that takes every merge.
 pub const TEMPLATE: &str = r#"
@@ -206,14 +213,17 @@ impl Service {
 
     /// Waits for the end of the program.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
-        let end = Instant::now() + limit;
-        while Instant::now() < end {
-            if let Some(status) = self.child.try_wait().expect("a status") {
-                return Some(status);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        None
+        process::eventually(limit, || self.child.try_wait().expect("a status"))
+    }
+
+    /// All log lines until now. The log is written a moment after what it tells of, but in its order: once the line of a
+    /// ping is there, so are all before it.
+    pub async fn logged(&self) -> Vec<String> {
+        static PINGS: AtomicU32 = AtomicU32::new(0);
+        let id = format!("logged-{}", PINGS.fetch_add(1, Ordering::Relaxed));
+        self.deliver("ping", &id, &json!({"zen": "Keep it logically awesome."})).await;
+        self.log.wait_for(&format!("delivery={id}"), LOGGED);
+        self.log.all()
     }
 
     /// A value of `/proc/<pid>/status` in KiB, e.g. `VmRSS`.
@@ -229,26 +239,65 @@ impl Drop for Service {
     }
 }
 
-/// What a program writes, line by line, as it comes.
-#[derive(Clone, Default)]
-pub struct Lines(Arc<Mutex<Vec<String>>>);
+/// The lines that a program writes to a pipe. A look at them sees everything that was in the pipe before.
+#[derive(Clone)]
+pub struct Lines(Arc<Mutex<Reader>>);
+
+struct Reader {
+    pipe: File,
+    lines: Vec<String>,
+    /// The beginning of the next line.
+    rest: Vec<u8>,
+}
+
+impl Reader {
+    /// Takes everything that is in the pipe now. Returns false at its end.
+    fn drain(&mut self) -> bool {
+        let mut chunk = vec![0; 64 << 10];
+        while is_readable(&self.pipe, Some(Duration::ZERO)) {
+            match self.pipe.read(&mut chunk) {
+                Ok(0) | Err(_) => return false,
+                Ok(count) => self.rest.extend_from_slice(&chunk[..count]),
+            }
+            while let Some(end) = self.rest.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                self.lines.push(String::from_utf8_lossy(&line[..end]).into_owned());
+            }
+        }
+        true
+    }
+}
+
+/// Waits until there is something to read, or the pipe's other end is closed.
+fn is_readable(pipe: &File, limit: Option<Duration>) -> bool {
+    let limit = limit.map(|limit| limit.try_into().expect("a short time"));
+    let mut polled = [PollFd::new(pipe, PollFlags::IN)];
+    poll(&mut polled, limit.as_ref()).is_ok_and(|ready| ready > 0)
+}
 
 impl Lines {
-    /// Collects what a pipe brings until it ends.
-    pub fn of(pipe: impl std::io::Read + Send + 'static) -> Self {
-        let lines = Self::default();
-        let sink = lines.clone();
+    /// Collects a pipe's lines until it ends.
+    pub fn of(pipe: impl Into<OwnedFd>) -> Self {
+        let pipe = File::from(pipe.into());
+        let other = pipe.try_clone().expect("a descriptor");
+        let lines = Self(Arc::new(Mutex::new(Reader { pipe, lines: Vec::new(), rest: Vec::new() })));
+        let reader = lines.clone();
+        // A full pipe would hold up the program.
         std::thread::spawn(move || {
-            for line in BufReader::new(pipe).lines() {
-                let Ok(line) = line else { return };
-                sink.0.lock().expect("the lines").push(line);
+            while is_readable(&other, None) {
+                if !reader.0.lock().expect("the lines").drain() {
+                    return;
+                }
             }
         });
         lines
     }
 
+    /// All lines until now.
     pub fn all(&self) -> Vec<String> {
-        self.0.lock().expect("the lines").clone()
+        let mut reader = self.0.lock().expect("the lines");
+        reader.drain();
+        reader.lines.clone()
     }
 
     pub fn text(&self) -> String {
@@ -257,13 +306,7 @@ impl Lines {
 
     /// The first line that holds `needle`; waits for it.
     pub fn wait_for(&self, needle: &str, limit: Duration) -> String {
-        let end = Instant::now() + limit;
-        loop {
-            if let Some(line) = self.all().into_iter().find(|line| line.contains(needle)) {
-                return line;
-            }
-            assert!(Instant::now() < end, "no line with {needle:?} in\n{}", self.text());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let found = || self.all().into_iter().find(|line| line.contains(needle));
+        process::eventually(limit, found).unwrap_or_else(|| panic!("no line with {needle:?} in\n{}", self.text()))
     }
 }

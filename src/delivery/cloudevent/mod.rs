@@ -15,29 +15,29 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::envelope::{essence, single};
-use super::{DecodeError, Delivery, DeliveryId, EventKind, Malformed};
-use crate::trace::TraceContext;
+use super::{DecodeError, Delivery, DeliveryId, EventKind, Malformed, trace_of};
+use crate::telemetry::trace::TraceContext;
 
 /// `dev.knative.source.github.<event>`: GitHubSource's types.
 const KNATIVE: &str = "dev.knative.source.github.";
 /// `com.github.<event>.<action>`: the types of the CloudEvents adapter for GitHub.
 const ADAPTER: &str = "com.github.";
-/// The longest id; it goes into an annotation and the log.
+/// Longest id, which goes into an annotation and the log.
 const MAX_ID: usize = 1024;
 
-/// The attributes that matter here; all others are allowed, and never looked at.
+/// The attributes that are read; all others are allowed and ignored.
 struct Attributes<'a> {
     id: Cow<'a, str>,
     kind: Cow<'a, str>,
     trace: Option<TraceContext>,
 }
 
-/// The id that a request in binary mode claims, for answers and logs.
+/// The header `ce-id` of a request in binary mode.
 pub(super) fn claimed_id(headers: &HeaderMap) -> Option<DeliveryId> {
     delivery_id(&header(headers, "ce-id", "id").ok()?).ok()
 }
 
-/// The GitHub event that a request in binary mode claims to be.
+/// The GitHub event in the header `ce-type` of a request in binary mode.
 pub(super) fn claimed_kind(headers: &HeaderMap) -> Option<EventKind> {
     github_event(&header(headers, "ce-type", "type").ok()?).map(|(kind, _)| kind)
 }
@@ -52,7 +52,7 @@ pub(super) fn binary(headers: HeaderMap, body: Bytes) -> Result<Delivery, Decode
         kind: header(&headers, "ce-type", "type")?.into(),
         trace: traced("ce-traceparent").and_then(|parent| TraceContext::parse(parent, traced("ce-tracestate"))),
     };
-    // Without a Content-Type there is no datacontenttype, and JSON is what that means.
+    // Without a Content-Type there is no datacontenttype, which means JSON.
     if headers.contains_key(CONTENT_TYPE) && !single(&headers, &CONTENT_TYPE).is_some_and(is_json) {
         return foreign_or(&attributes, DecodeError::DataType);
     }
@@ -76,7 +76,7 @@ struct Structured<'a> {
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     data_base64: Option<Cow<'a, str>>,
-    /// Extensions, which must not fail an event whatever they hold.
+    /// Extensions; their values never make an event invalid.
     #[serde(borrow)]
     traceparent: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -108,12 +108,12 @@ pub(super) fn structured(headers: HeaderMap, body: &Bytes) -> Result<Delivery, D
         (None, Some(data)) => {
             BASE64_STANDARD.decode(&*data).map(Bytes::from).map_err(|_| Malformed::Data("data_base64 is not Base64"))
         }
-        (None, None) => Err(Malformed::Data("there is none")),
+        (None, None) => Err(Malformed::Data("data is missing")),
         (Some(_), Some(_)) => Err(Malformed::Data("data and data_base64 exclude each other")),
     })
 }
 
-/// An event of somebody else's type is none of our business, whatever else is wrong with it.
+/// An event of a foreign type is ignored, whatever else is wrong with it.
 fn foreign_or(attributes: &Attributes<'_>, error: DecodeError) -> Result<Delivery, DecodeError> {
     match github_event(&attributes.kind) {
         Some(_) => Err(error),
@@ -134,12 +134,12 @@ fn delivery(
     if payload.trim_ascii_start().first() != Some(&b'{') {
         return Err(Malformed::Data("it must be a JSON object, the payload of GitHub's webhook").into());
     }
-    // The HTTP header tells of the last hop, the extension of where the event began.
-    let trace = TraceContext::of_headers(&headers).or_else(|| attributes.trace.clone());
-    Ok(Delivery { id, kind, action: action.map(str::to_owned), trace, headers, payload })
+    // The HTTP header describes the last hop, the extension the origin of the event.
+    let trace = trace_of(&headers).or_else(|| attributes.trace.clone());
+    Ok(Delivery { id, kind, action: action.map(str::to_owned), trace, headers: headers.into(), payload, _sealed: () })
 }
 
-/// The GitHub event, and the action if the type names one, of a CloudEvent's type.
+/// The GitHub event in a CloudEvent's type, and the action if the type names one.
 fn github_event(kind: &str) -> Option<(EventKind, Option<&str>)> {
     if let Some(event) = kind.strip_prefix(KNATIVE) {
         return Some((EventKind::parse(event)?, None));
@@ -149,7 +149,7 @@ fn github_event(kind: &str) -> Option<(EventKind, Option<&str>)> {
     Some((EventKind::parse(event)?, action))
 }
 
-/// Any string is legal as an id; what does not print is written as the HTTP binding writes it.
+/// Any string is legal as an id; other characters than visible ASCII are percent-encoded, as in the HTTP binding.
 fn delivery_id(id: &str) -> Result<DeliveryId, Malformed> {
     if let Some(id) = DeliveryId::parse(id) {
         return Ok(id);
@@ -165,7 +165,7 @@ fn check_version(version: &str) -> Result<(), Malformed> {
     if version == "1.0" { Ok(()) } else { Err(Malformed::Attribute("specversion", "must be 1.0")) }
 }
 
-/// A URI-reference, as far as it matters: nothing here follows it.
+/// A URI-reference must have no white space; nothing here follows it.
 fn check_source(source: &str) -> Result<(), Malformed> {
     if source.chars().any(char::is_whitespace) {
         return Err(Malformed::Attribute("source", "must be a URI reference"));
@@ -184,13 +184,13 @@ fn required<'a>(value: Option<Cow<'a, str>>, name: &'static str) -> Result<Cow<'
     Ok(value)
 }
 
-/// A required attribute of a header: unquoted if quoted, then percent-decoded, once.
+/// A required attribute in a header: unquoted if quoted, then percent-decoded once.
 fn header(headers: &HeaderMap, header: &str, name: &'static str) -> Result<String, Malformed> {
     let mut values = headers.get_all(header).iter();
     let value = match (values.next(), values.next()) {
         (Some(value), None) => unquote(value.as_bytes()),
         (None, _) => return Err(Malformed::Attribute(name, "is missing")),
-        (Some(_), Some(_)) => return Err(Malformed::Attribute(name, "is there twice")),
+        (Some(_), Some(_)) => return Err(Malformed::Attribute(name, "is repeated")),
     };
     let decoded = percent_decode(&value).decode_utf8();
     let text = decoded.map_err(|_| Malformed::Attribute(name, "is not UTF-8"))?.into_owned();
@@ -208,7 +208,7 @@ fn check(value: &str, name: &'static str) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// What stands between double quotes, with `\x` as `x`; anything else as it is.
+/// The text between double quotes, with `\x` as `x`; a value without quotes unchanged.
 fn unquote(value: &[u8]) -> Cow<'_, [u8]> {
     let Some(inner) = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
         return Cow::Borrowed(value);

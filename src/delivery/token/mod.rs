@@ -34,14 +34,14 @@ const MAX_TOKEN: usize = 16 << 10;
 
 /// Whose tokens are enough.
 #[derive(Debug, Clone)]
-pub struct TokenPolicy {
+pub(crate) struct TokenPolicy {
     audience: String,
     subjects: GlobSet,
 }
 
 /// An issuer's name and its public keys.
 #[derive(Clone)]
-pub struct KeySet {
+pub(crate) struct KeySet {
     issuer: String,
     by_id: HashMap<String, DecodingKey>,
     nameless: Vec<DecodingKey>,
@@ -49,14 +49,13 @@ pub struct KeySet {
 
 /// A token that was checked: whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenProof {
+pub(crate) struct TokenProof {
     subject: String,
 }
 
 /// Why a token is not enough. For the log only.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TokenError {
+pub(crate) enum TokenError {
     /// There is none.
     #[error("no bearer token; a CloudEvent needs one here (--cloudevents-auth=oidc)")]
     Missing,
@@ -75,8 +74,11 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// The name in metrics.
-    pub fn as_str(&self) -> &'static str {
+    /// Every code.
+    pub(crate) const CODES: &[&str] = &["missing", "malformed", "unknown_key", "invalid", "subject"];
+
+    /// The code in metrics.
+    pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
             Self::Malformed(_) => "malformed",
@@ -88,7 +90,7 @@ impl TokenError {
 }
 
 /// A bearer token as it came, and the key that it claims to be signed with.
-pub struct BearerToken<'h> {
+pub(crate) struct BearerToken<'h> {
     text: &'h str,
     algorithm: Algorithm,
     key_id: Option<String>,
@@ -104,7 +106,7 @@ impl TokenPolicy {
     ///
     /// # Errors
     /// When a glob is none.
-    pub fn new(audience: &str, subjects: &[String]) -> Result<Self, globset::Error> {
+    pub(crate) fn new(audience: &str, subjects: &[String]) -> Result<Self, globset::Error> {
         let mut globs = GlobSetBuilder::new();
         for subject in subjects {
             globs.add(GlobBuilder::new(subject).literal_separator(true).backslash_escape(true).build()?);
@@ -118,7 +120,7 @@ impl KeySet {
     ///
     /// # Errors
     /// When it is not one.
-    pub fn parse(issuer: String, jwks: &[u8]) -> Result<Self, serde_json::Error> {
+    pub(crate) fn parse(issuer: String, jwks: &[u8]) -> Result<Self, serde_json::Error> {
         let mut keys = Self { issuer, by_id: HashMap::new(), nameless: Vec::new() };
         for jwk in serde_json::from_slice::<JwkSet>(jwks)?.keys {
             let Ok(key) = DecodingKey::from_jwk(&jwk) else { continue };
@@ -133,7 +135,7 @@ impl KeySet {
     }
 
     /// Whether the key is here that a token claims to be signed with.
-    pub fn has_key_of(&self, token: &BearerToken<'_>) -> bool {
+    pub(crate) fn has_key_of(&self, token: &BearerToken<'_>) -> bool {
         match &token.key_id {
             Some(id) => self.by_id.contains_key(id),
             None => !(self.by_id.is_empty() && self.nameless.is_empty()),
@@ -158,7 +160,7 @@ impl fmt::Debug for KeySet {
 
 impl TokenProof {
     /// Whose token it was, e.g. `system:serviceaccount:<namespace>:<name>`.
-    pub fn subject(&self) -> &str {
+    pub(crate) fn subject(&self) -> &str {
         &self.subject
     }
 }
@@ -168,7 +170,7 @@ impl<'h> BearerToken<'h> {
     ///
     /// # Errors
     /// When there is none, or it cannot be one of ours whatever its key is.
-    pub fn of(headers: &'h HeaderMap) -> Result<Self, TokenError> {
+    pub(crate) fn from_headers(headers: &'h HeaderMap) -> Result<Self, TokenError> {
         let malformed = |why: &str| TokenError::Malformed(why.to_owned());
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let value = match (values.next(), values.next()) {
@@ -195,7 +197,7 @@ impl<'h> BearerToken<'h> {
     ///
     /// # Errors
     /// What was wrong.
-    pub fn verify(&self, policy: &TokenPolicy, keys: &KeySet) -> Result<TokenProof, TokenError> {
+    pub(crate) fn verify(&self, policy: &TokenPolicy, keys: &KeySet) -> Result<TokenProof, TokenError> {
         ring_provider::install();
         let mut validation = Validation::new(self.algorithm);
         validation.set_issuer(&[&keys.issuer]);

@@ -56,7 +56,7 @@ fn policy() -> TokenPolicy {
 fn check(keys: &KeySet, authorization: &str) -> Result<TokenProof, TokenError> {
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, HeaderValue::from_str(authorization).expect("a value"));
-    BearerToken::of(&headers)?.verify(&policy(), keys)
+    BearerToken::from_headers(&headers)?.verify(&policy(), keys)
 }
 
 fn keys(signer: &Signer) -> KeySet {
@@ -151,8 +151,8 @@ fn what_is_no_bearer_token_is_refused() {
     for _ in 0..2 {
         twice.append(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {good}")).expect("a value"));
     }
-    assert!(matches!(BearerToken::of(&twice).map(drop), Err(TokenError::Malformed(_))));
-    assert!(matches!(BearerToken::of(&HeaderMap::new()).map(drop), Err(TokenError::Missing)));
+    assert!(matches!(BearerToken::from_headers(&twice).map(drop), Err(TokenError::Malformed(_))));
+    assert!(matches!(BearerToken::from_headers(&HeaderMap::new()).map(drop), Err(TokenError::Missing)));
 }
 
 /// Made with OpenSSL, because ring makes no RSA keys; good until 2100.

@@ -1,50 +1,49 @@
-//! Log lines, counted by level as they are written: the alert on errors goes by these.
+//! Log lines counted by level as they are written; the shipped alert on errors uses these counters.
 
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
 
-use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// One counter a level; there is one log.
-static COUNTERS: [(Level, &str, AtomicU64); 5] = [
-    (Level::ERROR, "error", AtomicU64::new(0)),
-    (Level::WARN, "warn", AtomicU64::new(0)),
-    (Level::INFO, "info", AtomicU64::new(0)),
-    (Level::DEBUG, "debug", AtomicU64::new(0)),
-    (Level::TRACE, "trace", AtomicU64::new(0)),
-];
+use crate::telemetry::metrics::{Counters, Labels, Registry};
+
+/// The counters of the one log of the process; empty until metrics are registered.
+static LINES: OnceLock<Counters<LineLevel, 1>> = OnceLock::new();
+
+/// The level of a log line.
+struct LineLevel(Level);
+
+impl Labels<1> for LineLevel {
+    const NAMES: [&'static str; 1] = ["level"];
+
+    fn values(&self) -> [&'static str; 1] {
+        [match self.0 {
+            Level::ERROR => "error",
+            Level::WARN => "warn",
+            Level::INFO => "info",
+            Level::DEBUG => "debug",
+            Level::TRACE => "trace",
+        }]
+    }
+
+    fn all() -> Vec<Self> {
+        [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE].map(Self).into()
+    }
+}
+
+/// Registers `github_trigger_log_events_total`; lines are counted from then on.
+pub(crate) fn register_metrics(registry: &Registry) {
+    LINES.get_or_init(|| registry.counters("log_events_total", "Log lines by level."));
+}
 
 /// Counts each line that is written.
 pub(super) struct Count;
 
 impl<S: Subscriber> Layer<S> for Count {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if let Some((.., count)) = COUNTERS.iter().find(|(level, ..)| level == event.metadata().level()) {
-            count.fetch_add(1, Ordering::Relaxed);
+        if let Some(lines) = LINES.get() {
+            lines.with(&LineLevel(*event.metadata().level())).inc();
         }
-    }
-}
-
-/// The counters as a metric.
-#[derive(Debug)]
-pub(super) struct Counters;
-
-impl EncodeMetric for Counters {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        for (_, level, count) in &COUNTERS {
-            let labels = [("level", *level)];
-            encoder
-                .encode_family(&labels)?
-                .encode_counter::<NoLabelSet, _, u64>(&count.load(Ordering::Relaxed), None)?;
-        }
-        Ok(())
-    }
-
-    fn metric_type(&self) -> MetricType {
-        MetricType::Counter
     }
 }

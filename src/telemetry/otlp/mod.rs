@@ -1,90 +1,104 @@
-//! What is sent to a collector, by OTLP over HTTP: spans, and the metrics, because a pod that was scaled to zero cannot be
-//! scraped. Nothing, unless an endpoint is set.
+//! Export by OTLP over HTTP: spans, and the metrics, because a pod that was scaled to zero cannot be scraped. Nothing is
+//! exported unless an endpoint is set.
 //!
-//! The environment is OpenTelemetry's own: `OTEL_EXPORTER_OTLP_ENDPOINT` and its relatives for one signal,
+//! The environment variables are OpenTelemetry's own: `OTEL_EXPORTER_OTLP_ENDPOINT` and its variants for one signal,
 //! `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_SDK_DISABLED`.
 
 mod client;
-mod push;
+mod metrics;
 
 use std::env;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 
 use super::spans::Tracer;
 use client::Sender;
-pub use push::Push;
+pub(crate) use metrics::MetricsExporter;
 
-/// What is still to be sent at the end gets this long: less than a pod has.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+/// Time for the last export at the end of the process; shorter than a pod's termination grace period.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
-/// A collector, if there is one.
+/// The exporters to a collector that the environment asks for.
 #[derive(Debug, Default)]
-pub struct Collector {
-    provider: Option<SdkTracerProvider>,
-    push: Option<Push>,
+pub(crate) struct Collector {
+    spans: Option<SdkTracerProvider>,
+    metrics: Option<MetricsExporter>,
+}
+
+/// Why a signal is not exported.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EnvironmentError {
+    #[error("the collector's endpoint is not a URL")]
+    Endpoint(#[from] http::uri::InvalidUri),
+    #[error("{0}: a collector is reached by http:// only; run one inside the cluster")]
+    Scheme(String),
+    #[error("cannot set up the exporter")]
+    Exporter(#[from] ExporterBuildError),
 }
 
 impl Collector {
-    /// Reads the environment; must be called in a runtime, which sends. What cannot be used is an ERROR line, and no
-    /// reason not to serve.
-    pub fn of_environment() -> Self {
+    /// Reads the environment. Must be called in the runtime that sends. An unusable value is logged as an ERROR and
+    /// does not keep the service from starting.
+    pub(crate) fn from_environment() -> Self {
         let set = |name: &str| env::var(name).is_ok_and(|value| !value.is_empty());
         let disabled = env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
         let wanted =
             |signal: &str| !disabled && (set(ENDPOINT) || set(&format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")));
         let mut collector = Self::default();
-        if wanted("TRACES") {
-            match provider() {
-                Ok(provider) => collector.provider = Some(provider),
-                Err(error) => tracing::error!(reason = error, "traces are not sent"),
+        if !wanted("TRACES") && !wanted("METRICS") {
+            return collector;
+        }
+        let resource = resource();
+        if wanted("METRICS") {
+            match MetricsExporter::from_environment(&resource) {
+                Ok(exporter) => collector.metrics = Some(exporter),
+                Err(error) => tracing::error!(error = %super::chain(&error), "metrics are not exported"),
             }
         }
-        if wanted("METRICS") {
-            match Push::of_environment(resource()) {
-                Ok(push) => collector.push = Some(push),
-                Err(error) => tracing::error!(reason = error, "metrics are not sent"),
+        if wanted("TRACES") {
+            match provider(resource) {
+                Ok(provider) => collector.spans = Some(provider),
+                Err(error) => tracing::error!(error = %super::chain(&error), "traces are not exported"),
             }
         }
         collector
     }
 
-    /// What makes spans for it.
-    pub fn tracer(&self) -> Tracer {
-        self.provider
+    /// The tracer for this collector; makes no spans if traces are not exported.
+    pub(crate) fn tracer(&self) -> Tracer {
+        self.spans
             .as_ref()
             .map_or_else(Tracer::default, |provider| Tracer::new(provider.tracer(env!("CARGO_PKG_NAME"))))
     }
 
-    /// What sends metrics to it.
-    pub fn push(&self) -> Option<Push> {
-        self.push.clone()
+    /// The exporter of metrics, if metrics are exported.
+    pub(crate) fn metrics(&self) -> Option<MetricsExporter> {
+        self.metrics.clone()
     }
 
-    /// Sends what is left.
-    pub async fn finish(self) {
-        let Some(provider) = self.provider else { return };
+    /// Sends the spans that are still buffered.
+    pub(crate) async fn shut_down(self) {
+        let Some(provider) = self.spans else { return };
         // The library waits with a thread, and the runtime has to go on sending meanwhile.
-        let done = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(LAST_WORDS)).await;
+        let done = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT)).await;
         if let Ok(Err(error)) = done {
-            tracing::warn!(reason = %error, "the last spans were not sent");
+            tracing::warn!(error = %error, "the last spans were not sent");
         }
     }
 }
 
-fn provider() -> Result<SdkTracerProvider, String> {
-    let exporter = SpanExporter::builder().with_http().with_http_client(Sender::new()).build();
-    let exporter = exporter.map_err(|error| error.to_string())?;
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource()).build())
+fn provider(resource: Resource) -> Result<SdkTracerProvider, EnvironmentError> {
+    let exporter = SpanExporter::builder().with_http().with_http_client(Sender::new()).build()?;
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
-/// Who we are: what the environment says, else what Knative does.
+/// The identity of this process: from the environment, else from Knative's variables.
 fn resource() -> Resource {
     let mut resource = Resource::builder();
     if env::var("OTEL_SERVICE_NAME").map_or(true, |name| name.is_empty()) {

@@ -16,8 +16,8 @@ use serde_json::Value as Json;
 
 use super::path::Path;
 use super::{Error, EvaluationError, Name};
-use crate::event::Event;
-use crate::template::nearest;
+use crate::github::Event;
+use crate::template::nearest::nearest;
 
 /// Expressions inside expressions; far more than anybody can read, far less than a stack holds.
 const MAX_DEPTH: usize = 64;
@@ -74,7 +74,7 @@ const NAMESPACES: &[&str] = &["strings", "optional"];
 
 /// A compiled and checked CEL expression.
 #[derive(Clone)]
-pub struct Program {
+pub(crate) struct Program {
     source: Arc<str>,
     program: Arc<cel::Program>,
 }
@@ -174,7 +174,7 @@ impl VariableResolver for Variables<'_> {
         let value = if let Some(name) = Name::parse(variable) {
             Value::from(&*name.value(self.event)?)
         } else if let Some(path) = Path::parse(variable) {
-            from_json(path.find(self.event.payload())?)
+            from_json(path.find(&self.event.payload)?)
         } else {
             match variable {
                 "headers" => self.headers(),
@@ -190,9 +190,8 @@ impl Variables<'_> {
     /// The `x-github-*` and `ce-*` headers; the signature is none of a template's business.
     fn headers(&self) -> Value {
         let ours = |name: &str| name.starts_with("x-github-") || name.starts_with("ce-");
-        let headers = self.event.headers().iter().filter(|(name, _)| ours(name.as_str()));
-        let text = headers.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
-        Value::from(text.collect::<HashMap<_, _>>())
+        let headers = self.event.headers.iter().filter(|(name, _)| ours(name));
+        Value::from(headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<HashMap<_, _>>())
     }
 
     fn event(&self) -> Value {

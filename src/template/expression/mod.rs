@@ -12,16 +12,16 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use crate::event::Event;
-pub use name::Name;
+use crate::github::Event;
+pub(crate) use name::Name;
 use path::Path;
 
 /// Characters of one expression at most; the CEL parser is given no more, because its depth has no other bound.
-pub const MAX_LENGTH: usize = 1024;
+pub(crate) const MAX_LENGTH: usize = 1024;
 
 /// A compiled expression.
 #[derive(Debug, Clone)]
-pub enum Expression {
+pub(crate) enum Expression {
     /// One of the names.
     Name(Name),
     /// `body.a.b`: one value of the payload.
@@ -32,7 +32,7 @@ pub enum Expression {
 
 /// What an expression came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome<'e> {
+pub(crate) enum Outcome<'e> {
     /// Text, or a number or boolean written as text.
     Text(Cow<'e, str>),
     /// A list of texts.
@@ -43,8 +43,7 @@ pub enum Outcome<'e> {
 
 /// Why an expression does not compile: what is wrong and what to write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
+pub(crate) enum Error {
     /// Nothing stands there.
     #[error("an empty expression; write a name, for example revision")]
     Empty,
@@ -80,8 +79,7 @@ pub enum Error {
 
 /// Why an expression has no value in an event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum EvaluationError {
+pub(crate) enum EvaluationError {
     /// The event does not carry it.
     #[error("this event has no value for `{0}`")]
     Missing(String),
@@ -100,7 +98,7 @@ impl Expression {
     ///
     /// # Errors
     /// When it is no expression, or one that could do harm.
-    pub fn compile(source: &str) -> Result<Self, Error> {
+    pub(crate) fn compile(source: &str) -> Result<Self, Error> {
         let source = source.trim();
         let length = source.chars().count();
         if length > MAX_LENGTH {
@@ -120,7 +118,7 @@ impl Expression {
     }
 
     /// Whether CEL has to run.
-    pub fn needs_cel(&self) -> bool {
+    pub(crate) fn needs_cel(&self) -> bool {
         matches!(self, Self::Cel(_))
     }
 
@@ -128,12 +126,12 @@ impl Expression {
     ///
     /// # Errors
     /// When the event does not carry it, or it is no text.
-    pub fn evaluate<'e>(&self, event: &'e Event) -> Result<Outcome<'e>, EvaluationError> {
+    pub(crate) fn evaluate<'e>(&self, event: &'e Event) -> Result<Outcome<'e>, EvaluationError> {
         match self {
             Self::Name(name) => {
                 name.value(event).map(Outcome::Text).ok_or_else(|| EvaluationError::Missing(name.as_str().to_owned()))
             }
-            Self::Path(path) => match path.find(event.payload()) {
+            Self::Path(path) => match path.find(&event.payload) {
                 None | Some(Json::Null) => Err(EvaluationError::Missing(path.to_string())),
                 Some(value) => Outcome::from_json(value),
             },
@@ -145,10 +143,10 @@ impl Expression {
     ///
     /// # Errors
     /// When it has no value in this event, or one that is neither true nor false.
-    pub fn holds(&self, event: &Event) -> Result<bool, EvaluationError> {
+    pub(crate) fn holds(&self, event: &Event) -> Result<bool, EvaluationError> {
         let value = match self {
             Self::Cel(program) => program.evaluate(event)?,
-            Self::Path(path) => path.find(event.payload()).unwrap_or(Json::Null),
+            Self::Path(path) => path.find(&event.payload).unwrap_or(Json::Null),
             Self::Name(_) => return Err(EvaluationError::Kind("text, not true or false")),
         };
         match value {

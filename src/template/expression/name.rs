@@ -2,22 +2,22 @@
 
 use std::borrow::Cow;
 
-use crate::event::Event;
+use crate::github::Event;
 
 macro_rules! names {
     ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
         /// A name that stands for a value of the event.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Name {
+        pub(crate) enum Name {
             $($(#[$doc])* $variant,)*
         }
 
         impl Name {
             /// Every name, in the order of the documentation.
-            pub const ALL: &[Name] = &[$(Name::$variant,)*];
+            pub(crate) const ALL: &[Name] = &[$(Name::$variant,)*];
 
             /// How it is written.
-            pub fn as_str(self) -> &'static str {
+            pub(crate) fn as_str(self) -> &'static str {
                 match self {
                     $(Name::$variant => $text,)*
                 }
@@ -47,7 +47,7 @@ names! {
     /// The repository's owner.
     RepoOwner = "repo_owner",
     /// The repository's name without its owner.
-    RepoName = "repo_name",
+    Repo = "repo_name",
     /// The login of who merged.
     Sender = "sender",
     /// The event's name, e.g. `pull_request`.
@@ -58,13 +58,13 @@ names! {
 
 impl Name {
     /// The name that is written so, with or without the seed's leading dot.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.strip_prefix('.').unwrap_or(text);
         Self::ALL.iter().copied().find(|name| name.as_str() == text)
     }
 
     /// The value that the name has in `event`, if the event carries it.
-    pub fn value(self, event: &Event) -> Option<Cow<'_, str>> {
+    pub(crate) fn value(self, event: &Event) -> Option<Cow<'_, str>> {
         let commit = event.commit();
         let subject = &event.subject;
         let repository = || event.repository_name().and_then(|name| name.split_once('/'));
@@ -73,10 +73,10 @@ impl Name {
             Self::ShortCommitid => commit.map(|commit| commit.short().into()),
             Self::Branch | Self::TargetBranch => subject.target_branch.as_deref().map(Cow::Borrowed),
             Self::SourceBranch => subject.source_branch.as_deref().map(Cow::Borrowed),
-            Self::TimeString => event.moment().map(|at| at.strftime("%Y%m%d%H%M%S").to_string().into()),
+            Self::TimeString => event.time().map(|at| at.strftime("%Y%m%d%H%M%S").to_string().into()),
             Self::RepoUrl => event.repository.as_ref().and_then(|repository| repository.url()).map(Cow::Borrowed),
             Self::RepoOwner => repository().map(|(owner, _)| owner.into()),
-            Self::RepoName => repository().map(|(_, name)| name.into()),
+            Self::Repo => repository().map(|(_, name)| name.into()),
             Self::Sender => event.sender.as_deref().map(Cow::Borrowed),
             Self::EventType => Some(event.kind.as_str().into()),
             Self::PullRequestNumber => subject.number.map(|number| number.to_string().into()),

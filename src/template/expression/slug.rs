@@ -5,7 +5,7 @@ const MAX: usize = 63;
 
 /// Lower case letters and digits are kept, everything between them becomes one `-`; never empty, never longer than a
 /// label: `Feature/Login 2` is `feature-login-2`.
-pub fn slug(text: &str) -> String {
+pub(crate) fn slug(text: &str) -> String {
     let mut slug = String::with_capacity(text.len().min(MAX));
     for character in text.chars() {
         if slug.len() == MAX {

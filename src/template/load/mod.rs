@@ -5,7 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use super::{Template, TemplateSet, compile, yaml};
+use super::model::{Template, TemplateSet};
+use super::{compile, yaml};
 use crate::mounted;
 
 /// The longest expression that passes the length check takes less than a quarter of this, even unoptimised.
@@ -13,20 +14,20 @@ const STACK: usize = 32 << 20;
 
 /// Something about a template file that its author should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// The file.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// The place in it; line 1, column 1 where the whole file is meant.
-    pub at: yaml::Position,
+    pub(crate) at: yaml::Position,
     /// Whether the template can be used all the same.
-    pub severity: Severity,
+    pub(crate) severity: Severity,
     /// What is wrong and what to write instead.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
+pub(crate) enum Severity {
     /// The templates are not used.
     Error,
     /// Legal, and probably not meant.
@@ -35,20 +36,19 @@ pub enum Severity {
 
 /// Templates that passed, and what is still worth saying about them.
 #[derive(Debug, Clone)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// The templates.
-    pub templates: TemplateSet,
+    pub(crate) templates: TemplateSet,
     /// Warnings only.
-    pub findings: Vec<Finding>,
+    pub(crate) findings: Vec<Finding>,
 }
 
 /// Why templates are not used.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
+pub(crate) enum LoadError {
     /// The files cannot be read.
     #[error("{0}")]
-    Read(#[from] mounted::Error),
+    Read(#[from] mounted::ReadError),
     /// A folder without a template file.
     #[error("{}: the folder holds no *.yaml file; mount the ConfigMap with the templates there", .0.display())]
     NoFile(PathBuf),
@@ -73,7 +73,7 @@ fn lines(findings: &[Finding]) -> String {
 }
 
 /// Whether a file of this name in a template folder is a template file.
-pub fn is_template_file(name: &str) -> bool {
+pub(crate) fn is_template_file(name: &str) -> bool {
     name.ends_with(".yaml") || name.ends_with(".yml")
 }
 
@@ -81,7 +81,7 @@ pub fn is_template_file(name: &str) -> bool {
 ///
 /// # Errors
 /// When the files cannot be read, or one of them does not pass: then with every finding of all files.
-pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+pub(crate) fn load(path: &Path) -> Result<Loaded, LoadError> {
     let (templates, findings) = lint(path)?;
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         return Err(LoadError::Findings(findings));
@@ -93,7 +93,7 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
 ///
 /// # Errors
 /// When the files cannot be read.
-pub fn lint(path: &Path) -> Result<(TemplateSet, Vec<Finding>), LoadError> {
+pub(crate) fn lint(path: &Path) -> Result<(TemplateSet, Vec<Finding>), LoadError> {
     let files = mounted::read(path, is_template_file)?;
     if files.is_empty() {
         return Err(LoadError::NoFile(path.to_owned()));
@@ -104,7 +104,7 @@ pub fn lint(path: &Path) -> Result<(TemplateSet, Vec<Finding>), LoadError> {
 /// Checks the contents of template files.
 ///
 /// On a thread with a stack of its own: the CEL parser needs more than a serving thread has.
-pub fn parse(files: Vec<mounted::File>) -> (TemplateSet, Vec<Finding>) {
+pub(crate) fn parse(files: Vec<mounted::File>) -> (TemplateSet, Vec<Finding>) {
     let check = || {
         let mut reader = Reader::default();
         for file in &files {

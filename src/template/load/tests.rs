@@ -95,7 +95,7 @@ fn names_namespaces_labels_and_annotations_are_checked() {
         assert!(found.iter().any(|finding| finding.contains(text)), "{text}: {found:#?}");
     };
     has("  labels: {}\n", "`metadata.name` is missing");
-    has("  name: Build\n", "is no name for an object");
+    has("  name: Build\n", "is not a valid name of an object");
     has("  name: 5\n", "must be text, not a number");
     has("  name: a\n  namespace: \"{{ repo_owner }}\"\n", "write it out, without a placeholder");
     has("  name: a\n  namespace: A_B\n", "no name of a namespace");
@@ -111,7 +111,7 @@ fn names_namespaces_labels_and_annotations_are_checked() {
         "did you mean `github-trigger.dev/on-repository`?",
     );
     has("  name: a\n  annotations: {github-trigger.dev/on-repository: web}\n", "can never match `owner/name`");
-    has("  name: a\n  annotations: {github-trigger.dev/on-event: Push}\n", "is no event; write `merged`");
+    has("  name: a\n  annotations: {github-trigger.dev/on-event: Push}\n", "is not an event; write `merged`");
     has("  name: a\n  annotations: {github-trigger.dev/on-cel: \"1 +\"}\n", "not a CEL expression");
     has("  name: a\n  annotations: {github-trigger.dev/on-target-branch: \"{{.Branch}}\"}\n", "before any event");
     has("  name: a\n", "warning: this template is for every repository");

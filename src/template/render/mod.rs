@@ -6,42 +6,43 @@ use serde_json::{Map, Value, json};
 
 use super::conditions::PREFIX;
 use super::expression::{EvaluationError, Expression, Outcome};
+use super::model::{Template, Tree};
 use super::placeholder::{Part, Text};
-use super::{Template, Tree, label, naming};
-use crate::event::{Commit, Event};
-use crate::trace::TraceContext;
+use super::{label, naming};
+use crate::github::{Commit, Event};
+use crate::telemetry::trace::TraceContext;
 
 /// Where Tekton looks for the trace that a run goes on with (`pkg/reconciler/pipelinerun/tracing.go`).
 const SPAN_CONTEXT: &str = "tekton.dev/pipelinerunSpanContext";
 
 /// What is sent to the API server.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PipelineRun {
+pub(crate) struct PipelineRun {
     /// The namespace that it is created in.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Its name, the same for the same merge and template.
-    pub name: String,
+    pub(crate) name: String,
     /// The whole object.
-    pub object: Value,
+    pub(crate) object: Value,
 }
 
 /// What a render needs besides template and event.
 #[derive(Debug, Clone, Copy)]
-pub struct Stamp<'a> {
+pub(crate) struct Stamp<'a> {
     /// Where a template without a namespace goes.
-    pub namespace: &'a str,
+    pub(crate) namespace: &'a str,
 }
 
 /// Why this event cannot be rendered with this template. The sender is told 422, the log tells why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("template {template}: {place}: {message}")]
-pub struct RenderError {
+pub(crate) struct RenderError {
     /// The template's name.
-    pub template: String,
+    pub(crate) template: String,
     /// The field.
-    pub place: String,
+    pub(crate) place: String,
     /// What is wrong and what to do.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// What a place does not allow.
@@ -63,7 +64,7 @@ impl PipelineRun {
     ///
     /// # Errors
     /// When it cannot be written; a parsed template always can.
-    pub fn to_yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
+    pub(crate) fn to_yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
         serde_saphyr::to_string(&self.object).map(|yaml| format!("---\n{yaml}"))
     }
 }
@@ -73,7 +74,7 @@ impl Template {
     ///
     /// # Errors
     /// When the event lacks a value, or a value may not stand where the template puts it.
-    pub fn render(&self, event: &Event, stamp: Stamp<'_>) -> Result<PipelineRun, RenderError> {
+    pub(crate) fn render(&self, event: &Event, stamp: Stamp<'_>) -> Result<PipelineRun, RenderError> {
         self.object(event, stamp).map_err(|fault| RenderError {
             template: self.name().to_owned(),
             place: fault.place,
@@ -82,7 +83,7 @@ impl Template {
     }
 
     /// A run with a made-up value for every placeholder, to ask an API server about the rest.
-    pub fn sample(&self, namespace: &str) -> PipelineRun {
+    pub(crate) fn sample(&self, namespace: &str) -> PipelineRun {
         let namespace = self.namespace.as_deref().unwrap_or(namespace).to_owned();
         let strings = |strings: &[(String, Text)]| -> Map<String, Value> {
             strings.iter().map(|(key, text)| (key.clone(), sample_text(text).into())).collect()
@@ -102,7 +103,8 @@ impl Template {
 
     fn object(&self, event: &Event, stamp: Stamp<'_>) -> Result<PipelineRun, Fault> {
         let base = fill(&self.base, event, Area::Name, "metadata.name")?;
-        let base = naming::base(&base).map_err(|message| Fault { place: "metadata.name".into(), message })?;
+        let base =
+            naming::base(&base).map_err(|error| Fault { place: "metadata.name".into(), message: error.to_string() })?;
         let identity = naming::Identity { event, namespace: self.namespace.as_deref(), template: self.name() };
         let name = naming::name(base, &identity);
         let namespace = self.namespace.as_deref().unwrap_or(stamp.namespace).to_owned();

@@ -117,7 +117,7 @@ fn a_placeholder_in_the_name_keeps_the_identity() {
     let owner = templates(&source.replace("repo_name", "repo_owner"));
     let error =
         render(owner.iter().next().expect("a template"), &event_with("main", "x", "octo")).expect_err("upper case");
-    assert!(error.to_string().contains("metadata.name: `build-Acme` is no name"), "{error}");
+    assert!(error.to_string().contains("metadata.name: `build-Acme` is not a valid name"), "{error}");
 }
 
 #[test]

@@ -24,11 +24,11 @@ const MAX_DEPTH: usize = 64;
 
 /// A place in a file; both numbers start at 1, columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Position {
+pub(crate) struct Position {
     /// Line.
-    pub line: usize,
+    pub(crate) line: usize,
     /// Column.
-    pub column: usize,
+    pub(crate) column: usize,
 }
 
 impl From<Marker> for Position {
@@ -39,25 +39,25 @@ impl From<Marker> for Position {
 
 /// Something wrong at a place; the file's name is known to the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// Where.
-    pub at: Position,
+    pub(crate) at: Position,
     /// What is wrong and what to write instead.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// A value and where it begins.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Node {
+pub(crate) struct Node {
     /// Where its first character stands.
-    pub at: Position,
+    pub(crate) at: Position,
     /// The value.
-    pub value: Value,
+    pub(crate) value: Value,
 }
 
 /// A YAML value of the JSON kinds.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub(crate) enum Value {
     /// `null`, `~` or nothing.
     Null,
     /// `true` or `false`.
@@ -74,26 +74,26 @@ pub enum Value {
 
 /// A mapping key and where it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
+pub(crate) struct Key {
     /// Where its first character stands.
-    pub at: Position,
+    pub(crate) at: Position,
     /// Its text.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 impl Node {
     /// The value under `key`, if this is a mapping that has it.
-    pub fn get(&self, key: &str) -> Option<&Node> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         self.entry(key).map(|(_, node)| node)
     }
 
     /// The key and value under `key`, if this is a mapping that has it.
-    pub fn entry(&self, key: &str) -> Option<&(Key, Node)> {
+    pub(crate) fn entry(&self, key: &str) -> Option<&(Key, Node)> {
         self.entries().iter().find(|(candidate, _)| candidate.name == key)
     }
 
     /// The entries of a mapping; none for any other value.
-    pub fn entries(&self) -> &[(Key, Node)] {
+    pub(crate) fn entries(&self) -> &[(Key, Node)] {
         match &self.value {
             Value::Mapping(entries) => entries,
             _ => &[],
@@ -101,7 +101,7 @@ impl Node {
     }
 
     /// The text of a text scalar.
-    pub fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),
             _ => None,
@@ -109,7 +109,7 @@ impl Node {
     }
 
     /// What kind of value this is, for messages.
-    pub fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self.value {
             Value::Null => "nothing",
             Value::Bool(_) => "a boolean",
@@ -125,7 +125,7 @@ impl Node {
 ///
 /// A syntax error ends the reading; the documents before it are still returned, so that their own faults are found in
 /// the same run.
-pub fn parse(source: &str) -> (Vec<Node>, Vec<Fault>) {
+pub(crate) fn parse(source: &str) -> (Vec<Node>, Vec<Fault>) {
     let source = source.strip_prefix('\u{FEFF}').unwrap_or(source);
     if let Some(fault) = forbidden_characters(source) {
         return (Vec::new(), vec![fault]);
@@ -337,8 +337,8 @@ impl<'a> Reader<'a> {
         if style != ScalarStyle::Plain || restored.len() != text.len() || restored.contains("{{") {
             return Ok(Value::Text(restored));
         }
-        Ok(plain(&restored).unwrap_or_else(|message| {
-            self.fault(at, message);
+        Ok(plain(&restored).unwrap_or_else(|error| {
+            self.fault(at, error.to_string());
             Value::Text(restored)
         }))
     }

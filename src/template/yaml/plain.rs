@@ -4,15 +4,23 @@ use serde_json::Number;
 
 use super::Value;
 
+/// An unquoted scalar that YAML readers, or people, take for different values.
+#[derive(Debug, thiserror::Error)]
+#[error("`{text}` {problem}; write \"{text}\" if it is text")]
+pub(super) struct Ambiguous {
+    text: String,
+    problem: String,
+}
+
 /// What an unquoted scalar means, where all YAML readers agree on it.
-pub(super) fn plain(text: &str) -> Result<Value, String> {
+pub(super) fn plain(text: &str) -> Result<Value, Ambiguous> {
     match text {
         "" | "~" | "null" => return Ok(Value::Null),
         "true" => return Ok(Value::Bool(true)),
         "false" => return Ok(Value::Bool(false)),
         _ => {}
     }
-    let ambiguous = |what: &str| Err(format!("`{text}` {what}; write \"{text}\" if it is text"));
+    let ambiguous = |problem: &str| Err(Ambiguous { text: text.to_owned(), problem: problem.to_owned() });
     let lower = text.to_ascii_lowercase();
     match lower.as_str() {
         "null" | "true" | "false" => return ambiguous("is read differently by different tools"),

@@ -4,22 +4,21 @@ use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::{ReadError, read};
 use crate::delivery::Key;
-use crate::mounted;
 
 /// Where secrets come from.
 #[derive(Debug, Clone, Default)]
-pub struct SecretSources {
+pub(crate) struct SecretSources {
     /// Files, or folders whose files are each one secret.
-    pub paths: Vec<PathBuf>,
+    pub(crate) paths: Vec<PathBuf>,
     /// `WEBHOOK_SECRET`.
-    pub value: Option<SecretString>,
+    pub(crate) value: Option<SecretString>,
 }
 
 /// Why the secrets cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
+pub(crate) enum SecretsError {
     /// Nothing says where the secret is.
     #[error(
         "no webhook secret: give --webhook-secret-file with the mounted Secret (or WEBHOOK_SECRET for local use); \
@@ -37,12 +36,12 @@ pub enum Error {
     NoFile(PathBuf),
     /// The operating system said no.
     #[error("webhook secret: {0}")]
-    Read(#[from] mounted::Error),
+    Read(#[from] ReadError),
 }
 
 impl SecretSources {
     /// Whether there is any source at all.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.paths.is_empty() && self.value.is_none()
     }
 
@@ -50,15 +49,15 @@ impl SecretSources {
     ///
     /// # Errors
     /// When there is none, one cannot be read, or one is empty: an empty key would let everybody in.
-    pub fn load(&self) -> Result<Vec<Key>, Error> {
+    pub(crate) fn load(&self) -> Result<Vec<Key>, SecretsError> {
         if self.is_empty() {
-            return Err(Error::None);
+            return Err(SecretsError::None);
         }
         let mut keys = Vec::new();
         for path in &self.paths {
-            let files = mounted::read(path, |_| true)?;
+            let files = read(path, |_| true)?;
             if files.is_empty() {
-                return Err(Error::NoFile(path.clone()));
+                return Err(SecretsError::NoFile(path.clone()));
             }
             for file in files {
                 keys.push(key(without_newline(&file.content), || file.path.display().to_string())?);
@@ -71,12 +70,12 @@ impl SecretSources {
     }
 }
 
-fn key(secret: &[u8], place: impl Fn() -> String) -> Result<Key, Error> {
+fn key(secret: &[u8], place: impl Fn() -> String) -> Result<Key, SecretsError> {
     let blank = match std::str::from_utf8(secret) {
         Ok(text) => text.trim().is_empty(),
         Err(_) => false,
     };
-    if blank { Err(Error::Empty(place())) } else { Ok(Key::new(secret)) }
+    if blank { Err(SecretsError::Empty(place())) } else { Ok(Key::new(secret)) }
 }
 
 /// Editors and `echo` end a file with a line break that nobody means as part of the secret; one is dropped.
@@ -113,7 +112,7 @@ mod tests {
     fn a_folder_is_one_secret_a_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let sources = SecretSources { paths: vec![folder.path().to_owned()], value: Some("third".to_owned().into()) };
-        assert!(matches!(sources.load(), Err(Error::NoFile(_))));
+        assert!(matches!(sources.load(), Err(SecretsError::NoFile(_))));
         std::fs::write(folder.path().join("a"), "first\n").expect("a file");
         std::fs::write(folder.path().join("b"), "second").expect("a file");
         std::fs::write(folder.path().join(".hidden"), "").expect("a file");

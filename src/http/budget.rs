@@ -1,50 +1,50 @@
-//! A bound on what all request bodies together may hold in memory.
+//! A limit on the memory of all request bodies together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A body up to this size may use all of the budget.
+/// Bodies up to this size may use the whole budget.
 const SMALL: u64 = 1 << 20;
-/// One part in so many of the budget is kept for small bodies, so that a few large ones never shut out the many.
-const KEPT_FOR_SMALL: u64 = 4;
+/// A quarter of the budget is reserved for small bodies, so that a few large ones never block them.
+const RESERVED_FOR_SMALL: u64 = 4;
 
-/// Bytes that may be held at once; shared by all requests.
+/// The budget; shared by all requests.
 #[derive(Debug)]
-pub struct Budget {
+pub(crate) struct Budget {
     limit: u64,
     used: AtomicU64,
 }
 
-/// Bytes that one request holds; given back when dropped.
+/// The bytes of one request; returned to the budget when dropped.
 #[derive(Debug)]
-pub struct Share {
+pub(crate) struct Share {
     budget: Arc<Budget>,
     bytes: u64,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
-    pub fn new(limit: u64) -> Arc<Self> {
+    pub(crate) fn new(limit: u64) -> Arc<Self> {
         Arc::new(Self { limit, used: AtomicU64::new(0) })
     }
 
     /// An empty share.
-    pub fn share(self: &Arc<Self>) -> Share {
+    pub(crate) fn share(self: &Arc<Self>) -> Share {
         Share { budget: Arc::clone(self), bytes: 0 }
     }
 
     /// Bytes in use now.
-    pub fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 }
 
 impl Share {
-    /// Makes the share `bytes` large; false, and nothing changes, if the budget does not allow it.
-    pub fn grow_to(&mut self, bytes: u64) -> bool {
+    /// Grows the share to `bytes`. Returns false, and changes nothing, if the budget does not allow it.
+    pub(crate) fn grow_to(&mut self, bytes: u64) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         let limit = self.budget.limit;
-        let allowed = if bytes <= SMALL { limit } else { limit - limit / KEPT_FOR_SMALL };
+        let allowed = if bytes <= SMALL { limit } else { limit - limit / RESERVED_FOR_SMALL };
         let grown = self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             used.checked_add(more).filter(|&sum| sum <= allowed)
         });
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_given_back() {
+    fn returns_a_dropped_share() {
         let budget = Budget::new(100);
         let mut share = budget.share();
         assert!(share.grow_to(60));

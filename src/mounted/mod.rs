@@ -3,6 +3,9 @@
 //! The kubelet writes a new folder beside the old one and then moves the link `..data` to it, so that a reader that
 //! resolves the link once sees either all of the old or all of the new. A [`Fingerprint`] tells whether to read again.
 
+pub(crate) mod reload;
+pub(crate) mod secrets;
+
 use std::fmt;
 use std::fs;
 use std::io::{self, Read};
@@ -16,11 +19,11 @@ const ATTEMPTS: usize = 5;
 
 /// A file's name as its owner knows it, and its content, which may be a secret and is never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct File {
+pub(crate) struct File {
     /// The path below what was asked for, without the detour over `..data`.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The content.
-    pub content: Vec<u8>,
+    pub(crate) content: Vec<u8>,
 }
 
 impl fmt::Debug for File {
@@ -31,12 +34,11 @@ impl fmt::Debug for File {
 
 /// What a path looked like: changes when a file is written, replaced, added or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Fingerprint(Vec<(PathBuf, u64, u64, i64, i64, u64)>);
+pub(crate) struct Fingerprint(Vec<(PathBuf, u64, u64, i64, i64, u64)>);
 
 /// Why a mounted path cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
+pub(crate) enum ReadError {
     /// The operating system said no.
     #[error("cannot read {}: {source}", path.display())]
     Io {
@@ -64,21 +66,21 @@ pub enum Error {
 ///
 /// # Errors
 /// When something cannot be read, or changes each time that it is read.
-pub fn read(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<File>, Error> {
+pub(crate) fn read(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<File>, ReadError> {
     for _ in 0..ATTEMPTS {
-        let before = Fingerprint::of(path);
+        let before = Fingerprint::from_path(path);
         let outcome = read_once(path, wanted);
-        if Fingerprint::of(path) == before {
+        if Fingerprint::from_path(path) == before {
             return outcome;
         }
     }
-    Err(Error::Restless { path: path.to_owned() })
+    Err(ReadError::Restless { path: path.to_owned() })
 }
 
-fn read_once(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<File>, Error> {
+fn read_once(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<File>, ReadError> {
     let at = |path: &Path| {
         let path = path.to_owned();
-        move |source| Error::Io { path, source }
+        move |source| ReadError::Io { path, source }
     };
     if !fs::metadata(path).map_err(at(path))?.is_dir() {
         return Ok(vec![File { path: path.to_owned(), content: read_file(path)? }]);
@@ -94,13 +96,13 @@ fn read_once(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<File>, Error> 
     Ok(files)
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+fn read_file(path: &Path) -> Result<Vec<u8>, ReadError> {
     let mut content = Vec::new();
     fs::File::open(path)
         .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut content))
-        .map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        .map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
     if content.len() as u64 > MAX_FILE {
-        return Err(Error::TooLarge { path: path.to_owned() });
+        return Err(ReadError::TooLarge { path: path.to_owned() });
     }
     Ok(content)
 }
@@ -129,7 +131,7 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
 
 impl Fingerprint {
     /// Looks at a path; what cannot be looked at is part of the picture by its absence.
-    pub fn of(path: &Path) -> Self {
+    pub(crate) fn from_path(path: &Path) -> Self {
         let mut seen = Vec::new();
         let mut look = |path: PathBuf| {
             if let Ok(meta) = fs::metadata(&path) {
@@ -146,7 +148,7 @@ impl Fingerprint {
 }
 
 /// Whether the kubelet keeps this path: then it changes in one step and may be read at once.
-pub fn is_atomic(path: &Path) -> bool {
+pub(crate) fn is_atomic(path: &Path) -> bool {
     let linked = |folder: &Path| fs::symlink_metadata(folder.join("..data")).is_ok_and(|meta| meta.is_symlink());
     linked(path) || path.parent().is_some_and(linked)
 }

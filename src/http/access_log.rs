@@ -1,23 +1,25 @@
-//! The one log line of a delivery.
+//! The one log line of a delivery, its metrics and its span.
 
 use std::time::SystemTime;
 
 use http::HeaderMap;
 use tokio::time::Instant;
+use tracing::Level;
 
 use super::App;
-use super::answer::{Answer, Outcome, RunRef};
-use crate::delivery::{Delivery, DeliveryId, Envelope, EventKind, claimed_id, claimed_kind};
-use crate::event::Event;
+use super::answer::{Answer, RunRef};
+use crate::delivery::{Delivery, DeliveryId, Envelope, EventKind, claimed_id, claimed_kind, trace_of};
+use crate::github::Event;
 use crate::telemetry::spans::Span;
-use crate::trace::TraceContext;
+use crate::telemetry::trace::TraceContext;
 
 /// What is known about a delivery so far.
 pub(super) struct Record {
     first_byte: Instant,
     bytes: Option<usize>,
     envelope: Option<Envelope>,
-    proven: bool,
+    authenticated: bool,
+    subject: Option<String>,
     trace: Option<TraceContext>,
     span: Span,
     kind: Option<EventKind>,
@@ -28,14 +30,15 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Begins with what the headers claim, so that even a refused delivery is found by its id.
+    /// Begins with the claims of the headers, so that a refused delivery is found by its id, too.
     pub(super) fn new(first_byte: Instant, headers: &HeaderMap) -> Self {
         Self {
             first_byte,
             bytes: None,
             envelope: None,
-            proven: false,
-            trace: TraceContext::of_headers(headers),
+            authenticated: false,
+            subject: None,
+            trace: trace_of(headers),
             span: Span::default(),
             kind: claimed_kind(headers),
             delivery: claimed_id(headers),
@@ -53,28 +56,33 @@ impl Record {
         self.envelope = Some(envelope);
     }
 
-    /// Its sender is who it claims to be.
-    pub(super) fn proven(&mut self) {
-        self.proven = true;
+    pub(super) fn authenticated(&mut self) {
+        self.authenticated = true;
     }
 
-    /// What a structured event says about itself is known only now.
+    /// Takes the subject of the sender's token.
+    pub(super) fn subject(&mut self, subject: &str) {
+        self.subject = Some(subject.to_owned());
+    }
+
+    /// Takes id and kind from the delivery: those of a structured event are not in its headers.
     pub(super) fn decoded(&mut self, app: &App, delivery: &Delivery) {
-        if self.kind.as_ref() != Some(delivery.kind()) {
-            self.kind = Some(delivery.kind().clone());
+        if self.kind.as_ref() != Some(&delivery.kind) {
+            self.kind = Some(delivery.kind.clone());
         }
-        if self.delivery.as_ref() != Some(delivery.id()) {
-            self.delivery = Some(delivery.id().clone());
+        if self.delivery.as_ref() != Some(&delivery.id) {
+            self.delivery = Some(delivery.id.clone());
         }
-        self.trace = delivery.trace().cloned();
+        self.trace.clone_from(&delivery.trace);
         self.begin_span(app);
     }
 
-    /// Begins the delivery's span at its first byte, in its sender's trace.
+    /// Begins the delivery's span at its first byte, in the sender's trace.
     fn begin_span(&mut self, app: &App) {
-        if app.tracer.is_on() {
+        let tracer = &app.config.tracer;
+        if tracer.is_on() {
             let start = SystemTime::now() - self.first_byte.elapsed();
-            self.span = app.tracer.server("POST /", self.trace.as_ref(), start);
+            self.span = tracer.server("POST /", self.trace.as_ref(), start);
             self.trace = self.span.context();
         }
     }
@@ -90,68 +98,69 @@ impl Record {
         self.pull_request = event.subject.number;
     }
 
+    /// The delivery's id, if it has a well-formed one.
     pub(super) fn delivery(&self) -> Option<&DeliveryId> {
         self.delivery.as_ref()
     }
 
-    /// Counts the delivery and writes the line. An error is what an operator must mend; strangers and broken senders are
-    /// warnings. Anybody can be turned away as often as they like, by a wrong signature, half a body or a slow one: lines
-    /// about who is not proven are limited.
+    /// Counts the delivery, ends its span and writes its log line. Lines about unauthenticated requests are limited,
+    /// because anyone can send them without end.
     pub(super) fn write(&mut self, app: &App, answer: &Answer) {
         if !self.span.is_on() {
-            // It ended before anybody knew what it was.
+            // The answer came before the event was known.
             self.begin_span(app);
         }
-        let (metrics, trace) = (&app.metrics, self.trace.as_ref());
         self.end_span(answer);
         let took = self.first_byte.elapsed();
-        let event = self.kind.as_ref().map(EventKind::as_str);
-        metrics.delivery(event, answer.outcome.as_str(), answer.code.as_str());
-        metrics.request(answer.status.as_u16(), took);
-        if !self.proven && !app.flood.admits(std::time::Instant::now()) {
+        app.metrics.answered(self.kind.as_ref(), answer.reason(), took);
+        if !self.authenticated && !app.log_limit.allows(std::time::Instant::now()) {
             return;
         }
+        let reason = answer.reason();
+        let outcome = reason.outcome().as_str();
         macro_rules! line {
-            ($level:ident) => {
+            ($level:ident, $message:expr) => {
                 tracing::$level!(
-                    outcome = answer.outcome.as_str(),
-                    status = answer.status.as_u16(),
-                    reason = answer.explanation(),
-                    event,
+                    message = $message,
+                    outcome,
+                    status = reason.status().as_u16(),
+                    reason = reason.code(),
+                    event = self.kind.as_ref().map(EventKind::as_str),
                     action = self.action.as_deref(),
                     repository = self.repository.as_deref(),
                     pull_request = self.pull_request,
                     delivery = self.delivery.as_ref().map(DeliveryId::as_str),
-                    runs = runs(&answer.runs),
+                    runs = run_names(answer.runs()),
                     via = self.envelope.map(Envelope::as_str),
-                    trace_id = trace.map(TraceContext::trace_id),
+                    subject = self.subject.as_deref(),
+                    trace_id = self.trace.as_ref().map(|trace| tracing::field::display(trace.trace_id())),
                     duration_ms = took.as_secs_f64() * 1e3,
                     bytes = self.bytes,
-                    "delivery"
                 )
             };
         }
-        match answer.outcome {
-            Outcome::Created | Outcome::Duplicate | Outcome::Ignored | Outcome::Pong => line!(info),
-            Outcome::Rejected | Outcome::Refused | Outcome::Malformed => line!(warn),
-            Outcome::Invalid | Outcome::Unavailable => line!(error),
+        let sentence = answer.explanation().map(|explanation| format!("delivery {outcome}: {explanation}"));
+        let message = sentence.as_deref().unwrap_or("delivery");
+        match reason.level() {
+            Level::ERROR => line!(error, message),
+            Level::WARN => line!(warn, message),
+            _ => line!(info, message),
         }
     }
-}
 
-impl Record {
-    /// Writes into the span what its readers look for; OpenTelemetry's conventions for HTTP servers, and our own words.
+    /// Sets the span's attributes: OpenTelemetry's conventions for HTTP servers, and our own.
     fn end_span(&self, answer: &Answer) {
         if !self.span.is_on() {
             return;
         }
+        let reason = answer.reason();
         self.span.set("http.request.method", "POST");
         self.span.set("http.route", "/");
         self.span.set("url.path", "/");
         self.span.set("url.scheme", "http");
-        self.span.set("http.response.status_code", i64::from(answer.status.as_u16()));
-        self.span.set("github_trigger.outcome", answer.outcome.as_str());
-        self.span.set("github_trigger.reason", answer.code.as_str());
+        self.span.set("http.response.status_code", i64::from(reason.status().as_u16()));
+        self.span.set("github_trigger.outcome", reason.outcome().as_str());
+        self.span.set("github_trigger.reason", reason.code());
         let texts = [
             ("github_trigger.event", self.kind.as_ref().map(EventKind::as_str)),
             ("github_trigger.delivery", self.delivery.as_ref().map(DeliveryId::as_str)),
@@ -162,14 +171,14 @@ impl Record {
                 self.span.set(key, text.to_owned());
             }
         }
-        if answer.status.is_server_error() {
+        if reason.status().is_server_error() {
             self.span.fail(answer.explanation().unwrap_or_default());
         }
     }
 }
 
-/// `namespace/name`, comma separated; nothing if there is none.
-fn runs(runs: &[RunRef]) -> Option<String> {
+/// `namespace/name`, separated by commas; `None` without runs.
+fn run_names(runs: &[RunRef]) -> Option<String> {
     let names: Vec<String> = runs.iter().map(|run| format!("{}/{}", run.namespace, run.name)).collect();
     (!names.is_empty()).then(|| names.join(","))
 }

@@ -4,6 +4,10 @@ use std::path::Path;
 use super::*;
 use crate::mounted::tests::swap;
 
+fn metrics() -> ReloadMetrics {
+    ReloadMetrics::register(&Registry::default())
+}
+
 fn number(path: &Path) -> Result<u32, std::num::ParseIntError> {
     fs::read_to_string(path).unwrap_or_default().trim().parse()
 }
@@ -14,7 +18,8 @@ fn a_swap_is_taken_at_once_and_a_broken_one_is_refused() {
     swap(folder.path(), "1", &[("n", "1")]);
     let file = folder.path().join("n");
     let reloading =
-        Reloading::start("numbers", vec![folder.path().to_owned()], move || number(&file)).expect("a number");
+        Reloading::start(ConfigKind::Templates, vec![folder.path().to_owned()], &metrics(), move || number(&file))
+            .expect("a number");
     assert!(!reloading.refresh());
     swap(folder.path(), "2", &[("n", "2")]);
     assert!(reloading.refresh());
@@ -35,7 +40,8 @@ fn a_file_that_is_edited_in_place_is_taken_when_it_stands_still() {
     let file = folder.path().join("n");
     fs::write(&file, "1").expect("a file");
     let path = file.clone();
-    let reloading = Reloading::start("numbers", vec![file.clone()], move || number(&path)).expect("a number");
+    let reloading = Reloading::start(ConfigKind::Templates, vec![file.clone()], &metrics(), move || number(&path))
+        .expect("a number");
     fs::write(&file, "22").expect("a file");
     assert!(!reloading.refresh(), "seen for the first time");
     fs::write(&file, "333").expect("a file");
@@ -48,5 +54,5 @@ fn a_file_that_is_edited_in_place_is_taken_when_it_stands_still() {
 fn a_first_value_is_needed() {
     let file = std::path::PathBuf::from("/no/such/file");
     let path = file.clone();
-    assert!(Reloading::start("numbers", vec![file], move || number(&path)).is_err());
+    assert!(Reloading::start(ConfigKind::Templates, vec![file], &metrics(), move || number(&path)).is_err());
 }

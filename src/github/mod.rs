@@ -1,0 +1,9 @@
+//! GitHub's events: the typed, tolerant reading of a delivery's payload.
+
+mod event;
+mod payload;
+
+pub(crate) use event::{Commit, Event, NotAMerge};
+
+#[cfg(test)]
+mod tests;

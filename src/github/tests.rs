@@ -1,0 +1,165 @@
+use http::HeaderMap;
+
+use super::event::{Commit, Event, EventError};
+use crate::delivery::{Delivery, DeliveryId, EventKind};
+
+fn parse_as(kind: &str, payload: &str) -> Result<Event, EventError> {
+    let kind = EventKind::parse(kind).expect("a kind");
+    let id = DeliveryId::parse("72d3162e-cc78-11e3-81ab-4c9367dc0958").expect("an id");
+    Event::parse(Delivery::from_local_file(id, kind, HeaderMap::new(), payload.to_owned().into()))
+}
+
+fn parse(payload: &str) -> Result<Event, EventError> {
+    parse_as("pull_request", payload)
+}
+
+fn merged(pull_request: &str, rest: &str) -> Result<Event, EventError> {
+    parse(&format!(
+        r#"{{"action":"closed","repository":{{"full_name":"acme/web"}},"pull_request":{{"merged":true,{pull_request}}}{rest}}}"#
+    ))
+}
+
+const SHA: &str = "ec26c3e57ca3a959ca5aad62de7213c562f8c821";
+
+#[test]
+fn a_merge_is_closed_merged_and_has_a_commit() {
+    let event = merged(&format!(r#""number":2,"merge_commit_sha":"{SHA}""#), "").expect("an event");
+    let merge = event.merge.expect("a merge");
+    assert_eq!((merge.repository.as_str(), merge.number, merge.commit.as_str()), ("acme/web", 2, SHA));
+    assert_eq!(merge.commit.short(), "ec26c3e5");
+}
+
+#[test]
+fn the_number_may_stand_at_the_top() {
+    let event = merged(&format!(r#""merge_commit_sha":"{SHA}""#), r#","number":7"#).expect("an event");
+    assert_eq!(event.merge.map(|merge| merge.number), Some(7));
+    assert_eq!(event.subject.number, Some(7));
+}
+
+#[test]
+fn a_commit_without_merged_is_no_merge() {
+    // GitHub sends a test merge's commit for a pull request that was closed unmerged.
+    for merged in ["false", "null"] {
+        let payload = format!(
+            r#"{{"action":"closed","repository":{{"full_name":"acme/web"}},"pull_request":{{"number":2,"merged":{merged},"merge_commit_sha":"{SHA}"}}}}"#
+        );
+        let event = parse(&payload).expect("an event");
+        assert_eq!(event.merge, None);
+        assert_eq!(
+            event.merge().expect_err("no merge").to_string(),
+            "the pull request must be merged, got closed without a merge"
+        );
+    }
+}
+
+#[test]
+fn other_actions_and_events_are_no_merge() {
+    let payload = |action: &str| {
+        format!(
+            r#"{{"action":"{action}","repository":{{"full_name":"acme/web"}},"pull_request":{{"number":2,"merged":true,"merge_commit_sha":"{SHA}"}}}}"#
+        )
+    };
+    let edited = parse(&payload("edited")).expect("an event");
+    assert_eq!(edited.merge().expect_err("no merge").to_string(), "the action must be closed, got edited");
+    let review = parse_as("pull_request_review", &payload("closed")).expect("an event");
+    assert_eq!(
+        review.merge().expect_err("no merge").to_string(),
+        "the event must be pull_request, got pull_request_review"
+    );
+    assert_eq!(
+        parse("{}").expect("an event").merge().expect_err("no merge").to_string(),
+        "the action must be closed, got none"
+    );
+    let hostile = parse(r#"{"action":"a\nb"}"#).expect("an event");
+    assert_eq!(hostile.merge().expect_err("no merge").to_string(), "the action must be closed, got ab");
+}
+
+#[test]
+fn a_merge_without_a_full_commit_is_malformed() {
+    for sha in ["null", "\"\"", "\"ec26c3e5\"", &format!("\"{}\"", "g".repeat(40)), &format!("\"{SHA}0\"")] {
+        let error = merged(&format!(r#""number":2,"merge_commit_sha":{sha}"#), "").expect_err("no commit");
+        assert!(error.to_string().contains("merge_commit_sha"), "{error}");
+    }
+    assert!(merged(r#""number":2"#, "").is_err());
+    assert!(merged(&format!(r#""merge_commit_sha":"{SHA}""#), "").is_err(), "no number");
+}
+
+#[test]
+fn sha256_commits_and_upper_case_are_full_commits() {
+    assert_eq!(Commit::parse(&SHA.to_uppercase()).expect("a commit").as_str(), SHA);
+    assert!(Commit::parse(&"a".repeat(64)).is_some());
+}
+
+#[test]
+fn a_merge_needs_a_repository_that_is_one() {
+    for repository in [
+        "null",
+        "{}",
+        r#"{"full_name":null}"#,
+        r#"{"full_name":"web"}"#,
+        r#"{"full_name":"a/b/c"}"#,
+        r#"{"full_name":"a/b\nc"}"#,
+    ] {
+        let payload = format!(
+            r#"{{"action":"closed","repository":{repository},"pull_request":{{"number":2,"merged":true,"merge_commit_sha":"{SHA}"}}}}"#
+        );
+        assert!(parse(&payload).is_err(), "{repository}");
+    }
+}
+
+#[test]
+fn nulls_unknown_fields_and_deleted_forks_are_tolerated() {
+    let event = merged(
+        &format!(
+            r#""number":2,"merge_commit_sha":"{SHA}","body":null,"html_url":null,"milestone":null,
+               "merged_at":null,"base":{{"ref":"release/ü"}},"head":{{"ref":"x","repo":null}},"new":{{"deep":[1]}}"#
+        ),
+        r#","sender":null,"organization":{},"installation":null"#,
+    )
+    .expect("an event");
+    assert_eq!(event.subject.target_branch.as_deref(), Some("release/ü"));
+    assert_eq!(event.subject.source_branch.as_deref(), Some("x"));
+    assert_eq!(event.sender, None);
+    assert_eq!(event.time(), None);
+    assert!(merged(&format!(r#""number":2,"merge_commit_sha":"{SHA}","base":null,"head":null"#), "").is_ok());
+}
+
+#[test]
+fn what_is_no_github_json_is_malformed() {
+    for payload in ["", "null", "[]", "{", "\"x\"", "{\"action\":5}", "{\"action\":\"a\",\"action\":\"b\"}", "\u{0}"] {
+        assert!(parse(payload).is_err(), "{payload}");
+    }
+    assert!(parse(&format!("{{\"a\":{}}}", "[".repeat(100_000))).is_err());
+}
+
+#[test]
+fn a_push_has_a_branch_a_commit_and_a_moment() {
+    let payload = |reference: &str, after: &str, deleted: bool| {
+        format!(
+            r#"{{"ref":"{reference}","after":"{after}","deleted":{deleted},"repository":{{"full_name":"a/b"}},
+                "head_commit":{{"timestamp":"2026-11-22T13:46:53Z"}}}}"#
+        )
+    };
+    let push = parse_as("push", &payload("refs/heads/feature/x", SHA, false)).expect("an event");
+    assert_eq!(push.subject.target_branch.as_deref(), Some("feature/x"));
+    assert_eq!(push.commit().map(Commit::as_str), Some(SHA));
+    assert!(push.time().is_some() && !push.is_deletion() && push.merge.is_none());
+    let tag = parse_as("push", &payload("refs/tags/v1", SHA, false)).expect("an event");
+    assert_eq!(tag.subject.target_branch, None);
+    let deletion = parse_as("push", &payload("refs/heads/x", &"0".repeat(40), true)).expect("an event");
+    assert!(deletion.is_deletion() && deletion.commit().is_none());
+}
+
+#[test]
+fn other_events_have_what_makes_sense_for_them() {
+    let opened = format!(r#"{{"action":"labeled","pull_request":{{"number":3,"head":{{"ref":"x","sha":"{SHA}"}}}}}}"#);
+    let opened = parse(&opened).expect("an event");
+    assert_eq!((opened.subject.number, opened.commit().map(Commit::as_str)), (Some(3), Some(SHA)));
+    let release =
+        r#"{"action":"published","release":{"target_commitish":"main","published_at":"2026-11-22T13:46:53Z"}}"#;
+    let release = parse_as("release", release).expect("an event");
+    assert_eq!(release.subject.target_branch.as_deref(), Some("main"));
+    assert!(release.time().is_some());
+    let comment = parse_as("issue_comment", r#"{"action":"created","issue":{"number":9}}"#).expect("an event");
+    assert_eq!(comment.subject.number, Some(9));
+}

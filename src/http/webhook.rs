@@ -1,0 +1,151 @@
+//! One delivery, from its bytes to its answer. Only reading the body and creating runs do I/O.
+
+use std::mem;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::header::EXPECT;
+use http::request::Parts;
+use tokio::time::{Instant, timeout_at};
+
+use super::access_log::Record;
+use super::answer::Answer;
+use super::listener::FirstByte;
+use super::outcome::Reason;
+use super::response::ResponseForm;
+use super::{App, authentication, body, creation};
+use crate::delivery::{Credential, Envelope, EventKind, Unsupported, Unverified};
+use crate::github::Event;
+use crate::template::{Decision, Ignored, Selection, Stamp, TemplateSet};
+
+/// Bodies from this size on are verified and parsed on a blocking thread: it takes more than a millisecond.
+const LARGE_BODY: usize = 1 << 20;
+
+/// `POST /`.
+pub(super) async fn deliver(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (mut head, mut body) = request.into_parts();
+    let first_byte = head.extensions.get().map_or_else(Instant::now, |FirstByte(at)| *at);
+    let mut record = Record::new(first_byte, &head.headers);
+    let _in_flight = app.metrics.begin_request();
+    let waits_to_send = head.headers.contains_key(EXPECT);
+    let envelope = Envelope::from_headers(&head.headers);
+    let form = ResponseForm::from_request(envelope.ok(), &head.headers, app.config.reply_events.as_ref());
+    let answer = match receive(&app, &mut head, &mut body, envelope, first_byte, &mut record).await {
+        Ok(answer) | Err(answer) => answer,
+    };
+    body::discard(body, waits_to_send);
+    record.write(&app, &answer);
+    form.respond(&answer, record.delivery(), app.config.sink.is_dry_run())
+}
+
+/// Every early answer is an `Err`.
+async fn receive(
+    app: &Arc<App>,
+    head: &mut Parts,
+    body: &mut Body,
+    envelope: Result<Envelope, Unsupported>,
+    first_byte: Instant,
+    record: &mut Record,
+) -> Result<Answer, Answer> {
+    if app.is_draining() {
+        return Err(Answer::new(Reason::Stopping));
+    }
+    let limits = app.config.limits;
+    let until = first_byte + limits.deadline;
+    let envelope = envelope.map_err(|error| Answer::new(Reason::MediaType).with_message(error))?;
+    record.envelope(envelope);
+    let declared = body::declared_length(&head.headers);
+    if declared.is_some_and(|length| length > limits.max_body) {
+        return Err(unread(body::BodyError::TooLarge(limits.max_body)));
+    }
+    let credential = authentication::check_headers(app, &head.headers, envelope, until).await?;
+    if let Some(Credential::Token(proof)) = &credential {
+        record.subject(proof.subject());
+    }
+    let complete = body::read(body, declared, limits.max_body, &app.budget, until).await.map_err(unread)?;
+    let large = complete.bytes.len() >= LARGE_BODY;
+    record.bytes(complete.bytes.len());
+    let begun = app.config.tracer.is_on().then(SystemTime::now);
+    let unverified = Unverified::new(mem::take(&mut head.headers), envelope, complete.bytes);
+    let keys = Arc::clone(app);
+    let verified = step(large, move || authentication::verify(&keys, unverified, credential)).await??;
+    record.authenticated();
+    let delivery = step(large, move || verified.decode()).await?;
+    let delivery = delivery.map_err(|error| Answer::new((&error).into()).with_message(error))?;
+    record.decoded(app, &delivery);
+    if let Some(begun) = begun {
+        record.span().past("verify", begun, SystemTime::now());
+    }
+    let event = step(large, move || Event::parse(delivery)).await?;
+    let event = event.map_err(|error| Answer::new(Reason::Payload).with_message(error))?;
+    let answer = act(app, event, until, record).await;
+    drop(complete.share);
+    answer
+}
+
+fn unread(error: body::BodyError) -> Answer {
+    Answer::new(error.into()).with_message(error)
+}
+
+/// Does a step here, or on a blocking thread if the body is large.
+async fn step<T: Send + 'static>(large: bool, step: impl FnOnce() -> T + Send + 'static) -> Result<T, Answer> {
+    if !large {
+        return Ok(step());
+    }
+    tokio::task::spawn_blocking(step).await.map_err(|_| Answer::new(Reason::Defect))
+}
+
+/// Selects and renders the templates of an authenticated event, and creates the runs.
+async fn act(app: &App, mut event: Event, until: Instant, record: &mut Record) -> Result<Answer, Answer> {
+    record.event(&event);
+    if event.kind == EventKind::Ping {
+        return Ok(Answer::new(Reason::Ping));
+    }
+    // The run continues our part of the trace, if there is one.
+    event.trace = record.span().context().or(event.trace);
+    let rendering = record.span().child("render");
+    let templates = app.config.templates.current();
+    let candidates = match templates.select(&event) {
+        Selection::Ignore(ignored) => return Ok(ignore(&ignored)),
+        Selection::Candidates(candidates) => candidates,
+    };
+    let trace = event.trace.clone();
+    let decision = if candidates.need_cel() {
+        drop(candidates);
+        evaluate(app, templates, event, until).await?
+    } else {
+        candidates.decide(&event, Stamp { namespace: &app.config.namespace })
+    };
+    drop(rendering);
+    Ok(match decision {
+        Decision::Ignore(ignored) => ignore(&ignored),
+        Decision::Render(runs) => creation::create(&app.config.sink, runs, record.span(), trace.as_ref(), until).await,
+    })
+}
+
+fn ignore(ignored: &Ignored) -> Answer {
+    let reason = match ignored {
+        Ignored::NotAMerge(_) => Reason::NotAMerge,
+        Ignored::NoTemplate(_) => Reason::NoTemplate,
+    };
+    Answer::new(reason).with_message(ignored)
+}
+
+/// Evaluates CEL on a blocking thread: the `cel` crate cannot be interrupted.
+async fn evaluate(app: &App, templates: Arc<TemplateSet>, event: Event, until: Instant) -> Result<Decision, Answer> {
+    let late = || Answer::new(Reason::Deadline).with_detail("an expression took too long; lint and simplify it");
+    let permit = timeout_at(until, Arc::clone(&app.evaluations).acquire_owned()).await.map_err(|_| late())?;
+    // The semaphore is never closed.
+    let permit = permit.map_err(|_| Answer::new(Reason::Stopping))?;
+    let namespace = app.config.namespace.clone();
+    let evaluation = tokio::task::spawn_blocking(move || {
+        // Held until the evaluation ends, even if the delivery is answered before.
+        let _permit = permit;
+        templates.decide(&event, Stamp { namespace: &namespace })
+    });
+    let decision = timeout_at(until, evaluation).await.map_err(|_| late())?;
+    decision.map_err(|_| Answer::new(Reason::Defect))
+}

@@ -1,0 +1,134 @@
+//! Creating a PipelineRun.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use http::Method;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::client::Call;
+use super::error::{ApiError, ApiErrorKind};
+use super::{CALL_TIMEOUT, Cluster, FIELD_MANAGER};
+use crate::telemetry::trace::TraceContext;
+use crate::template::PipelineRun;
+
+/// First pause before another attempt, doubled each time up to [`MAX_BACKOFF`], with jitter.
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+/// Longest pause chosen here; the API server may ask for a longer one.
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
+/// An attempt without an answer for so long gets a second one beside it, on another connection: the first may be stuck,
+/// or wait for a slow admission webhook. Whichever is answered first decides.
+const HEDGE_AFTER: Duration = Duration::from_millis(2500);
+
+/// The result of a create; the run exists in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Creation {
+    /// This call created it.
+    Created,
+    /// A run of this name existed: the same event was delivered before.
+    Existed,
+}
+
+/// Whether the API server stores the object or only checks it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Create,
+    DryRun,
+}
+
+impl Cluster {
+    /// Creates a run. Temporary failures are retried until `until`; every repetition is safe, because the name follows
+    /// from the event.
+    ///
+    /// # Errors
+    /// The last failure, when the run was not created or that is not known.
+    pub(crate) async fn create(
+        &self,
+        run: &PipelineRun,
+        trace: Option<&TraceContext>,
+        until: Instant,
+    ) -> Result<Creation, ApiError> {
+        let body = Bytes::from(serde_json::to_vec(&run.object)?);
+        let mut backoff = FIRST_BACKOFF;
+        loop {
+            let error = match self.hedged_post(run, &body, trace, until).await {
+                Ok(()) => return Ok(Creation::Created),
+                Err(error) if error.kind() == ApiErrorKind::AlreadyExists => return Ok(Creation::Existed),
+                Err(error) if !error.kind().is_temporary() => return Err(error),
+                Err(error) => error,
+            };
+            let pause = error.retry_after().unwrap_or_else(|| backoff.mul_f64(0.5 + fastrand::f64() / 2.0));
+            if Instant::now() + pause >= until {
+                return Err(error);
+            }
+            tracing::debug!(run = run.name, error = %error, "retrying the create");
+            sleep(pause).await;
+            backoff = (backoff * 2).min(MAX_BACKOFF);
+        }
+    }
+
+    /// Asks the API server whether it would take a run; nothing is created.
+    ///
+    /// # Errors
+    /// When it would not, or there is no answer.
+    pub(crate) async fn dry_run(&self, run: &PipelineRun) -> Result<(), ApiError> {
+        let body = Bytes::from(serde_json::to_vec(&run.object)?);
+        self.post(run, &body, Mode::DryRun, None, Instant::now() + CALL_TIMEOUT).await
+    }
+
+    /// Posts once, and a second time beside it if the first is not answered soon.
+    async fn hedged_post(
+        &self,
+        run: &PipelineRun,
+        body: &Bytes,
+        trace: Option<&TraceContext>,
+        until: Instant,
+    ) -> Result<(), ApiError> {
+        let post = || Box::pin(self.post(run, body, Mode::Create, trace, until));
+        let first = post();
+        let hedge = Box::pin(sleep_until(Instant::now() + HEDGE_AFTER));
+        let first = match select(first, hedge).await {
+            Either::Left((answer, _)) => return answer,
+            Either::Right(((), first)) => first,
+        };
+        match select(first, post()).await {
+            // A failed attempt says nothing about the other one, which may still create the run.
+            Either::Left((Err(error), other)) | Either::Right((Err(error), other)) if error.kind().is_temporary() => {
+                other.await
+            }
+            Either::Left((answer, _)) | Either::Right((answer, _)) => answer,
+        }
+    }
+
+    /// Posts the run once. `fieldValidation=Strict` makes an unknown field an error instead of dropping it.
+    async fn post(
+        &self,
+        run: &PipelineRun,
+        body: &Bytes,
+        mode: Mode,
+        trace: Option<&TraceContext>,
+        until: Instant,
+    ) -> Result<(), ApiError> {
+        let dry_run = match mode {
+            Mode::Create => "",
+            Mode::DryRun => "&dryRun=All",
+        };
+        let uri = format!(
+            "/apis/tekton.dev/v1/namespaces/{}/pipelineruns?fieldValidation=Strict&fieldManager={FIELD_MANAGER}{dry_run}",
+            run.namespace
+        );
+        let call = Call { method: Method::POST, uri, content_type: "application/json", body: body.clone(), trace };
+        self.api.send(call, until).await.map(drop)
+    }
+}
+
+/// What an operator can do about a failed create; empty where the API server's message says it.
+pub(crate) fn advice(kind: ApiErrorKind) -> &'static str {
+    match kind {
+        ApiErrorKind::Forbidden => " (the Role needs the verb create on pipelineruns.tekton.dev)",
+        ApiErrorKind::NamespaceNotFound => " (create the namespace, or set --namespace)",
+        ApiErrorKind::NotInstalled => " (is Tekton Pipelines installed?)",
+        _ => "",
+    }
+}
