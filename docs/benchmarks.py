@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws docs/benchmarks.svg out of the table that `cargo bench` prints.
+"""Draws docs/benchmarks.png out of the table that `cargo bench` prints.
 
     cargo bench -- --event-listener | tee table.md
     pip install matplotlib
@@ -12,7 +12,7 @@ import sys
 
 import matplotlib
 
-matplotlib.use("svg")
+matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 OURS, THEIRS = "#2a6f97", "#bc6c25"
@@ -92,8 +92,8 @@ def main():
     sizes(axes[1], table)
     listener(axes[2], table)
     figure.tight_layout()
-    path = pathlib.Path(__file__).with_name("benchmarks.svg")
-    figure.savefig(path, metadata={"Date": None})
+    path = pathlib.Path(__file__).with_name("benchmarks.png")
+    figure.savefig(path, dpi=110)
     print(path)
 
 

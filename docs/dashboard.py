@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws docs/dashboard.svg: the dashboard's queries, answered by a real Prometheus that watches a real service.
+"""Draws docs/dashboard.png: the dashboard's queries, answered by a real Prometheus that watches a real service.
 
     cargo build --release
     pip install matplotlib
@@ -28,7 +28,7 @@ import urllib.request
 
 import matplotlib
 
-matplotlib.use("svg")
+matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -127,7 +127,7 @@ def legend(template, labels):
 def draw(start, end):
     panels = json.loads((ROOT / "config/observability/grafana-dashboard.json").read_text())["panels"]
     panels = [panel for panel in panels if panel["type"] == "timeseries"]
-    plt.rcParams.update({"font.size": 7, "svg.hashsalt": "github-trigger", "axes.spines.top": False, "axes.spines.right": False})
+    plt.rcParams.update({"font.size": 7, "axes.spines.top": False, "axes.spines.right": False})
     figure, axes = plt.subplots(len(panels) // 2, 2, figsize=(10, 9), layout="constrained")
     for panel, axis in zip(panels, axes.flat):
         axis.set_title(panel["title"], loc="left", fontweight="bold")
@@ -142,7 +142,7 @@ def draw(start, end):
         if axis.has_data():
             axis.legend(fontsize=6, frameon=False, ncols=2)
         axis.set_xlabel("seconds")
-    figure.savefig(ROOT / "docs/dashboard.svg", metadata={"Date": None})
+    figure.savefig(ROOT / "docs/dashboard.png", dpi=110)
 
 
 def main():
