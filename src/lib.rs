@@ -19,6 +19,7 @@ pub mod cli;
 mod delivery;
 mod deploy;
 #[cfg(feature = "fuzzing")]
+#[path = "../fuzz/steps.rs"]
 pub mod fuzzing;
 mod github;
 mod http;

@@ -68,9 +68,7 @@ impl AuthArgs {
     }
 
     /// Checks that the flags are complete, and warns of dangerous or unused ones.
-    ///
-    /// # Errors
-    /// When a flag is missing or invalid.
+    /// Fails when a flag is missing or invalid.
     pub(super) fn check(&self) -> Result<(), AuthError> {
         match self.mode {
             Mode::Oidc => return self.policy().map(drop),
@@ -89,9 +87,7 @@ impl AuthArgs {
     }
 
     /// The proof that the server asks of a CloudEvent.
-    ///
-    /// # Errors
-    /// When a flag is missing or invalid, or there is no cluster to verify tokens with.
+    /// Fails when a flag is missing or invalid, or there is no cluster to verify tokens with.
     pub(super) fn cloud_events(&self, cluster: Option<&Cluster>) -> Result<CloudEventsAuth, AuthError> {
         match (self.mode, cluster) {
             (Mode::Hmac, _) => Ok(CloudEventsAuth::Hmac),

@@ -49,9 +49,7 @@ const ATTRIBUTES: [&str; 4] = ["ce-specversion", "ce-type", "ce-id", "ce-source"
 impl Envelope {
     /// Reads the headers. The Content-Type comes first, as the HTTP binding says: whatever `ce-` headers it has, a
     /// structured event is a structured event.
-    ///
-    /// # Errors
-    /// When nothing here can read such a body.
+    /// Fails when nothing here can read such a body.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Result<Self, Unsupported> {
         if headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(Unsupported::Compressed);

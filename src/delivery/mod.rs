@@ -134,9 +134,7 @@ impl Unverified {
     }
 
     /// Verifies the signature over the raw bytes with each of the keys.
-    ///
-    /// # Errors
-    /// When no key matches, or there is no well-formed signature. The error is for the log: the sender gets the same
+    /// Fails when no key matches, or there is no well-formed signature. The error is for the log: the sender gets the same
     /// answer in every case.
     pub(crate) fn verify<'k>(
         self,
@@ -150,9 +148,7 @@ impl Unverified {
     }
 
     /// Accepts a CloudEvent by its credential.
-    ///
-    /// # Errors
-    /// When it is a webhook, which always needs its signature.
+    /// Fails when it is a webhook, which always needs its signature.
     pub(crate) fn accept(self, _credential: &Credential) -> Result<Verified, Box<VerificationFailed>> {
         if self.envelope.is_cloud_event() {
             return Ok(self.into_verified());
@@ -167,9 +163,7 @@ impl Unverified {
 
 impl Verified {
     /// Reads the attributes, and takes the payload out of its envelope.
-    ///
-    /// # Errors
-    /// When a required part is missing or malformed, or the event is not GitHub's.
+    /// Fails when a required part is missing or malformed, or the event is not GitHub's.
     pub(crate) fn decode(self) -> Result<Delivery, DecodeError> {
         match self.envelope {
             Envelope::Webhook(encoding) => Ok(webhook::decode(self.headers, encoding, self.body)?),

@@ -28,9 +28,7 @@ pub(crate) enum SavedError {
 }
 
 /// Reads a saved delivery.
-///
-/// # Errors
-/// When there is no payload in it.
+/// Fails when there is no payload in it.
 pub(crate) fn read(text: &str, defaults: Defaults) -> Result<Delivery, SavedError> {
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     let mut headers = HeaderMap::new();

@@ -178,9 +178,7 @@ pub(super) fn verify<'k>(
 }
 
 /// Whether a body is worth reading: a request without a well-formed signature is refused before its body is taken in.
-///
-/// # Errors
-/// What the verification would answer whatever the body is.
+/// Errors: what the verification would answer whatever the body is.
 pub(crate) fn precheck(headers: &HeaderMap, policy: SignaturePolicy) -> Result<(), SignatureError> {
     Claim::read(headers, policy).map(drop)
 }

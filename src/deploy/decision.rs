@@ -114,9 +114,7 @@ impl TrafficMode {
 }
 
 /// Decides the next change.
-///
-/// # Errors
-/// When the desired state does not fit the current one.
+/// Fails when the desired state does not fit the current one.
 pub(crate) fn decide(current: Option<&Service>, desired: &Desired) -> Result<Plan, PlanError> {
     let Some(current) = current else { return Ok(Plan::Create(new_service(desired))) };
     let container = current.container(desired.container.as_deref())?;

@@ -126,9 +126,7 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
     }
 
     /// Decides, writes and waits until there is nothing left to change. Returns the Service as it is then.
-    ///
-    /// # Errors
-    /// When the desired state is not reached. Users stay on the revisions that were ready.
+    /// Fails when the desired state is not reached. Users stay on the revisions that were ready.
     pub(crate) async fn run(&self) -> Result<Service, RolloutError> {
         let mut written = Written::default();
         let outage_end = Instant::now() + API_OUTAGE_TIMEOUT;

@@ -121,9 +121,7 @@ pub(crate) enum NotAMerge {
 
 impl Event {
     /// The merge.
-    ///
-    /// # Errors
-    /// When the event is not a merge.
+    /// Fails when the event is not a merge.
     pub(crate) fn merge(&self) -> Result<&Merge, NotAMerge> {
         if let Some(merge) = &self.merge {
             return Ok(merge);

@@ -95,9 +95,7 @@ struct HeadCommit {
 
 impl Event {
     /// Parses the event that a verified delivery carries.
-    ///
-    /// # Errors
-    /// When the payload is not GitHub's JSON, belongs to another event, or says `merged` without repository, number or
+    /// Fails when the payload is not GitHub's JSON, belongs to another event, or says `merged` without repository, number or
     /// full commit.
     pub(crate) fn parse(delivery: Delivery) -> Result<Self, EventError> {
         // serde would read an array as the fields in order.

@@ -52,11 +52,11 @@ outcomes! {
 }
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $reason:ident = $code:literal, $outcome:ident, $status:literal, $level:ident, $message:literal;)+) => {
+    ($($reason:ident = $code:literal, $outcome:ident, $status:literal, $level:ident, $message:literal;)+) => {
         /// Why a delivery got its answer. Everything else about the answer follows from it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(super) enum Reason {
-            $($(#[$doc])* $reason,)+
+            $($reason,)+
         }
 
         impl Reason {
@@ -110,71 +110,38 @@ macro_rules! reasons {
 
 reasons! {
     // reason, code, outcome, status, log level, message for the sender
-    /// A run was created.
     Created = "created", Created, 201, INFO, "";
-    /// Every run existed.
     Existed = "existed", Duplicate, 200, INFO, "";
-    /// GitHub's ping.
     Ping = "ping", Pong, 200, INFO, "";
-    /// Not a closed and merged pull request, and no template is for other events.
     NotAMerge = "not_a_merge", Ignored, 200, INFO, "not a merged pull request";
-    /// No template matches.
     NoTemplate = "no_template", Ignored, 200, INFO, "no template matches";
-    /// A CloudEvent of another type than GitHub's.
     ForeignEvent = "foreign_event", Ignored, 200, INFO, "not an event of GitHub";
-    /// The signature is missing, malformed or wrong.
     Signature = "signature", Rejected, 401, WARN, "the signature is missing, malformed or wrong";
-    /// The bearer token is missing, malformed or wrong.
     Token = "token", Rejected, 401, WARN, "the bearer token is missing, malformed or wrong";
-    /// A valid token of a subject that may not send.
     Subject = "subject", Rejected, 403, WARN, "the token's subject may not send events here";
-    /// Another path than `/`.
     Path = "path", Refused, 404, WARN, "deliveries go to /";
-    /// Another method than POST.
     Method = "method", Refused, 405, WARN, "deliveries are sent with POST";
-    /// The body is too large.
     TooLarge = "too_large", Refused, 413, WARN, "the body is too large";
-    /// The media type is not supported.
     MediaType = "media_type", Refused, 415, WARN, "the media type is not supported";
-    /// The body ended early.
     Truncated = "truncated", Malformed, 400, WARN, "the body ended before it was complete";
-    /// A required header or attribute is missing or malformed.
     Envelope = "envelope", Malformed, 400, WARN, "a required header or attribute is missing or malformed";
-    /// The payload is not a GitHub event.
     Payload = "payload", Malformed, 400, WARN, "the payload is not a GitHub event";
-    /// A template cannot be rendered with this event.
     Template = "template", Invalid, 422, ERROR, "no valid PipelineRun can be made of this event; the service's log says why";
-    /// The API server calls the object invalid.
     Object = "object", Invalid, 422, ERROR, "no valid PipelineRun can be made of this event; the service's log says why";
-    /// An admission webhook or policy denied the object.
     AdmissionDenied = "admission_denied", Invalid, 422, ERROR, "the cluster's admission denied the PipelineRun; the service's log says why";
-    /// The object is larger than the API server stores.
     ObjectTooLarge = "object_too_large", Invalid, 422, ERROR, "the PipelineRun is larger than the cluster stores; the service's log says more";
-    /// Out of time.
     Deadline = "deadline", Unavailable, 503, ERROR, "the deadline passed before the work was done; send the delivery again";
-    /// Too many bytes of other deliveries are in memory.
     Busy = "busy", Unavailable, 503, ERROR, "too many deliveries at the same time; send it again";
-    /// The service is stopping.
     Stopping = "stopping", Unavailable, 503, ERROR, "the service is stopping; send the delivery again";
-    /// RBAC does not allow the create.
     Forbidden = "forbidden", Unavailable, 503, ERROR, "not every PipelineRun could be created; send the delivery again";
-    /// A `ResourceQuota` is exhausted.
     QuotaExceeded = "quota_exceeded", Unavailable, 503, ERROR, "not every PipelineRun could be created; send the delivery again";
-    /// The namespace does not exist, or is being deleted.
     Namespace = "namespace", Unavailable, 503, ERROR, "not every PipelineRun could be created; send the delivery again";
-    /// Tekton is not installed.
     NotInstalled = "not_installed", Unavailable, 503, ERROR, "not every PipelineRun could be created; send the delivery again";
-    /// The API server does not accept our credentials.
     Unauthorized = "unauthorized", Unavailable, 503, ERROR, "not every PipelineRun could be created; send the delivery again";
-    /// A run of the same name is being deleted.
     BeingDeleted = "being_deleted", Unavailable, 503, ERROR, "not every PipelineRun could be created; send the delivery again";
-    /// The API server fails, limits requests or does not answer.
     ApiServer = "api_server", Unavailable, 503, ERROR, "not every PipelineRun could be created; send the delivery again";
-    /// The keys of tokens are not known.
     Keys = "keys", Unavailable, 503, ERROR, "tokens cannot be verified now; send the event again";
-    /// Standard output takes no more runs of a dry run.
     Output = "output", Unavailable, 503, ERROR, "the run cannot be printed; send the delivery again";
-    /// A defect of this program.
     Defect = "defect", Unavailable, 503, ERROR, "internal error; send the delivery again";
 }
 

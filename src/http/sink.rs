@@ -43,9 +43,7 @@ impl Sink {
     }
 
     /// Creates a run, until `until` at most.
-    ///
-    /// # Errors
-    /// When the run was not created, or that is not known.
+    /// Fails when the run was not created, or that is not known.
     pub(super) async fn create(
         &self,
         run: &PipelineRun,
@@ -68,9 +66,7 @@ impl Sink {
 }
 
 /// Writes a run to standard output as one YAML document.
-///
-/// # Errors
-/// When standard output cannot be written.
+/// Fails when standard output cannot be written.
 pub(crate) fn print_run(run: &PipelineRun) -> io::Result<()> {
     let document = run.to_yaml().map_err(io::Error::other)?;
     let mut stdout = io::stdout().lock();

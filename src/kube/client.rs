@@ -70,9 +70,7 @@ impl ApiClient {
     /// `github_trigger_api_calls_total`.
     ///
     /// Returns the client and the namespace that the configuration names.
-    ///
-    /// # Errors
-    /// When there is no configuration, or it cannot be used.
+    /// Fails when there is no configuration, or it cannot be used.
     pub(super) async fn connect(registry: &Registry) -> Result<(Self, String), ConfigError> {
         let mut config = Config::infer().await.map_err(Box::new)?;
         if config.cluster_url.scheme_str() == Some("http") {
@@ -95,9 +93,7 @@ impl ApiClient {
     }
 
     /// Makes a call and reads its whole answer, until `until`.
-    ///
-    /// # Errors
-    /// When the answer is not a success, or there is none by then.
+    /// Fails when the answer is not a success, or there is none by then.
     pub(super) async fn send(&self, call: Call<'_>, until: Instant) -> Result<Bytes, ApiError> {
         let answer = timeout_at(until, self.exchange(call)).await.unwrap_or_else(|_| Err(ApiError::timeout()));
         self.calls.with(&CallResult(answer.as_ref().err().map(ApiError::kind))).inc();

@@ -32,9 +32,7 @@ impl Cluster {
     /// `registry`.
     ///
     /// Returns the cluster and the namespace that the configuration names.
-    ///
-    /// # Errors
-    /// When there is no configuration, or it cannot be used.
+    /// Fails when there is no configuration, or it cannot be used.
     pub(crate) async fn connect(registry: &Registry) -> Result<(Self, String), ConfigError> {
         let (api, namespace) = ApiClient::connect(registry).await?;
         Ok((Self { api }, namespace))

@@ -40,9 +40,7 @@ enum Mode {
 impl Cluster {
     /// Creates a run. Temporary failures are retried until `until`; every repetition is safe, because the name follows
     /// from the event.
-    ///
-    /// # Errors
-    /// The last failure, when the run was not created or that is not known.
+    /// Errors: the last failure, when the run was not created or that is not known.
     pub(crate) async fn create(
         &self,
         run: &PipelineRun,
@@ -69,9 +67,7 @@ impl Cluster {
     }
 
     /// Asks the API server whether it would take a run; nothing is created.
-    ///
-    /// # Errors
-    /// When it would not, or there is no answer.
+    /// Fails when it would not, or there is no answer.
     pub(crate) async fn dry_run(&self, run: &PipelineRun) -> Result<(), ApiError> {
         let body = Bytes::from(serde_json::to_vec(&run.object)?);
         self.post(run, &body, Mode::DryRun, None, Instant::now() + CALL_TIMEOUT).await

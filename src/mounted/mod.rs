@@ -63,9 +63,7 @@ pub(crate) enum ReadError {
 }
 
 /// Reads a file, or the files of a folder whose names `wanted` accepts, in the order of their names.
-///
-/// # Errors
-/// When something cannot be read, or changes each time that it is read.
+/// Fails when something cannot be read, or changes each time that it is read.
 pub(crate) fn read(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<File>, ReadError> {
     for _ in 0..ATTEMPTS {
         let before = Fingerprint::from_path(path);

@@ -46,9 +46,7 @@ impl SecretSources {
     }
 
     /// Reads every secret, the files in the order of paths and names, the value last.
-    ///
-    /// # Errors
-    /// When there is none, one cannot be read, or one is empty: an empty key would let everybody in.
+    /// Fails when there is none, one cannot be read, or one is empty: an empty key would let everybody in.
     pub(crate) fn load(&self) -> Result<Vec<Key>, SecretsError> {
         if self.is_empty() {
             return Err(SecretsError::None);

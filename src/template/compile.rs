@@ -1,4 +1,4 @@
-//! A parsed document to a checked [`Template`]; everything that can be wrong before an event arrives is found here.
+//! Compiles a parsed document into a checked [`Template`]; finds every fault that does not depend on an event.
 
 use serde_json::{Map, Value as Json};
 
@@ -8,21 +8,19 @@ use super::placeholder::{self, Part, Text};
 use super::yaml::{Fault, Node, Position, Value};
 use super::{label, naming, schema};
 
-/// What the compiler found besides faults.
+/// A template without faults, and its warnings.
 #[derive(Debug)]
 pub(super) struct Compiled {
-    /// The template.
+    /// Template that is ready to render.
     pub(super) template: Template,
-    /// Where its name stands.
+    /// Position of the value of `metadata.name` or `metadata.generateName`.
     pub(super) at: Position,
-    /// What is legal and probably not meant.
+    /// Valid, but probably mistakes.
     pub(super) warnings: Vec<Fault>,
 }
 
 /// Checks and compiles one document.
-///
-/// # Errors
-/// Everything that is wrong with it.
+/// Fails with every fault of the document.
 pub(super) fn compile(document: &Node) -> Result<Compiled, Vec<Fault>> {
     let mut compiler = Compiler::default();
     let compiled = compiler.document(document);
@@ -45,10 +43,10 @@ impl Compiler {
 
     fn document(&mut self, document: &Node) -> Option<Compiled> {
         if !matches!(document.value, Value::Mapping(_)) {
-            self.fault(document.at, format!("a template is a PipelineRun, not {}", document.kind()));
+            self.fault(document.at, format!("a template must be a PipelineRun, not {}", document.kind()));
             return None;
         }
-        // Of another kind of object the fields say nothing: one clear line instead of one for each of them.
+        // Another kind of object gets one finding instead of one for each of its fields.
         if !self.kind(document) {
             return None;
         }
@@ -61,7 +59,7 @@ impl Compiler {
             self.warnings.push(Fault {
                 at,
                 message: format!(
-                    "this template is for every repository that can reach the service; \
+                    "this template matches every repository that can reach the service; \
                      set the annotation `{PREFIX}on-repository`, for example `acme/*`"
                 ),
             });
@@ -87,13 +85,14 @@ impl Compiler {
         Some(Compiled { template, at, warnings: Vec::new() })
     }
 
-    /// Whether the document is a `tekton.dev/v1` PipelineRun.
+    /// Checks `kind` and `apiVersion`. Returns `true` for a PipelineRun of `tekton.dev/v1` or of an older API.
     fn kind(&mut self, document: &Node) -> bool {
         let before = self.faults.len();
         match document.get("kind") {
             None => self.fault(document.at, "`kind` is missing; write `kind: PipelineRun`"),
             Some(kind) if kind.text() != Some("PipelineRun") => {
-                let message = format!("a template's `kind` is PipelineRun, not {}", kind.text().unwrap_or(kind.kind()));
+                let got = kind.text().unwrap_or(kind.kind());
+                let message = format!("a template's `kind` must be PipelineRun, not {got}");
                 self.fault(kind.at, message);
             }
             Some(_) => {}
@@ -104,12 +103,12 @@ impl Compiler {
                 Some("tekton.dev/v1") => {}
                 Some(old @ ("tekton.dev/v1alpha1" | "tekton.dev/v1beta1")) => {
                     self.fault(version.at, format!("`{old}` is an older API; write `apiVersion: tekton.dev/v1`"));
-                    // The fields of the older API are still worth naming.
+                    // The fields of the older API are reported, too.
                     return self.faults.len() == before + 1;
                 }
                 other => {
                     let message = format!(
-                        "a template's `apiVersion` is tekton.dev/v1, not {}",
+                        "a template's `apiVersion` must be tekton.dev/v1, not {}",
                         other.unwrap_or_else(|| version.kind())
                     );
                     self.fault(version.at, message);
@@ -123,7 +122,7 @@ impl Compiler {
         let named = metadata.and_then(|metadata| metadata.get("name").or_else(|| metadata.get("generateName")));
         let Some(node) = named else {
             let at = metadata.map_or(document.at, |metadata| metadata.at);
-            self.fault(at, "`metadata.name` is missing; write the beginning of the run's name");
+            self.fault(at, "`metadata.name` is missing; write the first part of the run's name");
             return None;
         };
         let Some(written) = node.text() else {
@@ -144,16 +143,19 @@ impl Compiler {
         let node = metadata?.get("namespace")?;
         match node.text() {
             Some(text) if placeholder::present(text) => {
-                let message = "the namespace decides which rights a run has; write it out, without a placeholder";
+                let message = "the namespace decides the permissions of a run; write it out, without a placeholder";
                 self.fault(node.at, message);
             }
             Some(text) if label::is_dns_label(text) => return Some(text.to_owned()),
-            _ => self.fault(node.at, "`metadata.namespace` is no name of a namespace"),
+            _ => {
+                let message = "`metadata.namespace` is not a valid name; use lower case letters, digits and `-`";
+                self.fault(node.at, message);
+            }
         }
         None
     }
 
-    /// Labels or annotations.
+    /// Compiles the labels or annotations.
     fn strings(&mut self, metadata: Option<&Node>, field: &str) -> Vec<(String, Text)> {
         let Some(node) = metadata.and_then(|metadata| metadata.get(field)) else {
             return Vec::new();
@@ -167,10 +169,11 @@ impl Compiler {
                 continue;
             }
             if !label::is_key(&key.name) {
-                self.fault(key.at, format!("`{}` is no key for {field}; write `name` or `prefix/name`", key.name));
+                let message = format!("`{}` is not a valid key in {field}; write `name` or `prefix/name`", key.name);
+                self.fault(key.at, message);
             }
             if field == "labels" && key.name.starts_with(PREFIX) {
-                self.fault(key.at, format!("labels under {PREFIX} are set by this service; choose another prefix"));
+                self.fault(key.at, format!("labels with {PREFIX} are set by this service; choose another prefix"));
             }
             let Some(text) = value.text() else {
                 self.fault(value.at, format!("`{}` must be text, not {}; write it in quotes", key.name, value.kind()));
@@ -186,14 +189,14 @@ impl Compiler {
         strings
     }
 
-    /// A label that no event can make valid is found now.
+    /// Rejects a label value that is invalid for every event.
     fn label(&mut self, at: Position, key: &str, text: &Text) {
         let fault = match text.parts.as_slice() {
             [] => None,
             [Part::Literal(literal)] => label::value_fault(literal),
             parts => parts.iter().find_map(|part| match part {
                 Part::Literal(literal) if !label::can_be_part_of_value(literal) => {
-                    Some(format!("`{literal}` can stand in no label value; put the value into an annotation instead"))
+                    Some(format!("a label value cannot contain `{literal}`; put the value into an annotation instead"))
                 }
                 _ => None,
             }),
@@ -203,7 +206,7 @@ impl Compiler {
         }
     }
 
-    /// `finalizers` and `ownerReferences`: taken over as they are.
+    /// Copies `finalizers` and `ownerReferences` unchanged.
     fn other_metadata(&mut self, metadata: Option<&Node>) -> Map<String, Json> {
         let mut other = Map::new();
         for field in ["finalizers", "ownerReferences"] {
@@ -212,7 +215,10 @@ impl Compiler {
                     Tree::Literal(value) => {
                         other.insert(field.to_owned(), value);
                     }
-                    _ => self.fault(node.at, format!("`metadata.{field}` takes no placeholder")),
+                    _ => {
+                        let message = format!("`metadata.{field}` cannot contain a placeholder; write the value out");
+                        self.fault(node.at, message);
+                    }
                 }
             }
         }
@@ -227,14 +233,14 @@ impl Compiler {
         match (spec.get("pipelineRef"), spec.get("pipelineSpec")) {
             (None, None) => self.fault(key.at, "`spec` names no pipeline; write `pipelineRef` or `pipelineSpec`"),
             (Some(_), Some(second)) => {
-                self.fault(second.at, "`pipelineRef` and `pipelineSpec` exclude each other; keep one");
+                self.fault(second.at, "`spec` has both `pipelineRef` and `pipelineSpec`; remove one");
             }
             _ => {}
         }
         if let Some(manager) = spec.get("managedBy")
             && manager.text() != Some("tekton.dev/pipeline")
         {
-            self.fault(manager.at, "with another `managedBy` nobody would run it; remove it");
+            self.fault(manager.at, "Tekton does not run it with another `managedBy`; remove the field");
         }
         Some(self.tree(spec, "spec"))
     }
@@ -283,12 +289,12 @@ impl Compiler {
     fn refuse_key_placeholder(&mut self, at: Position, key: &str) -> bool {
         let present = placeholder::present(key);
         if present {
-            self.fault(at, "a placeholder may not stand in a key; write the key out");
+            self.fault(at, "a placeholder is not allowed in a key; write the key out");
         }
         present
     }
 
-    /// A value inside a script is code of whoever wrote the value.
+    /// Rejects a placeholder inside a script: its value, for example a branch name, would run as code.
     fn refuse_shell(&mut self, at: Position, path: &str) {
         let inline = path.starts_with("spec.pipelineSpec.");
         let last = path.trim_end_matches("[]").rsplit('.').next();
@@ -304,7 +310,7 @@ impl Compiler {
 }
 
 impl Text {
-    /// Where Tekton takes a list or map, too, an expression that is the whole value may give one.
+    /// A param may also be a list or a map; an expression that is the whole value may return one.
     fn into_param(self) -> Tree {
         match self.whole() {
             Some(expression) => Tree::Param(expression.clone()),

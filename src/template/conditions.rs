@@ -1,4 +1,4 @@
-//! Which events a template is for: its `github-trigger.dev/on-*` annotations, all of which must hold.
+//! Conditions of a template: its `github-trigger.dev/on-*` annotations. A template matches an event if all hold.
 
 use std::fmt;
 
@@ -10,17 +10,17 @@ use super::yaml::{Fault, Node};
 use crate::delivery::EventKind;
 use crate::github::Event;
 
-/// The prefix of every annotation and label that is ours.
+/// Prefix of the annotations and labels of this service.
 pub(crate) const PREFIX: &str = "github-trigger.dev/";
 
-/// The conditions, cheapest first.
-const KNOWN: &[&str] = &["on-event", "on-repository", "on-target-branch", "on-cel"];
+/// Condition annotations without [`PREFIX`], cheapest first.
+const CONDITION_NAMES: &[&str] = &["on-event", "on-repository", "on-target-branch", "on-cel"];
 
 /// Why a condition does not compile.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConditionError {
     #[error(
-        "`{0}` is not an event; write `merged`, or an event of GitHub and its action, for example `push` or \
+        "`{0}` is not an event; write `merged`, or a GitHub event with or without an action, for example `push` or \
          `release.published`"
     )]
     Event(String),
@@ -32,11 +32,11 @@ pub(crate) enum ConditionError {
     Expression(#[from] expression::Error),
     #[error("unknown annotation; did you mean `{PREFIX}{0}`?")]
     Misspelled(String),
-    #[error("unknown annotation; under {PREFIX} a template may set {}", KNOWN.join(", "))]
+    #[error("unknown annotation; with {PREFIX} a template can set {}", CONDITION_NAMES.join(", "))]
     Unknown,
 }
 
-/// When a template is used.
+/// Conditions of one template; all must hold.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Conditions {
     event: Events,
@@ -45,38 +45,38 @@ pub(crate) struct Conditions {
     cel: Option<Condition>,
 }
 
-/// One condition and one event: what it wants, what the event has, whether that is enough.
+/// Result of checking one condition against one event.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Check<'a> {
-    /// The annotation without its prefix.
+    /// Annotation without [`PREFIX`], for example `on-event`.
     pub(crate) condition: &'static str,
-    /// The annotation's value.
+    /// Value of the annotation.
     pub(crate) wanted: &'a str,
-    /// What the event has.
+    /// Value of the event.
     pub(crate) got: Got<'a>,
-    /// Whether it holds.
+    /// Whether the condition holds for the event.
     pub(crate) holds: bool,
 }
 
-/// What an event has for a condition; written out only when somebody reads it.
+/// An event's value for a condition; formatted only when it is displayed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Got<'a> {
-    /// A text, or nothing.
+    /// Repository or target branch; `None` (displayed as `none`) if the event lacks it.
     Text(Option<&'a str>),
-    /// The kind of event.
+    /// The event; displayed as `merged`, or as its kind and action.
     Kind(&'a Event),
-    /// What an expression came to.
+    /// Result of `on-cel`.
     Truth(bool),
 }
 
-/// The first condition that did not hold: what it wanted and what it got.
+/// An owned [`Check`], to be displayed as `<condition> wants <wanted>, got <got>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mismatch {
-    /// The annotation without its prefix.
+    /// Annotation without [`PREFIX`], for example `on-event`.
     pub(crate) condition: &'static str,
-    /// The annotation's value.
+    /// Value of the annotation.
     pub(crate) wanted: String,
-    /// What the event has.
+    /// Value of the event.
     pub(crate) got: String,
 }
 
@@ -106,7 +106,7 @@ impl From<Check<'_>> for Mismatch {
     }
 }
 
-/// A comma list of kinds of events: `merged`, `push`, `release.published`.
+/// Value of `on-event`: a comma-separated list, for example `merged, push, release.published`.
 #[derive(Debug, Clone)]
 struct Events {
     source: String,
@@ -158,7 +158,7 @@ impl Wanted {
     }
 }
 
-/// `on-cel`.
+/// Value of `on-cel`.
 #[derive(Debug, Clone)]
 struct Condition {
     source: String,
@@ -166,7 +166,7 @@ struct Condition {
 }
 
 impl Conditions {
-    /// Reads the annotations of a template; faults go to `faults`.
+    /// Reads the conditions from the annotations of a template; adds faults to `faults`.
     pub(super) fn read(annotations: Option<&Node>, faults: &mut Vec<Fault>) -> Self {
         let mut conditions = Self::default();
         for (key, node) in annotations.map(Node::entries).unwrap_or_default() {
@@ -177,7 +177,7 @@ impl Conditions {
                 continue;
             };
             if placeholder::present(text) {
-                fault(format!("`{}` is read before any event; write it without a placeholder", key.name));
+                fault(format!("`{}` cannot contain a placeholder; write the value out", key.name));
                 continue;
             }
             if let Err(error) = conditions.set(name, text) {
@@ -191,7 +191,7 @@ impl Conditions {
         match name {
             "on-event" => self.event = Events::compile(text)?,
             "on-repository" => self.repository = Some(on_repository(text)?),
-            "on-target-branch" => self.target_branch = Some(Globs::compile(text, Case::Matters)?),
+            "on-target-branch" => self.target_branch = Some(Globs::compile(text, Case::Sensitive)?),
             "on-cel" => {
                 let expression = Expression::compile(text)?;
                 self.cel = Some(Condition { source: text.trim().to_owned(), expression });
@@ -201,7 +201,7 @@ impl Conditions {
         Ok(())
     }
 
-    /// For which repositories the template is, if it says so.
+    /// Value of `on-repository`; `None` if the template does not set it.
     pub(super) fn repositories(&self) -> Option<&Globs> {
         self.repository.as_ref()
     }
@@ -211,12 +211,12 @@ impl Conditions {
         self.event.wanted == [Wanted::Merged]
     }
 
-    /// Whether `on-cel` has to be evaluated.
+    /// Whether `on-cel` needs the CEL interpreter.
     pub(crate) fn needs_cel(&self) -> bool {
         self.cel.as_ref().is_some_and(|condition| condition.expression.needs_cel())
     }
 
-    /// The conditions that cost nothing, one after the other.
+    /// Checks all conditions except `on-cel`, lazily and cheapest first.
     pub(crate) fn cheap_checks<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = Check<'a>> {
         let kind = Check {
             condition: "on-event",
@@ -232,10 +232,8 @@ impl Conditions {
         std::iter::once(kind).chain(repository).chain(branch)
     }
 
-    /// `on-cel`, if there is one.
-    ///
-    /// # Errors
-    /// When the expression is neither true nor false in this event.
+    /// Checks `on-cel`; returns `None` if the template does not set it.
+    /// Fails when the expression is neither true nor false for this event.
     pub(crate) fn cel_check<'a>(&'a self, event: &Event) -> Result<Option<Check<'a>>, EvaluationError> {
         let Some(condition) = &self.cel else { return Ok(None) };
         let holds = condition.expression.holds(event)?;
@@ -252,19 +250,19 @@ fn on_repository(text: &str) -> Result<Globs, ConditionError> {
     if let Some(pattern) = text.split(',').map(str::trim).find(|pattern| !pattern.contains('/') && *pattern != "**") {
         return Err(ConditionError::Repository(pattern.to_owned()));
     }
-    // GitHub treats names of owners and repositories without regard to case.
-    Ok(Globs::compile(text, Case::Ignored)?)
+    // Names of owners and repositories are case-insensitive on GitHub.
+    Ok(Globs::compile(text, Case::Insensitive)?)
 }
 
 fn unknown(name: &str) -> ConditionError {
-    let nearest = nearest(name, KNOWN.iter().copied());
+    let nearest = nearest(name, CONDITION_NAMES.iter().copied());
     nearest.map_or(ConditionError::Unknown, |nearest| ConditionError::Misspelled(nearest.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_repository_pattern_has_an_owner() {
+    fn requires_owner_in_repository_pattern() {
         let error = super::on_repository("api").expect_err("no owner").to_string();
         assert!(error.contains("acme/api"), "{error}");
         assert!(super::on_repository("Acme/*").expect("a pattern").matches("acme/Web"));

@@ -1,4 +1,4 @@
-//! The decision about an event, the same for `serve` and `render`: the templates it is for, and their runs.
+//! Decides, for `serve` and `render`, which templates match an event, and renders their runs.
 
 use std::fmt::Write;
 
@@ -7,43 +7,43 @@ use super::model::{Template, TemplateSet};
 use super::render::{PipelineRun, RenderError, Stamp};
 use crate::github::{Event, NotAMerge};
 
-/// The templates that an event may be for.
+/// Templates that may match an event, selected without `on-cel`.
 #[derive(Debug)]
 pub(crate) enum Selection<'t> {
-    /// There is none.
+    /// No template can match.
     Ignore(Ignored),
-    /// Those whose conditions without CEL hold.
+    /// Templates that match unless their `on-cel` does not hold.
     Candidates(Candidates<'t>),
 }
 
-/// Templates whose conditions without CEL hold; at least one.
+/// Templates whose conditions except `on-cel` hold; never empty.
 #[derive(Debug)]
 pub(crate) struct Candidates<'t>(Vec<&'t Template>);
 
-/// The decision about an event.
+/// Result of [`TemplateSet::decide`].
 #[derive(Debug)]
 pub(crate) enum Decision {
-    /// It needs no run.
+    /// The event creates no run.
     Ignore(Ignored),
-    /// The runs of the templates that match; at least one. Each may have failed to render.
+    /// One result per matching template; never empty. Each render can fail by itself.
     Render(Vec<Result<PipelineRun, RenderError>>),
 }
 
-/// Why an event needs no run.
+/// Why an event creates no run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Ignored {
-    /// It is not a merge, and every template is for merges.
+    /// The event is not a merge, and all templates are for merges only.
     #[error(transparent)]
     NotAMerge(#[from] NotAMerge),
-    /// No template matches; names the first few conditions that do not hold.
+    /// No template matches; lists the first few conditions that do not hold.
     #[error("no template matches: {0}")]
     NoTemplate(String),
 }
 
-/// Number of mismatches that a message names; the others are counted.
+/// Maximum number of mismatches listed in a message; the others are counted.
 const MAX_NAMED: usize = 3;
 
-/// Mismatches of templates; those that are only counted cost no formatting.
+/// Collects mismatches for a message; formats only the listed ones.
 #[derive(Default)]
 struct Mismatches {
     named: String,
@@ -68,7 +68,7 @@ impl Mismatches {
 }
 
 impl TemplateSet {
-    /// Selects the templates whose conditions without CEL hold. Most events end here, at next to no cost.
+    /// Selects the templates whose conditions except `on-cel` hold. This is cheap, and enough for most events.
     pub(crate) fn select(&self, event: &Event) -> Selection<'_> {
         if self.only_merges
             && let Err(error) = event.merge()
@@ -84,18 +84,18 @@ impl TemplateSet {
         Selection::Candidates(Candidates(templates))
     }
 
-    /// Indices of the templates that are not for other repositories, in their order.
+    /// Indices of the templates whose `on-repository` matches or is not set, ascending; all if there is no index.
     fn possible(&self, event: &Event) -> Vec<usize> {
         let Some(index) = &self.repositories else { return (0..self.templates.len()).collect() };
         let mut possible = index.matching(event.repository_name().unwrap_or_default());
-        if !self.anywhere.is_empty() {
-            possible.extend(&self.anywhere);
+        if !self.for_any_repository.is_empty() {
+            possible.extend(&self.for_any_repository);
             possible.sort_unstable();
         }
         possible
     }
 
-    /// The mismatches of the first few templates, when no template matches.
+    /// Lists the mismatches of the first few templates, for an event that matches no template.
     fn mismatches(&self, event: &Event) -> Ignored {
         let mut mismatches = Mismatches::default();
         for template in self.templates.iter().take(MAX_NAMED) {
@@ -107,7 +107,7 @@ impl TemplateSet {
         mismatches.into_ignored()
     }
 
-    /// Selects and decides at once: see [`Self::select`] and [`Candidates::decide`].
+    /// Calls [`Self::select`], then [`Candidates::decide`].
     pub(crate) fn decide(&self, event: &Event, stamp: Stamp<'_>) -> Decision {
         match self.select(event) {
             Selection::Ignore(ignored) => Decision::Ignore(ignored),
@@ -117,12 +117,12 @@ impl TemplateSet {
 }
 
 impl Candidates<'_> {
-    /// Whether CEL has to run to decide; it must not run on the thread that serves.
+    /// Whether [`Self::decide`] needs the CEL interpreter, which must not run on a serving thread.
     pub(crate) fn need_cel(&self) -> bool {
         self.0.iter().any(|template| template.needs_cel)
     }
 
-    /// Evaluates `on-cel`, and renders the runs of the templates that match.
+    /// Evaluates `on-cel` and renders the run of each matching template.
     pub(crate) fn decide(self, event: &Event, stamp: Stamp<'_>) -> Decision {
         let mut runs = Vec::new();
         let mut mismatches = Mismatches::default();
@@ -138,7 +138,7 @@ impl Candidates<'_> {
 }
 
 impl Template {
-    /// Each condition with its wanted value and the event's, up to the first that does not hold; one line each.
+    /// One line (`yes: ...`, `no: ...` or `error: ...`) per condition, up to the first that does not hold.
     pub(crate) fn explain(&self, event: &Event) -> Vec<String> {
         let line = |check: Check<'_>| {
             let verdict = if check.holds { "yes" } else { "no" };

@@ -1,31 +1,31 @@
-//! Comma lists of globs, and an index over many of them.
+//! Comma-separated lists of globs, and an index over many lists.
 //!
-//! `*` matches any characters but `/`, `**` any, `?` one.
+//! `*` matches any characters except `/`, `**` any characters, `?` one character.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// Whether upper and lower case are different.
+/// Whether upper and lower case differ in a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Case {
-    /// They are.
-    Matters,
-    /// They are not.
-    Ignored,
+    /// Case-sensitive.
+    Sensitive,
+    /// Case-insensitive, for ASCII letters.
+    Insensitive,
 }
 
-/// Why a comma list of globs is invalid.
+/// Why a list of globs is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GlobError {
-    #[error("an empty pattern; write a comma list such as `acme/api, acme/web-*`")]
+    #[error("a pattern is empty; write a comma-separated list such as `acme/api, acme/web-*`")]
     Empty,
-    #[error("`{pattern}` is not a valid pattern: {}; use * for any characters", source.kind())]
+    #[error("`{pattern}` is not a valid pattern: {}; use `*` for any characters", source.kind())]
     Pattern { pattern: String, source: globset::Error },
 }
 
-/// A comma list of globs.
+/// A comma-separated list of globs.
 #[derive(Clone)]
 pub(super) struct Globs {
     source: String,
@@ -41,7 +41,7 @@ impl fmt::Debug for Globs {
 }
 
 impl Globs {
-    /// Compiles a comma list.
+    /// Compiles a comma-separated list; fails if a pattern is empty or invalid.
     pub(super) fn compile(source: &str, case: Case) -> Result<Self, GlobError> {
         let patterns: Vec<&str> = source.split(',').map(str::trim).collect();
         if patterns.iter().any(|pattern| pattern.is_empty()) {
@@ -57,23 +57,23 @@ impl Globs {
         Ok(Self { source: patterns.join(", "), case, globs, set })
     }
 
-    /// The list as written.
+    /// The patterns as written, joined by `, `.
     pub(super) fn source(&self) -> &str {
         &self.source
     }
 
-    /// Whether any of them matches.
+    /// Whether one of the globs matches the whole `text`.
     pub(super) fn matches(&self, text: &str) -> bool {
         self.set.is_match(&*self.case.fold(text))
     }
 }
 
 impl Case {
-    /// Names on GitHub are ASCII; folding both sides keeps what is literal literal, which is what is fast.
+    /// Names on GitHub are ASCII; lower case on both sides keeps literal patterns literal, which is fast.
     fn fold(self, text: &str) -> Cow<'_, str> {
         match self {
-            Self::Ignored if text.bytes().any(|b| b.is_ascii_uppercase()) => text.to_ascii_lowercase().into(),
-            Self::Ignored | Self::Matters => text.into(),
+            Self::Insensitive if text.bytes().any(|b| b.is_ascii_uppercase()) => text.to_ascii_lowercase().into(),
+            Self::Insensitive | Self::Sensitive => text.into(),
         }
     }
 }
@@ -86,11 +86,11 @@ fn set<'g>(globs: impl IntoIterator<Item = &'g Glob>) -> Result<GlobSet, globset
     builder.build()
 }
 
-/// Many lists at once, so that a text is not compared with each of them.
+/// Index over many lists, so that a text is not compared with each list.
 #[derive(Clone, Default)]
 pub(super) struct GlobIndex {
     set: GlobSet,
-    /// For each glob of the set whose it is.
+    /// For each glob of `set`, the number of its list.
     owners: Vec<usize>,
 }
 
@@ -101,22 +101,22 @@ impl fmt::Debug for GlobIndex {
 }
 
 impl GlobIndex {
-    /// An index over lists that ignore case; nothing if they are too many for one.
+    /// Builds an index over numbered case-insensitive lists. Returns `None` if they are too many for one index.
     pub(super) fn build<'g>(lists: impl Iterator<Item = (usize, &'g Globs)>) -> Option<Self> {
         let (mut globs, mut owners) = (Vec::new(), Vec::new());
         for (owner, list) in lists {
-            debug_assert_eq!(list.case, Case::Ignored);
+            debug_assert_eq!(list.case, Case::Insensitive);
             owners.extend(std::iter::repeat_n(owner, list.globs.len()));
             globs.extend(&list.globs);
         }
         Some(Self { set: set(globs).ok()?, owners })
     }
 
-    /// Whose lists match, in order.
+    /// Numbers of the lists that match `text`, ascending.
     pub(super) fn matching(&self, text: &str) -> Vec<usize> {
         let mut owners: Vec<usize> = self
             .set
-            .matches(&*Case::Ignored.fold(text))
+            .matches(&*Case::Insensitive.fold(text))
             .into_iter()
             .filter_map(|glob| self.owners.get(glob).copied())
             .collect();
@@ -131,11 +131,11 @@ mod tests {
     use super::{Case, GlobIndex, Globs};
 
     fn matches(patterns: &str, text: &str) -> bool {
-        Globs::compile(patterns, Case::Matters).expect("patterns").matches(text)
+        Globs::compile(patterns, Case::Sensitive).expect("patterns").matches(text)
     }
 
     #[test]
-    fn a_star_stays_within_a_slash() {
+    fn single_star_does_not_match_slash() {
         assert!(matches("release/*", "release/1.0"));
         assert!(!matches("release/*", "release/1.0/hotfix"));
         assert!(matches("release/**", "release/1.0/hotfix"));
@@ -144,24 +144,24 @@ mod tests {
     }
 
     #[test]
-    fn any_of_a_comma_list_matches() {
+    fn matches_any_pattern_of_list() {
         assert!(matches("main, release/*", "release/1"));
         assert!(matches("main,release/*", "main"));
         assert!(!matches("main, release/*", "feature/x"));
     }
 
     #[test]
-    fn refuses_empty_and_broken_patterns() {
+    fn rejects_empty_and_invalid_patterns() {
         for broken in ["", "main,,x", "a["] {
-            assert!(Globs::compile(broken, Case::Matters).is_err(), "{broken}");
+            assert!(Globs::compile(broken, Case::Sensitive).is_err(), "{broken}");
         }
     }
 
     #[test]
-    fn an_index_answers_like_its_lists() {
+    fn index_agrees_with_its_lists() {
         let sources = ["acme/web", "Acme/*", "acme/web, acme/api", "other/**", "*/web"];
         let lists: Vec<Globs> =
-            sources.iter().map(|source| Globs::compile(source, Case::Ignored).expect("patterns")).collect();
+            sources.iter().map(|source| Globs::compile(source, Case::Insensitive).expect("patterns")).collect();
         let index = GlobIndex::build(lists.iter().enumerate()).expect("an index");
         for text in ["acme/web", "ACME/Web", "acme/api", "acme/x", "other/web", "none/none"] {
             let each: Vec<usize> = (0..lists.len()).filter(|&list| lists[list].matches(text)).collect();

@@ -2,31 +2,31 @@
 //!
 //! Source: Kubernetes' documentation, "Labels and Selectors" and "Object Names and IDs".
 
-/// Characters that a label value or a key's name part may have.
-const MAX_LABEL: usize = 63;
+/// Maximum length of a label value, of a key's name part and of a DNS-1123 label.
+const MAX_LABEL_LENGTH: usize = 63;
 
-/// Why `value` cannot be a label's value; nothing if it can.
+/// Why `value` is not a valid label value, as the end of a sentence; `None` if it is valid.
 pub(crate) fn value_fault(value: &str) -> Option<String> {
     if value.is_empty() {
         return None;
     }
-    if value.len() > MAX_LABEL {
-        return Some(format!("has {} characters, a label value at most {MAX_LABEL}", value.len()));
+    if value.len() > MAX_LABEL_LENGTH {
+        return Some(format!("has {} characters; a label value has at most {MAX_LABEL_LENGTH}", value.len()));
     }
     if let Some(character) = value.chars().find(|&c| !is_label_character(c)) {
-        return Some(format!("holds {character:?}; a label value takes letters, digits, `-`, `_` and `.`"));
+        return Some(format!("contains {character:?}; a label value may contain letters, digits, `-`, `_` and `.`"));
     }
     let bounded =
         value.starts_with(|c: char| c.is_ascii_alphanumeric()) && value.ends_with(|c: char| c.is_ascii_alphanumeric());
-    (!bounded).then(|| "a label value begins and ends with a letter or digit".to_owned())
+    (!bounded).then(|| "must begin and end with a letter or digit".to_owned())
 }
 
-/// Whether literal text can be a part of a label's value.
+/// Whether `literal` can be part of a label value.
 pub(crate) fn can_be_part_of_value(literal: &str) -> bool {
-    literal.len() <= MAX_LABEL && literal.chars().all(is_label_character)
+    literal.len() <= MAX_LABEL_LENGTH && literal.chars().all(is_label_character)
 }
 
-/// Whether `key` is a label's or annotation's key: a name, or `prefix/name`.
+/// Whether `key` is a valid key of a label or annotation: `name` or `prefix/name`.
 pub(crate) fn is_key(key: &str) -> bool {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
@@ -35,14 +35,14 @@ pub(crate) fn is_key(key: &str) -> bool {
     !name.is_empty() && value_fault(name).is_none() && prefix.is_none_or(is_subdomain)
 }
 
-/// Whether `name` is a DNS-1123 subdomain, as names of objects are.
+/// Whether `name` is a DNS-1123 subdomain, as object names must be.
 pub(crate) fn is_subdomain(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(|part| is_dns_characters(part) && !part.is_empty())
 }
 
-/// Whether `name` is a DNS-1123 label, as names of namespaces are.
+/// Whether `name` is a DNS-1123 label, as namespace names must be.
 pub(crate) fn is_dns_label(name: &str) -> bool {
-    (1..=MAX_LABEL).contains(&name.len()) && is_dns_characters(name)
+    (1..=MAX_LABEL_LENGTH).contains(&name.len()) && is_dns_characters(name)
 }
 
 fn is_dns_characters(part: &str) -> bool {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_what_kubernetes_accepts() {
+    fn accepts_valid_label_values_and_keys() {
         for value in ["", "a", "A.b-c_9", &"x".repeat(63)] {
             assert_eq!(value_fault(value), None, "{value}");
         }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_kubernetes_refuses() {
+    fn rejects_invalid_label_values_keys_and_names() {
         for value in ["feature/x", "-a", "a-", "a b", "ä", &"x".repeat(64)] {
             assert!(value_fault(value).is_some(), "{value}");
         }

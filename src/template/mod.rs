@@ -1,7 +1,7 @@
-//! Templates: YAML is parsed first, then values go into string scalars; a value can never become structure.
+//! Templates: YAML is parsed first, then values are put into string scalars, so that a value never becomes structure.
 //!
-//! [`load()`] reads and checks files (the same code for `lint`, for the start and for a reload), and
-//! [`TemplateSet::decide`] says which templates an event is for and makes their PipelineRuns.
+//! [`load()`] reads and checks the files (`lint`, start and reload share the code). [`TemplateSet::decide`] selects the
+//! templates that match an event and renders their PipelineRuns.
 
 mod compile;
 mod conditions;
@@ -37,7 +37,7 @@ pub(crate) mod testing {
     use crate::delivery::{Delivery, DeliveryId, EventKind};
     use crate::github::Event;
 
-    /// An event of this kind and payload.
+    /// Builds an event; panics if an argument is invalid.
     pub(crate) fn event(kind: &str, delivery: &str, payload: &Value) -> Event {
         let kind = EventKind::parse(kind).expect("a kind");
         let id = DeliveryId::parse(delivery).expect("an id");

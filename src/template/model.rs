@@ -21,12 +21,12 @@ pub(crate) struct Template {
     pub(super) needs_cel: bool,
 }
 
-/// A template's value: what holds no placeholder is kept as it will be sent.
+/// A value of a template; values without placeholders are stored as they will be sent.
 #[derive(Debug, Clone)]
 pub(super) enum Tree {
     Literal(Value),
     Text(Text),
-    /// Where Tekton takes text, a list or a map: what the expression comes to.
+    /// Value of a param: the result of the expression, which may be text, a list or a map.
     Param(Expression),
     Array(Vec<Tree>),
     Object(Vec<(String, Tree)>),
@@ -36,12 +36,12 @@ pub(super) enum Tree {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TemplateSet {
     pub(super) templates: Vec<Template>,
-    /// No template is for anything but merges.
+    /// Whether all templates are for merges only.
     pub(super) only_merges: bool,
-    /// By repository; without one all templates are asked.
+    /// Index of the templates by `on-repository`; if `None`, all templates are checked.
     pub(super) repositories: Option<GlobIndex>,
-    /// Templates for any repository.
-    pub(super) anywhere: Vec<usize>,
+    /// Indices of the templates without `on-repository`.
+    pub(super) for_any_repository: Vec<usize>,
 }
 
 impl Template {
@@ -50,19 +50,19 @@ impl Template {
         &self.written_name
     }
 
-    /// What tells this template from the others of a set.
+    /// Namespace (`None` if not written) and name; unique in a set.
     pub(super) fn identity(&self) -> (Option<&str>, &str) {
         (self.namespace.as_deref(), &self.written_name)
     }
 }
 
 impl TemplateSet {
-    /// How many templates there are.
+    /// Number of templates.
     pub(crate) fn len(&self) -> usize {
         self.templates.len()
     }
 
-    /// Whether there is none.
+    /// Whether the set contains no template.
     pub(crate) fn is_empty(&self) -> bool {
         self.templates.is_empty()
     }
@@ -82,7 +82,7 @@ impl From<Vec<Template>> for TemplateSet {
         });
         let repositories = GlobIndex::build(lists);
         let is_for_any = |index: &usize| templates[*index].conditions.repositories().is_none();
-        let anywhere = (0..templates.len()).filter(is_for_any).collect();
-        Self { templates, only_merges, repositories, anywhere }
+        let for_any_repository = (0..templates.len()).filter(is_for_any).collect();
+        Self { templates, only_merges, repositories, for_any_repository }
     }
 }

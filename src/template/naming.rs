@@ -1,29 +1,30 @@
-//! A run's name: the same for the same merge, however often and whichever way it is delivered.
+//! Names of runs. A merge always gives the same name, however often and in whichever way it is delivered.
 
 use sha2::{Digest, Sha256};
 
 use super::label;
 use crate::github::Event;
 
-/// Characters of the base; with `-` and the hex a name has at most 63, so that it fits into a label.
-const MAX_BASE: usize = 50;
-/// Hex digits of the hash: 48 bits, so that even a million runs of one base collide with a chance of 1 in 500.
-const HEX: usize = 12;
+/// Maximum length of the base; with `-` and the hex digits a name has at most 63 characters and fits into a label.
+const MAX_BASE_LENGTH: usize = 50;
+/// Hex digits of the hash: 48 bits; in a million runs with one base, the probability of a collision is 1 in 500.
+const HASH_DIGITS: usize = 12;
 
-/// What a name is derived from besides its base.
+/// Inputs of a name besides its base.
 pub(super) struct Identity<'a> {
-    /// The event.
+    /// Event that the run is created for.
     pub(super) event: &'a Event,
-    /// The template's namespace as written, or nothing.
+    /// The template's `metadata.namespace`; `None` if not written.
     pub(super) namespace: Option<&'a str>,
-    /// The template's name as written, before its placeholders are filled.
+    /// The template's name as written, with its placeholders.
     pub(super) template: &'a str,
 }
 
 impl Identity<'_> {
-    /// A merge is itself, whichever delivery brings it; of any other event only the delivery is known to be the same.
+    /// The values to hash. A merge is identified by repository, number and commit, whichever delivery brings it; any
+    /// other event by its kind, repository and delivery.
     ///
-    /// No part can hold a line break: all come from checked types, and the template's names are DNS names.
+    /// No part can contain a line break: all come from checked types, and the template's names are DNS names.
     fn parts(&self) -> Vec<String> {
         let mut parts = match &self.event.merge {
             Some(merge) => vec![
@@ -43,19 +44,15 @@ impl Identity<'_> {
     }
 }
 
-/// A text that cannot be the beginning of a run's name.
+/// A text that is not valid as the beginning of a run's name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a valid name of an object: lower case letters, digits, `-` and `.`, beginning with a letter or digit"
-)]
+#[error("`{0}` is not a valid name; use lower case letters, digits, `-` and `.`, and begin with a letter or digit")]
 pub(super) struct InvalidName(String);
 
-/// The base of a name: cut to its length, without what may not stand before a `-`.
-///
-/// # Errors
-/// When what is left is not the beginning of an object's name.
+/// Returns the base of a name: `text`, cut to its maximum length, without `-` and `.` at the end.
+/// Fails when the result is not a valid beginning of an object's name.
 pub(super) fn base(text: &str) -> Result<&str, InvalidName> {
-    let cut = text.char_indices().nth(MAX_BASE).map_or(text, |(index, _)| &text[..index]);
+    let cut = text.char_indices().nth(MAX_BASE_LENGTH).map_or(text, |(index, _)| &text[..index]);
     let base = cut.trim_end_matches(['-', '.']);
     if label::is_subdomain(base) {
         return Ok(base);
@@ -63,7 +60,7 @@ pub(super) fn base(text: &str) -> Result<&str, InvalidName> {
     Err(InvalidName(text.to_owned()))
 }
 
-/// `<base>-<12 hex>`.
+/// Returns `<base>-<12 hex digits>`, for example `build-5a957c52b9de`.
 pub(super) fn name(base: &str, identity: &Identity<'_>) -> String {
     let mut hash = Sha256::new();
     for part in identity.parts() {
@@ -71,7 +68,7 @@ pub(super) fn name(base: &str, identity: &Identity<'_>) -> String {
         hash.update(b"\n");
     }
     let hex = hex::encode(hash.finalize());
-    format!("{base}-{}", &hex[..HEX])
+    format!("{base}-{}", &hex[..HASH_DIGITS])
 }
 
 #[cfg(test)]
@@ -96,13 +93,13 @@ mod tests {
     }
 
     #[test]
-    fn the_name_is_pinned() {
-        // A change of this value makes one more run of each merge that is redelivered over an upgrade.
+    fn keeps_name_across_versions() {
+        // If this value changes, a merge that is redelivered after an upgrade gets a second run.
         assert_eq!(name_of(&merge("Codertocat/Hello-World", 2, SHA, "d1"), "build"), "build-5a957c52b9de");
     }
 
     #[test]
-    fn every_part_of_a_merge_counts_and_neither_case_nor_delivery_does() {
+    fn name_of_merge_ignores_only_case_and_delivery() {
         let first = merge("Codertocat/Hello-World", 2, SHA, "d1");
         let one = name_of(&first, "build");
         assert_ne!(one, name_of(&first, "deploy"));
@@ -114,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn another_event_is_its_delivery() {
+    fn name_of_other_event_depends_on_kind_and_delivery() {
         let push = |delivery: &str| event("push", delivery, &json!({"repository": {"full_name": "a/b"}}));
         assert_eq!(name_of(&push("d1"), "build"), name_of(&push("d1"), "build"));
         assert_ne!(name_of(&push("d1"), "build"), name_of(&push("d2"), "build"));
@@ -123,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_is_cut_and_trimmed() {
+    fn cuts_and_trims_base() {
         assert_eq!(base("tekton-kn-sample-"), Ok("tekton-kn-sample"));
         assert_eq!(base(&"a".repeat(60)).map(str::len), Ok(50));
         assert_eq!(base(&format!("{}-bcd", "a".repeat(49))).map(str::len), Ok(49));

@@ -1,36 +1,36 @@
-//! `{{ expression }}` inside a string: where it begins, where it ends, what stands around it.
+//! Splits strings into `{{ expression }}` placeholders and the literal text around them.
 
 use super::expression::{self, Expression};
 
-/// A string scalar of a template: literal text and expressions in turn.
+/// A string scalar of a template: a sequence of literal texts and expressions.
 #[derive(Debug, Clone)]
 pub(crate) struct Text {
-    /// In the order of the text; no two literals stand side by side.
+    /// In the order of the text; two literals are never adjacent.
     pub(crate) parts: Vec<Part>,
 }
 
 /// A piece of a [`Text`].
 #[derive(Debug, Clone)]
 pub(crate) enum Part {
-    /// Stands as it is.
+    /// Text that is kept unchanged.
     Literal(String),
-    /// Is replaced by its value.
+    /// Expression that is replaced by its value.
     Expression(Expression),
 }
 
 /// Why a text with placeholders does not compile.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TextError {
-    /// A placeholder without its end.
+    /// A placeholder has no closing braces.
     #[error("a placeholder `{{{{` has no closing `}}}}`; close it in the same value")]
     Unclosed,
-    /// What a placeholder holds.
+    /// The expression in a placeholder does not compile.
     #[error(transparent)]
     Expression(#[from] expression::Error),
 }
 
 impl Text {
-    /// The expression, if the text is one and nothing else.
+    /// The expression, if the text is one placeholder and nothing else.
     pub(crate) fn whole(&self) -> Option<&Expression> {
         match self.parts.as_slice() {
             [Part::Expression(expression)] => Some(expression),
@@ -38,15 +38,13 @@ impl Text {
         }
     }
 
-    /// Whether CEL has to run.
+    /// Whether an expression needs the CEL interpreter.
     pub(crate) fn needs_cel(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Expression(expression) if expression.needs_cel()))
     }
 
-    /// Splits `source` at its placeholders and compiles what they hold.
-    ///
-    /// # Errors
-    /// One message for each placeholder that is not closed or does not compile.
+    /// Splits `source` at its placeholders and compiles their expressions.
+    /// Errors: one message for each placeholder that is not closed or does not compile.
     pub(crate) fn compile(source: &str) -> Result<Self, Vec<TextError>> {
         let mut parts = Vec::new();
         let mut faults = Vec::new();
@@ -73,12 +71,12 @@ impl Text {
     }
 }
 
-/// Whether `text` holds a placeholder, closed or not.
+/// Whether `text` contains a placeholder, closed or not.
 pub(crate) fn present(text: &str) -> bool {
     text.contains("{{")
 }
 
-/// The length in bytes of the placeholder that `text` begins with, braces included.
+/// Length in bytes, with braces, of the placeholder at the beginning of `text`; `None` without a closed placeholder.
 ///
 /// A `}}` inside a quoted string of the expression does not close it.
 pub(crate) fn length(text: &str) -> Option<usize> {
@@ -118,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn length_of_an_open_placeholder_is_unknown() {
+    fn length_is_none_without_closed_placeholder() {
         assert_eq!(length("{{ a }"), None);
         assert_eq!(length("{{ 'a }}"), None);
         assert_eq!(length("a"), None);

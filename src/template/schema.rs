@@ -1,14 +1,14 @@
-//! The fields of a `tekton.dev/v1` PipelineRun, and what became of those that older APIs had.
+//! The fields of a `tekton.dev/v1` PipelineRun, and the successors of fields from older APIs.
 //!
-//! Source: Tekton's CRD `pipelineruns.tekton.dev` (v1) and its guide "Migrating from v1beta1 to v1". What is left open
-//! here (pod templates, volumes, the inside of steps) is left to the API server, which refuses unknown fields.
+//! Source: Tekton's CRD `pipelineruns.tekton.dev` (v1) and its guide "Migrating from v1beta1 to v1". Open fields (pod
+//! templates, volumes, the inside of steps) are not checked here; the API server rejects unknown fields in them.
 
 use super::nearest::nearest;
 use super::yaml::{Fault, Node, Value};
 
-/// What a field may hold.
+/// Allowed value of a field.
 enum Shape {
-    /// Anything; not looked into.
+    /// Any value; not checked.
     Open,
     /// A map with these fields.
     Map(&'static [Field]),
@@ -200,7 +200,7 @@ const SIDECAR: &[Field] = &[
     open("restartPolicy"),
 ];
 
-/// Fields of older APIs, by path (`[]` for list items), and what to write in `tekton.dev/v1`.
+/// Fields of older APIs, by path (`[]` for list items), and their fix for `tekton.dev/v1`.
 const MOVED: &[(&str, &str)] = &[
     ("spec.serviceAccountName", "write it as `spec.taskRunTemplate.serviceAccountName`"),
     ("spec.serviceAccount", "write it as `spec.taskRunTemplate.serviceAccountName`"),
@@ -212,7 +212,7 @@ const MOVED: &[(&str, &str)] = &[
         "spec.resources",
         "PipelineResources are gone: pass the repository and the image as `spec.params`, shared files as `spec.workspaces`",
     ),
-    ("spec.trigger", "remove it; the run is labelled by this service"),
+    ("spec.trigger", "remove it; this service labels the run"),
     ("spec.results", "remove it; results are declared in the Pipeline"),
     ("spec.params[].type", "declare the type in the Pipeline's params; a run only gives values"),
     ("spec.pipelineRef.bundle", "write `resolver: bundles` with the params `bundle`, `name` and `kind: pipeline`"),
@@ -236,7 +236,7 @@ const MOVED: &[(&str, &str)] = &[
     ("spec.pipelineSpec.tasks[].taskSpec.sidecars[].resources", "write it as `computeResources`"),
 ];
 
-/// Checks the fields of one document; faults go to `faults`.
+/// Checks the fields of one document; adds faults to `faults`.
 pub(super) fn check(document: &Node, faults: &mut Vec<Fault>) {
     check_map(document, RUN, "", faults);
 }
@@ -291,7 +291,7 @@ fn unknown(here: &str, name: &str, path: &str, fields: &[Field]) -> String {
         Some(nearest) => format!("unknown field `{name}` in {place}; did you mean `{nearest}`?"),
         None => {
             let known = names.collect::<Vec<_>>().join(", ");
-            format!("unknown field `{name}` in {place}; tekton.dev/v1 knows {known}")
+            format!("unknown field `{name}` in {place}; known fields: {known}")
         }
     }
 }

@@ -309,7 +309,7 @@ fn it_refuses_to_start_without_a_secret_that_is_one() {
 fn a_template_that_does_not_pass_stops_the_start_with_its_place() {
     let cases = [
         ("apiVersion: tekton.dev/v1beta1", "apiVersion: tekton.dev/v1", "2:13: `tekton.dev/v1beta1` is an older API"),
-        ("kind: Pipeline", "kind: PipelineRun", "3:7: a template's `kind` is PipelineRun, not Pipeline"),
+        ("kind: Pipeline", "kind: PipelineRun", "3:7: a template's `kind` must be PipelineRun, not Pipeline"),
         (
             "spec:\n  serviceAccountName: x",
             "spec:",

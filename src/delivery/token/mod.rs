@@ -103,9 +103,7 @@ struct Claims {
 
 impl TokenPolicy {
     /// Wants tokens for `audience` of a subject that one of the globs matches.
-    ///
-    /// # Errors
-    /// When a glob is none.
+    /// Fails when a glob is none.
     pub(crate) fn new(audience: &str, subjects: &[String]) -> Result<Self, globset::Error> {
         let mut globs = GlobSetBuilder::new();
         for subject in subjects {
@@ -117,9 +115,7 @@ impl TokenPolicy {
 
 impl KeySet {
     /// Reads a JSON Web Key Set; keys of kinds that are not known here are left out.
-    ///
-    /// # Errors
-    /// When it is not one.
+    /// Fails when it is not one.
     pub(crate) fn parse(issuer: String, jwks: &[u8]) -> Result<Self, serde_json::Error> {
         let mut keys = Self { issuer, by_id: HashMap::new(), nameless: Vec::new() };
         for jwk in serde_json::from_slice::<JwkSet>(jwks)?.keys {
@@ -167,9 +163,7 @@ impl TokenProof {
 
 impl<'h> BearerToken<'h> {
     /// Finds the token of a request; says nothing about whether it is right.
-    ///
-    /// # Errors
-    /// When there is none, or it cannot be one of ours whatever its key is.
+    /// Fails when there is none, or it cannot be one of ours whatever its key is.
     pub(crate) fn from_headers(headers: &'h HeaderMap) -> Result<Self, TokenError> {
         let malformed = |why: &str| TokenError::Malformed(why.to_owned());
         let mut values = headers.get_all(AUTHORIZATION).iter();
@@ -194,9 +188,7 @@ impl<'h> BearerToken<'h> {
     }
 
     /// Checks the signature, `iss`, `aud`, `exp`, `nbf` and the subject.
-    ///
-    /// # Errors
-    /// What was wrong.
+    /// Errors: what was wrong.
     pub(crate) fn verify(&self, policy: &TokenPolicy, keys: &KeySet) -> Result<TokenProof, TokenError> {
         ring_provider::install();
         let mut validation = Validation::new(self.algorithm);

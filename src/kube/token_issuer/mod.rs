@@ -67,9 +67,7 @@ impl TokenIssuer {
 
     /// The keys to verify a token with: the cached ones if the token's key is among them, else those that the API server
     /// has now, unless it was asked a moment ago. Waits until `until` at most.
-    ///
-    /// # Errors
-    /// When no keys are cached and the API server gives none.
+    /// Fails when no keys are cached and the API server gives none.
     pub(crate) async fn keys_for(
         &self,
         token: &BearerToken<'_>,

@@ -96,9 +96,7 @@ struct State {
 
 impl<T> Reloading<T> {
     /// Reads the files for the first time.
-    ///
-    /// # Errors
-    /// The error of `load`: at the start there is no last good value.
+    /// Errors: the error of `load`: at the start there is no last good value.
     pub(crate) fn start<E>(
         kind: ConfigKind,
         paths: Vec<PathBuf>,

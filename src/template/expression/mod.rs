@@ -95,9 +95,7 @@ impl Expression {
     /// Compiles what stands between the braces.
     ///
     /// Must run on a stack of some MiB ([`super::load()`] gives it one): the CEL parser's depth grows with the length.
-    ///
-    /// # Errors
-    /// When it is no expression, or one that could do harm.
+    /// Fails when it is no expression, or one that could do harm.
     pub(crate) fn compile(source: &str) -> Result<Self, Error> {
         let source = source.trim();
         let length = source.chars().count();
@@ -123,9 +121,7 @@ impl Expression {
     }
 
     /// The expression's value in `event`.
-    ///
-    /// # Errors
-    /// When the event does not carry it, or it is no text.
+    /// Fails when the event does not carry it, or it is no text.
     pub(crate) fn evaluate<'e>(&self, event: &'e Event) -> Result<Outcome<'e>, EvaluationError> {
         match self {
             Self::Name(name) => {
@@ -140,9 +136,7 @@ impl Expression {
     }
 
     /// The expression's value as a condition.
-    ///
-    /// # Errors
-    /// When it has no value in this event, or one that is neither true nor false.
+    /// Fails when it has no value in this event, or one that is neither true nor false.
     pub(crate) fn holds(&self, event: &Event) -> Result<bool, EvaluationError> {
         let value = match self {
             Self::Cel(program) => program.evaluate(event)?,

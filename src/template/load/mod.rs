@@ -1,4 +1,4 @@
-//! Template files: found, parsed and checked, with every finding at its place.
+//! Finds, parses and checks template files; each finding has its position.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,50 +9,50 @@ use super::model::{Template, TemplateSet};
 use super::{compile, yaml};
 use crate::mounted;
 
-/// The longest expression that passes the length check takes less than a quarter of this, even unoptimised.
-const STACK: usize = 32 << 20;
+/// Stack size in bytes; the longest allowed expression needs less than a quarter of it, even unoptimised.
+const CHECK_STACK_BYTES: usize = 32 << 20;
 
-/// Something about a template file that its author should know.
+/// An error or a warning about a template file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// The file.
+    /// Path of the template file.
     pub(crate) file: PathBuf,
-    /// The place in it; line 1, column 1 where the whole file is meant.
+    /// Position in the file; line 1, column 1 if the finding is about the whole file.
     pub(crate) at: yaml::Position,
-    /// Whether the template can be used all the same.
+    /// Whether the finding prevents the use of the templates.
     pub(crate) severity: Severity,
-    /// What is wrong and what to write instead.
+    /// The problem and its fix.
     pub(crate) message: String,
 }
 
-/// How bad a finding is.
+/// Effect of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Severity {
-    /// The templates are not used.
+    /// None of the templates is loaded.
     Error,
-    /// Legal, and probably not meant.
+    /// Valid, but probably a mistake.
     Warning,
 }
 
-/// Templates that passed, and what is still worth saying about them.
+/// Templates without errors, and their warnings.
 #[derive(Debug, Clone)]
 pub(crate) struct Loaded {
-    /// The templates.
+    /// All templates of the files.
     pub(crate) templates: TemplateSet,
     /// Warnings only.
     pub(crate) findings: Vec<Finding>,
 }
 
-/// Why templates are not used.
+/// Why templates are not loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
     /// The files cannot be read.
     #[error("{0}")]
     Read(#[from] mounted::ReadError),
     /// A folder without a template file.
-    #[error("{}: the folder holds no *.yaml file; mount the ConfigMap with the templates there", .0.display())]
+    #[error("{}: the folder contains no *.yaml file; mount the ConfigMap with the templates there", .0.display())]
     NoFile(PathBuf),
-    /// The files do not pass.
+    /// The findings of all files, with at least one error.
     #[error("{}", lines(.0))]
     Findings(Vec<Finding>),
 }
@@ -72,15 +72,13 @@ fn lines(findings: &[Finding]) -> String {
     findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether a file of this name in a template folder is a template file.
+/// Whether a file name in a template folder is that of a template: `*.yaml` or `*.yml`.
 pub(crate) fn is_template_file(name: &str) -> bool {
     name.ends_with(".yaml") || name.ends_with(".yml")
 }
 
-/// Reads and checks a template file, or every `*.yaml` of a folder.
-///
-/// # Errors
-/// When the files cannot be read, or one of them does not pass: then with every finding of all files.
+/// Reads and checks a template file, or every `*.yaml` and `*.yml` file of a folder.
+/// Fails when the files cannot be read, or with the findings of all files if one is an error.
 pub(crate) fn load(path: &Path) -> Result<Loaded, LoadError> {
     let (templates, findings) = lint(path)?;
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
@@ -89,10 +87,8 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, LoadError> {
     Ok(Loaded { templates, findings })
 }
 
-/// Like [`load`], but errors are findings among the others.
-///
-/// # Errors
-/// When the files cannot be read.
+/// Like [`load`], but also returns errors as findings.
+/// Fails when the files cannot be read.
 pub(crate) fn lint(path: &Path) -> Result<(TemplateSet, Vec<Finding>), LoadError> {
     let files = mounted::read(path, is_template_file)?;
     if files.is_empty() {
@@ -101,9 +97,9 @@ pub(crate) fn lint(path: &Path) -> Result<(TemplateSet, Vec<Finding>), LoadError
     Ok(parse(files))
 }
 
-/// Checks the contents of template files.
+/// Checks the contents of template files; returns the valid templates and all findings.
 ///
-/// On a thread with a stack of its own: the CEL parser needs more than a serving thread has.
+/// Runs on a thread with a larger stack, because the CEL parser needs more than a serving thread has.
 pub(crate) fn parse(files: Vec<mounted::File>) -> (TemplateSet, Vec<Finding>) {
     let check = || {
         let mut reader = Reader::default();
@@ -113,13 +109,16 @@ pub(crate) fn parse(files: Vec<mounted::File>) -> (TemplateSet, Vec<Finding>) {
         (TemplateSet::from(reader.templates), reader.findings)
     };
     let checked = thread::scope(|scope| {
-        let thread = thread::Builder::new().name("templates".into()).stack_size(STACK).spawn_scoped(scope, check);
+        let thread =
+            thread::Builder::new().name("templates".into()).stack_size(CHECK_STACK_BYTES).spawn_scoped(scope, check);
         thread.map(|thread| thread.join())
     });
     let problem = match checked {
         Ok(Ok(checked)) => return checked,
-        Ok(Err(_)) => "a defect ended the check of the templates; please report it".to_owned(),
-        Err(error) => format!("no thread to check the templates on: {error}"),
+        Ok(Err(_)) => "the template check crashed; this is a bug, please report it".to_owned(),
+        Err(error) => {
+            format!("cannot start a thread to check the templates; check the memory and process limits: {error}")
+        }
     };
     let file = files.into_iter().next().map(|file| file.path).unwrap_or_default();
     let at = yaml::Position { line: 1, column: 1 };
@@ -147,7 +146,7 @@ impl Reader {
         };
         let (documents, faults) = yaml::parse(text);
         if documents.is_empty() && faults.is_empty() {
-            let message = "the file holds no template; write a tekton.dev/v1 PipelineRun".to_owned();
+            let message = "the file contains no template; write a tekton.dev/v1 PipelineRun".to_owned();
             let at = yaml::Position { line: 1, column: 1 };
             self.errors(path, vec![yaml::Fault { at, message }]);
         }
@@ -167,7 +166,7 @@ impl Reader {
         let key = (namespace.map(str::to_owned), name.to_owned());
         if let Some((file, first)) = self.names.get(&key) {
             let message = format!(
-                "another template is named `{name}` ({}:{}); two runs of one merge would share a name, choose another",
+                "another template is named `{name}` ({}:{}); runs of both would have the same name, choose another",
                 file.display(),
                 first.line
             );

@@ -10,7 +10,7 @@ fn check(sources: &[(&str, &str)]) -> (usize, Vec<String>) {
     (templates.len(), findings.iter().map(Finding::to_string).collect())
 }
 
-/// The findings of a template with `metadata` and `spec` lines.
+/// The findings of a valid template with additional `metadata` and `spec` lines.
 fn findings(metadata: &str, spec: &str) -> Vec<String> {
     let source = format!(
         "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n  name: build\n  annotations:\n    \
@@ -26,12 +26,12 @@ fn one(metadata: &str, spec: &str) -> String {
 }
 
 #[test]
-fn a_good_template_has_no_findings() {
+fn accepts_valid_template() {
     assert_eq!(findings("", "  params:\n  - name: a\n    value: {{.Branch}}\n"), [""; 0]);
 }
 
 #[test]
-fn every_finding_of_all_files_is_reported_in_one_run() {
+fn reports_all_findings_of_all_files() {
     let (count, found) = check(&[
         (
             "a.yaml",
@@ -45,10 +45,10 @@ fn every_finding_of_all_files_is_reported_in_one_run() {
     let wanted = [
         "a.yaml:1:13: `tekton.dev/v1beta1` is an older API; write `apiVersion: tekton.dev/v1`",
         "a.yaml:6:3: `spec.timeout` is not a field of tekton.dev/v1; write it as `spec.timeouts.pipeline`",
-        "b.yaml:1:13: a template's `apiVersion` is tekton.dev/v1, not v1",
-        "b.yaml:2:7: a template's `kind` is PipelineRun, not ConfigMap",
-        "c.yaml:1:1: the file holds no template; write a tekton.dev/v1 PipelineRun",
-        "d.yaml:1:1: a template is a PipelineRun, not a list",
+        "b.yaml:1:13: a template's `apiVersion` must be tekton.dev/v1, not v1",
+        "b.yaml:2:7: a template's `kind` must be PipelineRun, not ConfigMap",
+        "c.yaml:1:1: the file contains no template; write a tekton.dev/v1 PipelineRun",
+        "d.yaml:1:1: a template must be a PipelineRun, not a list",
     ];
     for line in wanted {
         assert!(found.iter().any(|finding| finding == line), "{line}\n{found:#?}");
@@ -60,7 +60,7 @@ fn every_finding_of_all_files_is_reported_in_one_run() {
 }
 
 #[test]
-fn fields_of_older_apis_get_their_successor() {
+fn suggests_successors_of_older_api_fields() {
     for (spec, successor) in [
         ("  serviceAccountName: x\n", "spec.taskRunTemplate.serviceAccountName"),
         ("  serviceAccount: x\n", "spec.taskRunTemplate.serviceAccountName"),
@@ -76,17 +76,17 @@ fn fields_of_older_apis_get_their_successor() {
 }
 
 #[test]
-fn unknown_fields_get_a_suggestion() {
+fn suggests_known_field_for_unknown_field() {
     assert!(one("", "  parms: []\n").contains("did you mean `params`?"));
     assert!(one("", "  taskRunTemplate: {serviceAcountName: x}\n").contains("did you mean `serviceAccountName`?"));
     assert!(one("  label: {}\n", "").contains("did you mean `labels`?"));
-    assert!(one("", "  colour: red\n").contains("tekton.dev/v1 knows pipelineRef"));
+    assert!(one("", "  colour: red\n").contains("known fields: pipelineRef"));
     assert!(one("", "  params: {a: b}\n").contains("must be a list, not a map"));
     assert!(one("", "  timeouts: 1h\n").contains("must be a map, not text"));
 }
 
 #[test]
-fn names_namespaces_labels_and_annotations_are_checked() {
+fn checks_names_namespaces_labels_and_annotations() {
     let run = |metadata: &str| {
         check(&[("t.yaml", &format!("apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n{metadata}spec: {{pipelineRef: {{name: a}}}}\n"))]).1
     };
@@ -95,16 +95,16 @@ fn names_namespaces_labels_and_annotations_are_checked() {
         assert!(found.iter().any(|finding| finding.contains(text)), "{text}: {found:#?}");
     };
     has("  labels: {}\n", "`metadata.name` is missing");
-    has("  name: Build\n", "is not a valid name of an object");
+    has("  name: Build\n", "is not a valid name; use lower case letters");
     has("  name: 5\n", "must be text, not a number");
     has("  name: a\n  namespace: \"{{ repo_owner }}\"\n", "write it out, without a placeholder");
-    has("  name: a\n  namespace: A_B\n", "no name of a namespace");
-    has("  name: a\n  labels: {a b: c}\n", "is no key for labels");
+    has("  name: a\n  namespace: A_B\n", "`metadata.namespace` is not a valid name");
+    has("  name: a\n  labels: {a b: c}\n", "is not a valid key in labels");
     has("  name: a\n  labels: {a: 5}\n", "must be text, not a number; write it in quotes");
     has("  name: a\n  labels: {a: feature/x}\n", "can never be valid");
     has("  name: a\n  labels: {a: \"refs/heads/{{.Branch}}\"}\n", "can never be valid");
     has("  name: a\n  labels: {github-trigger.dev/commit: a}\n", "set by this service");
-    has("  name: a\n  annotations: {\"{{.Branch}}\": a}\n", "may not stand in a key");
+    has("  name: a\n  annotations: {\"{{.Branch}}\": a}\n", "not allowed in a key");
     has("  name: a\n  annotations: {github-trigger.dev/on-repo: a/b}\n", "unknown annotation");
     has(
         "  name: a\n  annotations: {github-trigger.dev/on-repositry: a/b}\n",
@@ -113,23 +113,26 @@ fn names_namespaces_labels_and_annotations_are_checked() {
     has("  name: a\n  annotations: {github-trigger.dev/on-repository: web}\n", "can never match `owner/name`");
     has("  name: a\n  annotations: {github-trigger.dev/on-event: Push}\n", "is not an event; write `merged`");
     has("  name: a\n  annotations: {github-trigger.dev/on-cel: \"1 +\"}\n", "not a CEL expression");
-    has("  name: a\n  annotations: {github-trigger.dev/on-target-branch: \"{{.Branch}}\"}\n", "before any event");
-    has("  name: a\n", "warning: this template is for every repository");
+    has(
+        "  name: a\n  annotations: {github-trigger.dev/on-target-branch: \"{{.Branch}}\"}\n",
+        "on-target-branch` cannot contain a placeholder",
+    );
+    has("  name: a\n", "warning: this template matches every repository");
 }
 
 #[test]
-fn a_spec_names_one_pipeline() {
+fn requires_exactly_one_pipeline() {
     let spec = |spec: &str| {
         check(&[("t.yaml", &format!("apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata: {{name: a, annotations: {{github-trigger.dev/on-repository: a/b}}}}\n{spec}"))]).1
     };
     assert!(spec("")[0].contains("`spec` is missing"));
     assert!(spec("spec: {params: []}\n")[0].contains("names no pipeline"));
-    assert!(spec("spec: {pipelineRef: {name: a}, pipelineSpec: {tasks: []}}\n")[0].contains("exclude each other"));
-    assert!(spec("spec: {pipelineRef: {name: a}, managedBy: me}\n")[0].contains("nobody would run it"));
+    assert!(spec("spec: {pipelineRef: {name: a}, pipelineSpec: {tasks: []}}\n")[0].contains("has both"));
+    assert!(spec("spec: {pipelineRef: {name: a}, managedBy: me}\n")[0].contains("Tekton does not run it"));
 }
 
 #[test]
-fn a_value_in_a_script_is_refused() {
+fn rejects_placeholder_in_script() {
     let steps = |field: &str| {
         format!(
             "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata: {{name: a, annotations: {{github-trigger.dev/on-repository: a/b}}}}\n\
@@ -146,7 +149,7 @@ fn a_value_in_a_script_is_refused() {
 }
 
 #[test]
-fn names_are_unique_in_a_namespace() {
+fn rejects_duplicate_name_in_namespace() {
     let template = |name: &str| {
         format!(
             "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata: {{{name}, annotations: {{github-trigger.dev/on-repository: a/b}}}}\nspec: {{pipelineRef: {{name: a}}}}\n"
@@ -163,7 +166,7 @@ fn names_are_unique_in_a_namespace() {
 }
 
 #[test]
-fn a_file_that_is_no_text_is_named_by_its_place() {
+fn reports_position_of_invalid_utf8() {
     let file = mounted::File { path: "t.yaml".into(), content: b"a: b\nc: \xff\n".to_vec() };
     let (_, findings) = parse(vec![file]);
     assert_eq!(findings[0].to_string(), "t.yaml:2:4: not UTF-8 text; save the file as UTF-8");

@@ -1,4 +1,4 @@
-//! A template and an event to the PipelineRun that is created.
+//! Renders a PipelineRun from a template and an event.
 
 use std::ops::Range;
 
@@ -12,42 +12,42 @@ use super::{label, naming};
 use crate::github::{Commit, Event};
 use crate::telemetry::trace::TraceContext;
 
-/// Where Tekton looks for the trace that a run goes on with (`pkg/reconciler/pipelinerun/tracing.go`).
-const SPAN_CONTEXT: &str = "tekton.dev/pipelinerunSpanContext";
+/// Annotation with the trace that Tekton continues in a run (`pkg/reconciler/pipelinerun/tracing.go`).
+const SPAN_CONTEXT_ANNOTATION: &str = "tekton.dev/pipelinerunSpanContext";
 
-/// What is sent to the API server.
+/// A PipelineRun for the API server.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PipelineRun {
-    /// The namespace that it is created in.
+    /// Namespace the run is created in.
     pub(crate) namespace: String,
-    /// Its name, the same for the same merge and template.
+    /// Name of the run; the same for the same merge and template.
     pub(crate) name: String,
-    /// The whole object.
+    /// The complete object, as JSON.
     pub(crate) object: Value,
 }
 
-/// What a render needs besides template and event.
+/// Settings of the service for a render.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stamp<'a> {
-    /// Where a template without a namespace goes.
+    /// Namespace of runs whose template does not set one.
     pub(crate) namespace: &'a str,
 }
 
-/// Why this event cannot be rendered with this template. The sender is told 422, the log tells why.
+/// Why a template cannot be rendered for an event. The sender gets 422; the details are in the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("template {template}: {place}: {message}")]
 pub(crate) struct RenderError {
-    /// The template's name.
+    /// Name of the template as written.
     pub(crate) template: String,
-    /// The field.
+    /// Path of the field, for example `spec.params[1].value`.
     pub(crate) place: String,
-    /// What is wrong and what to do.
+    /// The problem and, where possible, its fix.
     pub(crate) message: String,
 }
 
-/// What a place does not allow.
+/// Kind of field, with its own rules for values.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Area {
+enum FieldKind {
     Name,
     Label,
     Annotation,
@@ -60,20 +60,16 @@ struct Fault {
 }
 
 impl PipelineRun {
-    /// The run as a YAML document, `---` first.
-    ///
-    /// # Errors
-    /// When it cannot be written; a parsed template always can.
+    /// The run as a YAML document that begins with `---`.
+    /// Fails when the object cannot be serialised, which cannot happen for a parsed template.
     pub(crate) fn to_yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
         serde_saphyr::to_string(&self.object).map(|yaml| format!("---\n{yaml}"))
     }
 }
 
 impl Template {
-    /// Renders the run of an event that the template is for.
-    ///
-    /// # Errors
-    /// When the event lacks a value, or a value may not stand where the template puts it.
+    /// Renders the run for an event that the template matches.
+    /// Fails when the event lacks a value, or a value is not allowed in its field.
     pub(crate) fn render(&self, event: &Event, stamp: Stamp<'_>) -> Result<PipelineRun, RenderError> {
         self.object(event, stamp).map_err(|fault| RenderError {
             template: self.name().to_owned(),
@@ -82,14 +78,14 @@ impl Template {
         })
     }
 
-    /// A run with a made-up value for every placeholder, to ask an API server about the rest.
+    /// Renders a run with a sample value for each placeholder, to have an API server check the rest.
     pub(crate) fn sample(&self, namespace: &str) -> PipelineRun {
         let namespace = self.namespace.as_deref().unwrap_or(namespace).to_owned();
         let strings = |strings: &[(String, Text)]| -> Map<String, Value> {
             strings.iter().map(|(key, text)| (key.clone(), sample_text(text).into())).collect()
         };
         let base = sample_text(&self.base);
-        // A literal base was checked when it was compiled, and the made-up value is fit for a name.
+        // A literal base was checked when it was compiled, and the sample value is valid in a name.
         let name = format!("{}-sample", naming::base(&base).unwrap_or("sample"));
         let mut metadata = self.metadata.clone();
         metadata.insert("name".into(), name.clone().into());
@@ -102,7 +98,7 @@ impl Template {
     }
 
     fn object(&self, event: &Event, stamp: Stamp<'_>) -> Result<PipelineRun, Fault> {
-        let base = fill(&self.base, event, Area::Name, "metadata.name")?;
+        let base = fill(&self.base, event, FieldKind::Name, "metadata.name")?;
         let base =
             naming::base(&base).map_err(|error| Fault { place: "metadata.name".into(), message: error.to_string() })?;
         let identity = naming::Identity { event, namespace: self.namespace.as_deref(), template: self.name() };
@@ -125,7 +121,7 @@ impl Template {
     }
 
     fn stamped_labels(&self, event: &Event) -> Result<Map<String, Value>, Fault> {
-        let mut labels = fill_strings(&self.labels, event, Area::Label, "metadata.labels")?;
+        let mut labels = fill_strings(&self.labels, event, FieldKind::Label, "metadata.labels")?;
         labels.insert("app.kubernetes.io/managed-by".into(), "github-trigger".into());
         if let Some(number) = event.subject.number {
             labels.insert(format!("{PREFIX}pull-request"), number.to_string().into());
@@ -137,7 +133,7 @@ impl Template {
     }
 
     fn stamped_annotations(&self, event: &Event) -> Result<Map<String, Value>, Fault> {
-        let mut annotations = fill_strings(&self.annotations, event, Area::Annotation, "metadata.annotations")?;
+        let mut annotations = fill_strings(&self.annotations, event, FieldKind::Annotation, "metadata.annotations")?;
         let stamps = [
             ("delivery-id", Some(event.delivery.as_str())),
             ("repository", event.repository_name()),
@@ -153,13 +149,13 @@ impl Template {
             }
         }
         if let Some(trace) = &event.trace {
-            annotations.insert(SPAN_CONTEXT.into(), span_context(trace).into());
+            annotations.insert(SPAN_CONTEXT_ANNOTATION.into(), span_context(trace).into());
         }
         Ok(annotations)
     }
 }
 
-/// A trace as Tekton reads it: the headers of an HTTP request, as a JSON object.
+/// Formats a trace for Tekton: its HTTP headers as a JSON object.
 fn span_context(trace: &TraceContext) -> String {
     let state = trace.tracestate().map(|state| ("tracestate", state));
     let carrier: Map<String, Value> = [("traceparent", trace.traceparent())]
@@ -171,14 +167,14 @@ fn span_context(trace: &TraceContext) -> String {
 }
 
 impl RenderError {
-    /// The template's `on-cel` is neither true nor false.
+    /// The template's `on-cel` is neither true nor false for the event.
     pub(super) fn condition(template: &Template, error: &EvaluationError) -> Self {
         let place = format!("metadata.annotations.{PREFIX}on-cel");
         Self { template: template.name().to_owned(), place, message: error.to_string() }
     }
 }
 
-/// Stands for any value: fit for names, labels and everywhere else.
+/// Sample value of a placeholder; valid in names, labels and all other fields.
 const SAMPLE: &str = "sample";
 
 fn sample_text(text: &Text) -> String {
@@ -202,12 +198,12 @@ fn sample_tree(tree: &Tree) -> Value {
 fn fill_strings(
     strings: &[(String, Text)],
     event: &Event,
-    area: Area,
+    kind: FieldKind,
     place: &str,
 ) -> Result<Map<String, Value>, Fault> {
     strings
         .iter()
-        .map(|(key, text)| Ok((key.clone(), fill(text, event, area, &format!("{place}.{key}"))?.into())))
+        .map(|(key, text)| Ok((key.clone(), fill(text, event, kind, &format!("{place}.{key}"))?.into())))
         .collect()
 }
 
@@ -215,7 +211,7 @@ fn fill_tree(tree: &Tree, event: &Event, place: &mut String) -> Result<Value, Fa
     let length = place.len();
     let value = match tree {
         Tree::Literal(value) => value.clone(),
-        Tree::Text(text) => Value::String(fill(text, event, Area::Spec, place)?),
+        Tree::Text(text) => Value::String(fill(text, event, FieldKind::Spec, place)?),
         Tree::Param(expression) => fill_param(expression, event, place)?,
         Tree::Array(items) => {
             let mut values = Vec::with_capacity(items.len());
@@ -256,11 +252,11 @@ fn fill_param(expression: &Expression, event: &Event, place: &str) -> Result<Val
 }
 
 fn tekton_variable(text: &str) -> String {
-    format!("{text:?} holds `$(`, which Tekton would expand; rename the branch or leave the value out")
+    format!("{text:?} contains `$(`, which Tekton would expand; rename the branch or remove the placeholder")
 }
 
-/// Puts the values into one text and checks that it may stand in its place.
-fn fill(text: &Text, event: &Event, area: Area, place: &str) -> Result<String, Fault> {
+/// Replaces the placeholders of a text and checks that the result is allowed in its field.
+fn fill(text: &Text, event: &Event, kind: FieldKind, place: &str) -> Result<String, Fault> {
     let fault = |message: String| Fault { place: place.to_owned(), message };
     let mut filled = String::new();
     let mut values: Vec<Range<usize>> = Vec::new();
@@ -270,8 +266,8 @@ fn fill(text: &Text, event: &Event, area: Area, place: &str) -> Result<String, F
             Part::Expression(expression) => {
                 let value = match expression.evaluate(event).map_err(|error| fault(error.to_string()))? {
                     Outcome::Text(value) => value,
-                    Outcome::List(_) => return Err(fault("the value is a list, and only text may stand here".into())),
-                    Outcome::Map(_) => return Err(fault("the value is a map, and only text may stand here".into())),
+                    Outcome::List(_) => return Err(fault("the value is a list, but this field must be text".into())),
+                    Outcome::Map(_) => return Err(fault("the value is a map, but this field must be text".into())),
                 };
                 let begin = filled.len();
                 filled.push_str(&value);
@@ -279,21 +275,21 @@ fn fill(text: &Text, event: &Event, area: Area, place: &str) -> Result<String, F
             }
         }
     }
-    match area {
-        Area::Label => {
+    match kind {
+        FieldKind::Label => {
             if let Some(why) = label::value_fault(&filled) {
                 return Err(fault(format!("{filled:?} {why}; put the value into an annotation instead")));
             }
         }
-        Area::Spec if holds_tekton_variable(&filled, &values) => {
+        FieldKind::Spec if holds_tekton_variable(&filled, &values) => {
             return Err(fault(tekton_variable(&filled)));
         }
-        Area::Spec | Area::Name | Area::Annotation => {}
+        FieldKind::Spec | FieldKind::Name | FieldKind::Annotation => {}
     }
     Ok(filled)
 }
 
-/// Whether a value brings a `$(` into the text, alone or together with what stands beside it.
+/// Whether a value adds a `$(` to the text, alone or together with the adjacent characters.
 fn holds_tekton_variable(filled: &str, values: &[Range<usize>]) -> bool {
     filled
         .match_indices("$(")

@@ -14,7 +14,7 @@ fn templates(source: &str) -> TemplateSet {
     templates
 }
 
-/// A template with these lines of metadata and spec.
+/// A valid template with additional `metadata` and `spec` lines.
 fn template(metadata: &str, spec: &str) -> Template {
     let source = format!(
         "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n  generateName: build-\n  annotations:\n    \
@@ -46,7 +46,7 @@ fn params(list: &str) -> Template {
 }
 
 #[test]
-fn every_name_has_its_value() {
+fn renders_value_of_each_name() {
     let names = "{{.Commitid}}\n{{.ShortCommitid}}\n{{.Branch}}\n{{.TimeString}}\n{{ revision }}\n{{target_branch}}\n\
         {{ source_branch }}\n{{repo_url}}\n{{repo_owner}}\n{{repo_name}}\n{{sender}}\n{{event_type}}\n{{pull_request_number}}\n\
         \"{{.Branch}}-{{ .ShortCommitid }}\"\nx-{{.Branch}}";
@@ -80,7 +80,7 @@ fn every_name_has_its_value() {
 }
 
 #[test]
-fn a_run_is_named_and_stamped() {
+fn sets_name_namespace_labels_and_annotations() {
     let template = template("  namespace: ci\n  labels:\n    app: \"{{ repo_name }}\"\n  finalizers: [a/b]\n", "");
     let run = render(&template, &event_with("main", "x", "octo")).expect("a run");
     assert_eq!(run.namespace, "ci");
@@ -108,7 +108,7 @@ fn a_run_is_named_and_stamped() {
 }
 
 #[test]
-fn a_placeholder_in_the_name_keeps_the_identity() {
+fn renders_and_checks_placeholder_in_name() {
     let source = "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n  name: build-{{ repo_name }}\n  annotations:\n    \
                   github-trigger.dev/on-repository: \"*/*\"\nspec:\n  pipelineRef: {name: build}\n";
     let set = templates(source);
@@ -121,7 +121,7 @@ fn a_placeholder_in_the_name_keeps_the_identity() {
 }
 
 #[test]
-fn what_the_event_lacks_is_named() {
+fn reports_field_of_missing_value() {
     let mut event = event_with("main", "x", "octo");
     event.sender = None;
     let error = render(&params("{{.Branch}}\n{{ sender }}"), &event).expect_err("no sender");
@@ -129,7 +129,7 @@ fn what_the_event_lacks_is_named() {
 }
 
 #[test]
-fn a_label_that_kubernetes_would_refuse_is_refused() {
+fn rejects_invalid_label_value() {
     let template = template("  labels:\n    branch: \"{{.Branch}}\"\n", "");
     assert!(render(&template, &event_with("main", "x", "octo")).is_ok());
     for branch in ["feature/x", "-x", "a b", &"x".repeat(64), "ü", "a$(b)"] {
@@ -139,7 +139,7 @@ fn a_label_that_kubernetes_would_refuse_is_refused() {
 }
 
 #[test]
-fn tekton_variables_of_an_event_are_refused_in_spec_only() {
+fn rejects_tekton_variables_of_event_only_in_spec() {
     let spec = params("{{.Branch}}");
     let around = params("\"$(params.a) {{.Branch}}(x) $(context.pipelineRun.name)\"");
     let adjacent = params("\"{{.Branch}}{{ source_branch }}\"");
@@ -149,21 +149,21 @@ fn tekton_variables_of_an_event_are_refused_in_spec_only() {
         assert!(render(&spec, &event_with(branch, "x", "octo")).is_err(), "{branch}");
         assert!(render(&annotation, &event_with(branch, "x", "octo")).is_ok(), "{branch}");
     }
-    assert!(render(&around, &event_with("a$", "x", "octo")).is_err(), "together with what follows");
+    assert!(render(&around, &event_with("a$", "x", "octo")).is_err(), "together with the following text");
     assert!(render(&adjacent, &event_with("a$", "(b", "octo")).is_err(), "together with the next value");
-    assert!(render(&before, &event_with("a", "(b", "octo")).is_err(), "together with what precedes");
+    assert!(render(&before, &event_with("a", "(b", "octo")).is_err(), "together with the preceding text");
     let run = render(&around, &event_with("a$b(c)", "x", "octo")).expect("harmless");
     assert_eq!(run.object["spec"]["params"][0]["value"], "$(params.a) a$b(c)(x) $(context.pipelineRun.name)");
 }
 
 #[test]
-fn the_same_merge_renders_the_same_object() {
+fn renders_same_object_for_same_merge() {
     let template = params("{{.TimeString}}");
     let event = event_with("main", "x", "octo");
     assert_eq!(render(&template, &event), render(&template, &event));
 }
 
-/// The object without the texts of its scalars: what must not depend on any value.
+/// The object without its texts; it must not depend on any value.
 fn structure(value: &Value) -> Value {
     match value {
         Value::String(_) => "text".into(),
@@ -227,7 +227,7 @@ fn hostile() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn no_value_changes_the_structure(branch in hostile(), head in hostile(), sender in hostile()) {
+    fn values_never_change_structure(branch in hostile(), head in hostile(), sender in hostile()) {
         let template = template(
             "    note: \"by {{ sender }}: {{ source_branch }}\"\n",
             "  params:\n  - name: a\n    value: {{.Branch}}\n  - name: b\n    value: [\"{{ source_branch }}\", \"x{{.Branch}}y\"]\n  - name: c\n    value: {k: \"{{ sender }}\"}\n",
@@ -238,7 +238,7 @@ proptest! {
             prop_assert_eq!(&run.name, &plain.name);
             prop_assert_eq!(run.object["spec"]["params"][0]["value"].as_str(), Some(branch.as_str()));
             prop_assert_eq!(run.object["spec"]["params"][2]["value"]["k"].as_str(), Some(sender.as_str()));
-            // And what a dry run prints is read back as the same object.
+            // The output of a dry run parses to the same object.
             let printed: Value = serde_saphyr::from_str(&run.to_yaml().expect("YAML")).expect("YAML");
             prop_assert_eq!(printed, run.object);
         } else {

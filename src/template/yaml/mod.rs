@@ -1,8 +1,8 @@
-//! YAML text to a tree that knows where each value stands.
+//! Parses YAML text into a tree of values with positions.
 //!
-//! The tree keeps what a template author wrote: text stays text, and a plain scalar that YAML readers disagree about
-//! (`yes`, `0123`, `1.10`) is a finding instead of a guess. What `{{ }}` holds is never interpreted here; an unquoted
-//! `key: {{.Name}}`, which YAML would read as two nested mappings, is read as the text that it looks like.
+//! The tree keeps the values as written: text stays text, and a plain scalar that YAML parsers interpret differently
+//! (`yes`, `0123`, `1.10`) is a finding instead of a guess. The content of `{{ }}` is never interpreted here; an
+//! unquoted `key: {{.Name}}`, which YAML would parse as two nested mappings, is parsed as text.
 
 mod plain;
 mod unquoted;
@@ -13,21 +13,21 @@ use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Structu
 use serde_json::Number;
 
 use plain::plain;
-use unquoted::{PRIVATE_USE, forbidden_characters, is_stand_in, protect_unquoted, restore};
+use unquoted::{PRIVATE_USE_MESSAGE, forbidden_characters, is_stand_in, protect_unquoted, restore};
 
-/// Nodes that one file may hold after its aliases are resolved; the largest real templates have some thousands.
+/// Maximum number of nodes in one file, with aliases resolved; the largest real templates have some thousands.
 const MAX_NODES: usize = 100_000;
-/// Bytes of text that one file may hold after its aliases are resolved.
-const MAX_TEXT: usize = 4 << 20;
-/// Collections inside collections; Kubernetes' own decoder stops far earlier than a stack would.
+/// Maximum bytes of text in one file, with aliases resolved.
+const MAX_TEXT_BYTES: usize = 4 << 20;
+/// Maximum depth of nested collections; Kubernetes' own decoder stops long before its stack overflows.
 const MAX_DEPTH: usize = 64;
 
-/// A place in a file; both numbers start at 1, columns count characters.
+/// A position in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Position {
-    /// Line.
+    /// Line number, from 1.
     pub(crate) line: usize,
-    /// Column.
+    /// Column in characters, from 1.
     pub(crate) column: usize,
 }
 
@@ -37,62 +37,62 @@ impl From<Marker> for Position {
     }
 }
 
-/// Something wrong at a place; the file's name is known to the caller.
+/// A fault at a position; the caller knows the file's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// Where.
+    /// Position of the fault.
     pub(crate) at: Position,
-    /// What is wrong and what to write instead.
+    /// The problem and its fix.
     pub(crate) message: String,
 }
 
-/// A value and where it begins.
+/// A value and its position.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
-    /// Where its first character stands.
+    /// Position of its first character.
     pub(crate) at: Position,
-    /// The value.
+    /// Value with aliases resolved.
     pub(crate) value: Value,
 }
 
-/// A YAML value of the JSON kinds.
+/// A YAML value of a JSON type.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
-    /// `null`, `~` or nothing.
+    /// `null`, `~` or an empty value.
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A number that is written the way JSON writes it.
+    /// A number in JSON notation.
     Number(Number),
-    /// Everything else that is a scalar.
+    /// Any other scalar.
     Text(String),
     /// A list.
     Sequence(Vec<Node>),
-    /// A map in the order of the file; keys are unique.
+    /// A map in file order; keys are unique.
     Mapping(Vec<(Key, Node)>),
 }
 
-/// A mapping key and where it begins.
+/// A mapping key and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
-    /// Where its first character stands.
+    /// Position of its first character.
     pub(crate) at: Position,
-    /// Its text.
+    /// Text of the key, without quotes.
     pub(crate) name: String,
 }
 
 impl Node {
-    /// The value under `key`, if this is a mapping that has it.
+    /// The value of `key`; `None` if this is not a mapping or lacks the key.
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         self.entry(key).map(|(_, node)| node)
     }
 
-    /// The key and value under `key`, if this is a mapping that has it.
+    /// The entry of `key`; `None` if this is not a mapping or lacks the key.
     pub(crate) fn entry(&self, key: &str) -> Option<&(Key, Node)> {
         self.entries().iter().find(|(candidate, _)| candidate.name == key)
     }
 
-    /// The entries of a mapping; none for any other value.
+    /// The entries of a mapping; empty for any other value.
     pub(crate) fn entries(&self) -> &[(Key, Node)] {
         match &self.value {
             Value::Mapping(entries) => entries,
@@ -100,7 +100,7 @@ impl Node {
         }
     }
 
-    /// The text of a text scalar.
+    /// The text of a text scalar; `None` for any other value.
     pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),
@@ -108,7 +108,7 @@ impl Node {
         }
     }
 
-    /// What kind of value this is, for messages.
+    /// Kind of the value for messages, for example `a list`.
     pub(crate) fn kind(&self) -> &'static str {
         match self.value {
             Value::Null => "nothing",
@@ -121,9 +121,9 @@ impl Node {
     }
 }
 
-/// Reads every document of `source` that is not empty, and says all that is wrong with the text.
+/// Parses `source`; returns every document that is not empty, and all faults.
 ///
-/// A syntax error ends the reading; the documents before it are still returned, so that their own faults are found in
+/// A syntax error ends the parsing; the documents before it are still returned, so that their own faults are found in
 /// the same run.
 pub(crate) fn parse(source: &str) -> (Vec<Node>, Vec<Fault>) {
     let source = source.strip_prefix('\u{FEFF}').unwrap_or(source);
@@ -153,7 +153,7 @@ pub(crate) fn parse(source: &str) -> (Vec<Node>, Vec<Fault>) {
     (documents, reader.faults)
 }
 
-/// Ends the reading: what comes after cannot be trusted.
+/// A fault that ends the parsing, because the rest of the text cannot be trusted.
 struct Stop(Fault);
 
 struct Reader<'a> {
@@ -192,14 +192,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A scan error in the words of somebody who has to mend it.
+    /// Converts a scan error into a fault with a hint for the template's author.
     fn explain(&self, error: &ScanError) -> Fault {
         let at = Position::from(*error.marker());
         let line = self.source.lines().nth(at.line - 1).unwrap_or_default();
         let hint = if line.trim_start_matches(' ').starts_with('\t') {
-            "; indent with spaces, YAML allows no tab here"
+            "; indent with spaces, YAML does not allow a tab here"
         } else if line.contains("{{") {
-            "; write a value that holds {{ }} in quotes"
+            "; put a value that contains {{ }} in quotes"
         } else {
             ""
         };
@@ -234,7 +234,7 @@ impl<'a> Reader<'a> {
             }
             Event::Alias(id) => return self.alias(id, at),
             other => {
-                let message = format!("not valid YAML: a value was expected, not {other:?}");
+                let message = format!("not valid YAML: expected a value, got {other:?}");
                 return Err(Stop(Fault { at, message }));
             }
         };
@@ -267,7 +267,7 @@ impl<'a> Reader<'a> {
             let value = self.node(event, span, depth + 1)?;
             if let Some(first) = seen.insert(key.name.clone(), key.at) {
                 let message = format!(
-                    "the key `{}` stands twice in one map (first on line {}); keep one of them",
+                    "duplicate key `{}` in one map (first on line {}); remove one of them",
                     key.name, first.line
                 );
                 self.fault(key.at, message);
@@ -279,10 +279,10 @@ impl<'a> Reader<'a> {
 
     fn key(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Key, Stop> {
         let at = Position::from(span.start);
-        // A key keeps the text that was written: `on:` and `1.10:` are no boolean and no number here.
+        // A key is kept as text: here `on:` is not a boolean and `1.10:` is not a number.
         if let Event::Scalar(text, _, _, tag) = &event {
             if tag.is_some() {
-                self.fault(at, "a key carries a tag; write the key alone");
+                self.fault(at, "a key has a tag; remove the tag");
             }
             self.refuse_escaped_stand_ins(text, span);
             let name = restore(&self.placeholders, text);
@@ -298,13 +298,14 @@ impl<'a> Reader<'a> {
 
     fn alias(&mut self, id: usize, at: Position) -> Result<Node, Stop> {
         let Some(Some(node)) = self.anchors.get(&id) else {
-            return Err(Stop(Fault { at, message: "an alias refers to the value that it stands in".into() }));
+            let message = "an alias refers to the value that contains it; write the value out".into();
+            return Err(Stop(Fault { at, message }));
         };
         let node = node.clone();
         let (nodes, text) = weigh(&node);
         self.nodes += nodes;
         self.text += text;
-        if self.nodes > MAX_NODES || self.text > MAX_TEXT {
+        if self.nodes > MAX_NODES || self.text > MAX_TEXT_BYTES {
             return Err(Stop(too_large(at)));
         }
         Ok(node)
@@ -314,20 +315,20 @@ impl<'a> Reader<'a> {
         if let Some(tag) = tag
             && !tag.is_yaml_core_schema_tag(expected)
         {
-            self.fault(at, format!("the tag `{}` has no meaning in a template; remove it", tag.original()));
+            self.fault(at, format!("the tag `{}` is not supported in a template; remove it", tag.original()));
         }
     }
 
     fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, at: Position) -> Result<Value, Stop> {
         self.text += text.len();
-        if self.text > MAX_TEXT {
+        if self.text > MAX_TEXT_BYTES {
             return Err(Stop(too_large(at)));
         }
         let restored = restore(&self.placeholders, text);
         if let Some(tag) = tag {
             if !tag.is_yaml_core_schema_tag("str") {
                 let message = format!(
-                    "the tag `{}` has no meaning in a template; remove it, and quote the value if it is text",
+                    "the tag `{}` is not supported in a template; remove it, and quote the value if it is text",
                     tag.original()
                 );
                 self.fault(at, message);
@@ -343,29 +344,29 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    /// An unquoted placeholder in a flow list (`[{{.A}}]`) cannot be told from a map of maps by a YAML reader.
+    /// A YAML parser cannot distinguish an unquoted placeholder in a flow list (`[{{.A}}]`) from a map of maps.
     fn refuse_unprotected_placeholder(&mut self, style: StructureStyle, span: Span) {
         if style != StructureStyle::Flow {
             return;
         }
         let begins = span.start.byte_offset().and_then(|offset| self.source.get(offset..));
         if begins.is_some_and(|rest| rest.starts_with("{{")) {
-            self.fault(span.start, "a placeholder inside [ ] or { } must stand in quotes: \"{{ ... }}\"");
+            self.fault(span.start, "a placeholder inside [ ] or { } must be in quotes: \"{{ ... }}\"");
         }
     }
 
-    /// An escape such as `\U000F0000` would otherwise be taken for a placeholder.
+    /// Otherwise an escape such as `\U000F0000` would be mistaken for a placeholder.
     fn refuse_escaped_stand_ins(&mut self, text: &str, span: Span) {
         let count = |text: &str| text.chars().filter(|&character| is_stand_in(character)).count();
         let found = count(text);
         if found > 0 && span.slice(self.source).is_none_or(|written| count(written) != found) {
-            self.fault(span.start, PRIVATE_USE);
+            self.fault(span.start, PRIVATE_USE_MESSAGE);
         }
     }
 }
 
 fn too_large(at: Position) -> Fault {
-    Fault { at, message: "too many values, too deep or too many aliases for a template; write it shorter".into() }
+    Fault { at, message: "the template has too many values, levels or aliases; make it shorter".into() }
 }
 
 fn weigh(node: &Node) -> (usize, usize) {

@@ -1,10 +1,10 @@
-//! What a scalar without quotes means. YAML's readers differ, and a template is read by more than one.
+//! Interprets unquoted scalars. YAML parsers differ, and more than one parser reads a template.
 
 use serde_json::Number;
 
 use super::Value;
 
-/// An unquoted scalar that YAML readers, or people, take for different values.
+/// An unquoted scalar that YAML parsers, or people, interpret differently.
 #[derive(Debug, thiserror::Error)]
 #[error("`{text}` {problem}; write \"{text}\" if it is text")]
 pub(super) struct Ambiguous {
@@ -12,7 +12,10 @@ pub(super) struct Ambiguous {
     problem: String,
 }
 
-/// What an unquoted scalar means, where all YAML readers agree on it.
+/// Returns the value of an unquoted scalar.
+///
+/// # Errors
+/// When YAML parsers, or people, interpret it differently.
 pub(super) fn plain(text: &str) -> Result<Value, Ambiguous> {
     match text {
         "" | "~" | "null" => return Ok(Value::Null),
@@ -23,12 +26,12 @@ pub(super) fn plain(text: &str) -> Result<Value, Ambiguous> {
     let ambiguous = |problem: &str| Err(Ambiguous { text: text.to_owned(), problem: problem.to_owned() });
     let lower = text.to_ascii_lowercase();
     match lower.as_str() {
-        "null" | "true" | "false" => return ambiguous("is read differently by different tools"),
+        "null" | "true" | "false" => return ambiguous("is interpreted differently by different tools"),
         "yes" | "no" | "on" | "off" | "y" | "n" => {
-            return ambiguous("is a boolean to some YAML readers and text to others");
+            return ambiguous("is a boolean for some YAML parsers and text for others");
         }
         ".inf" | "+.inf" | "-.inf" | ".nan" => {
-            return ambiguous("is no number that JSON can carry");
+            return ambiguous("is a number that JSON cannot represent");
         }
         _ => {}
     }
@@ -51,7 +54,7 @@ pub(super) fn plain(text: &str) -> Result<Value, Ambiguous> {
         return match Number::from_f64(float) {
             Some(number) if number.to_string() == text => Ok(Value::Number(number)),
             Some(number) => ambiguous(&format!("would become the number {number}")),
-            None => ambiguous("is no number that JSON can carry"),
+            None => ambiguous("is a number that JSON cannot represent"),
         };
     }
     let other_notation = ["0x", "0o", "0b"].iter().any(|prefix| {
@@ -61,7 +64,7 @@ pub(super) fn plain(text: &str) -> Result<Value, Ambiguous> {
     let grouped = digits.contains('_') && digits.chars().all(|c| c.is_ascii_digit() || matches!(c, '_' | '.'));
     let sexagesimal = digits.contains(':') && digits.chars().all(|c| c.is_ascii_digit() || matches!(c, ':' | '.'));
     if other_notation || grouped || sexagesimal {
-        return ambiguous("is a number to some YAML readers and text to others");
+        return ambiguous("is a number for some YAML parsers and text for others");
     }
     Ok(Value::Text(text.to_owned()))
 }

@@ -1,18 +1,19 @@
-//! `{{ ... }}` without quotes, which is no YAML: while YAML is read, a character that templates may not hold stands in for
-//! it.
+//! Unquoted `{{ ... }}`, which is not valid YAML: while YAML is parsed, a character that templates must not contain
+//! replaces it.
 
 use std::borrow::Cow;
 
 use super::{Fault, Position};
 use crate::template::placeholder;
 
-/// First of the characters that stand in for an unquoted placeholder while YAML is read.
+/// First of the characters that replace an unquoted placeholder while YAML is parsed.
 const STAND_IN: u32 = 0xF_0000;
-/// Fills a stand-in up to the length of what it replaces, so that columns stay true.
+/// Pads a stand-in to the length of its placeholder, so that columns stay correct.
 const FILLER: char = '\u{F_FFFD}';
 
-/// What to say of a template that holds such a character.
-pub(super) const PRIVATE_USE: &str = "a private-use character (U+F0000 and up) may not stand in a template; remove it";
+/// Message for a template that contains one of these characters.
+pub(super) const PRIVATE_USE_MESSAGE: &str =
+    "a private-use character (U+F0000 and up) is not allowed in a template; remove it";
 
 pub(super) fn is_stand_in(character: char) -> bool {
     (STAND_IN..=u32::from(FILLER)).contains(&u32::from(character))
@@ -22,7 +23,7 @@ pub(super) fn forbidden_characters(source: &str) -> Option<Fault> {
     for (index, line) in source.lines().enumerate() {
         if let Some(column) = line.chars().position(is_stand_in) {
             let at = Position { line: index + 1, column: column + 1 };
-            return Some(Fault { at, message: PRIVATE_USE.into() });
+            return Some(Fault { at, message: PRIVATE_USE_MESSAGE.into() });
         }
     }
     None
@@ -30,8 +31,8 @@ pub(super) fn forbidden_characters(source: &str) -> Option<Fault> {
 
 /// Replaces each placeholder of a value that begins, unquoted, with `{{` by a stand-in of the same length.
 ///
-/// Works by line and does not know whether a line belongs to a block scalar: what is replaced there is put back
-/// unchanged, because nothing is escaped in one.
+/// Works by line and does not know whether a line belongs to a block scalar: a placeholder there is put back unchanged,
+/// because a block scalar has no escapes.
 pub(super) fn protect_unquoted(source: &str) -> (Cow<'_, str>, Vec<String>) {
     if !source.contains("{{") {
         return (Cow::Borrowed(source), Vec::new());
@@ -72,7 +73,7 @@ fn protect_line(mut rest: &str, protected: &mut String, placeholders: &mut Vec<S
     protected.push_str(rest);
 }
 
-/// The byte at which the value of a line begins: after its indentation, any `- ` and one `key: `.
+/// Byte offset of a line's value: after its indentation, any `- ` and one `key: `.
 fn value_start(line: &str) -> Option<usize> {
     let mut start = line.len() - line.trim_start_matches(' ').len();
     while let Some(rest) = line[start..].strip_prefix("- ") {
@@ -96,7 +97,7 @@ fn is_key_character(character: char) -> bool {
     character.is_alphanumeric() || matches!(character, '_' | '-' | '.' | '/')
 }
 
-/// Puts back what [`protect_unquoted`] took out.
+/// Puts back the placeholders that [`protect_unquoted`] replaced.
 pub(super) fn restore(placeholders: &[String], text: &str) -> String {
     if !text.chars().any(is_stand_in) {
         return text.to_owned();
