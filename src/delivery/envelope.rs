@@ -1,9 +1,9 @@
-//! What a delivery is wrapped in, as its headers say: GitHub's webhook, or a CloudEvent in one of its content modes.
+//! The envelope of a delivery, detected from its headers: GitHub's webhook, or a CloudEvent in one of its modes.
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// What a delivery is wrapped in.
+/// The envelope of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Envelope {
     /// GitHub's own request.
@@ -14,47 +14,47 @@ pub(crate) enum Envelope {
     Structured,
 }
 
-/// How the payload is written into a webhook's body.
+/// Encoding of the payload in a webhook's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     /// `application/json`: the body is the payload.
     Json,
-    /// `application/x-www-form-urlencoded`: the payload is the form's `payload`.
+    /// `application/x-www-form-urlencoded`: the payload is the form field `payload`.
     Form,
 }
 
-/// A body that nobody here can read. The sender is told with 415.
+/// Why a body's format is not supported. The sender gets 415.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unsupported {
-    /// It is compressed: the signature is over the bytes as sent, so that it would be verified but not readable.
-    #[error("the body must not be compressed (Content-Encoding)")]
+    /// The body is compressed; the signature covers the compressed bytes, but the payload could not be read.
+    #[error("the body must not be compressed; send it without Content-Encoding")]
     Compressed,
-    /// Several CloudEvents in one request, which nobody may send who was not asked to.
-    #[error("a batch of CloudEvents is not taken; send each event by itself")]
+    /// Several CloudEvents in one request; receivers need not support batches.
+    #[error("a batch of CloudEvents is not supported; send one event per request")]
     Batch,
-    /// A CloudEvent in another format than JSON.
+    /// A structured CloudEvent in a format other than JSON.
     #[error("a CloudEvent in structured mode must be application/cloudevents+json")]
     EventFormat,
-    /// Neither a webhook's nor a CloudEvent's media type.
+    /// The media type of neither a webhook nor a CloudEvent.
     #[error(
-        "the Content-Type must be application/json or application/x-www-form-urlencoded, or that of a CloudEvent with \
-         JSON data"
+        "the Content-Type must be application/json or application/x-www-form-urlencoded, or the request must be a \
+         CloudEvent with JSON data"
     )]
     MediaType,
 }
 
-/// The attributes that make a request a CloudEvent; one is enough to be treated as one, and to lack the others.
+/// Required attributes of a CloudEvent; a request with one of them is a CloudEvent, perhaps an incomplete one.
 const ATTRIBUTES: [&str; 4] = ["ce-specversion", "ce-type", "ce-id", "ce-source"];
 
 impl Envelope {
-    /// Reads the headers. The Content-Type comes first, as the HTTP binding says: whatever `ce-` headers it has, a
-    /// structured event is a structured event.
-    /// Fails when nothing here can read such a body.
+    /// Detects the envelope. The Content-Type comes first, as the HTTP binding requires: a structured event stays one
+    /// even with `ce-` headers.
+    /// Fails when the body is compressed or its format is not supported.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Result<Self, Unsupported> {
         if headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(Unsupported::Compressed);
         }
-        let media_type = single(headers, &CONTENT_TYPE).map(essence);
+        let media_type = single_value(headers, &CONTENT_TYPE).map(media_type_essence);
         if let Some(kind) =
             media_type.as_deref().and_then(|media_type| media_type.strip_prefix("application/cloudevents"))
         {
@@ -74,12 +74,12 @@ impl Envelope {
         }
     }
 
-    /// Whether it is a CloudEvent, in either mode.
+    /// Whether the delivery is a CloudEvent, in either mode.
     pub(crate) fn is_cloud_event(self) -> bool {
         !matches!(self, Self::Webhook(_))
     }
 
-    /// The name in logs.
+    /// The value in logs.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Webhook(_) => "webhook",
@@ -89,13 +89,13 @@ impl Envelope {
     }
 }
 
-/// A media type in lower case, without its parameters.
-pub(super) fn essence(content_type: &str) -> String {
+/// The media type in lower case, without parameters.
+pub(super) fn media_type_essence(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// The value of a header that stands exactly once and is ASCII.
-pub(super) fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+/// The header's value; `None` if the header is missing, repeated or not ASCII.
+pub(super) fn single_value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => HeaderValue::to_str(value).ok(),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_media_type_decides() {
+    fn detects_envelope_from_media_type() {
         let typed = |content_type| of(&[("content-type", content_type)]);
         assert_eq!(typed("application/json"), Ok(Envelope::Webhook(Encoding::Json)));
         assert_eq!(typed("Application/JSON; charset=utf-8"), Ok(Envelope::Webhook(Encoding::Json)));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn any_required_attribute_makes_a_cloud_event_but_the_media_type_comes_first() {
+    fn detects_cloud_event_from_any_required_attribute_unless_structured() {
         for name in ATTRIBUTES {
             assert_eq!(of(&[("content-type", "application/json"), (name, "x")]), Ok(Envelope::Binary), "{name}");
             assert_eq!(of(&[(name, "x")]), Ok(Envelope::Binary), "{name}");
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_compressed_body_is_not_understood() {
+    fn rejects_compressed_body() {
         let coded = |coding| of(&[("content-type", "application/json"), ("content-encoding", coding)]);
         assert_eq!(coded("gzip"), Err(Unsupported::Compressed));
         assert_eq!(coded("identity"), Ok(Envelope::Webhook(Encoding::Json)));

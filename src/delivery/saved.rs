@@ -1,5 +1,5 @@
-//! A delivery that somebody saved: GitHub's JSON alone, the headers and payload of GitHub's delivery page, or a
-//! CloudEvent. For `render` only: nothing in it is proven.
+//! A delivery saved in a file: GitHub's JSON alone, headers and payload from GitHub's delivery page, or a CloudEvent.
+//! For `render` only: it is not authenticated.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -7,28 +7,28 @@ use serde::Deserialize;
 
 use super::{DecodeError, Delivery, DeliveryId, EventKind, claimed_id, claimed_kind, cloudevent};
 
-/// What the file does not say itself.
+/// Values for a file that does not contain them.
 #[derive(Debug, Clone)]
 pub(crate) struct Defaults {
-    /// The event's name.
+    /// GitHub's name of the event, e.g. `pull_request`.
     pub(crate) kind: EventKind,
-    /// The delivery's id.
+    /// Id of the delivery.
     pub(crate) id: DeliveryId,
 }
 
-/// Why a file is no saved delivery.
+/// Why a file cannot be read as a delivery.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SavedError {
-    /// There is no JSON object in it.
+    /// No line of the file begins with `{`.
     #[error("no JSON object in the payload file; save the payload as GitHub shows it, with or without its headers")]
-    NoPayload,
-    /// It looks like a CloudEvent and is none.
-    #[error("not a CloudEvent that GitHub's events come in: {0}")]
+    MissingPayload,
+    /// The JSON has a `specversion`, but is not a valid CloudEvent with a GitHub event.
+    #[error("not a valid CloudEvent with a GitHub event: {0}")]
     CloudEvent(#[from] DecodeError),
 }
 
-/// Reads a saved delivery.
-/// Fails when there is no payload in it.
+/// Parses the text of a saved delivery; `defaults` fill in a missing event name or id.
+/// Fails when the text has no JSON object, or an invalid CloudEvent.
 pub(crate) fn read(text: &str, defaults: Defaults) -> Result<Delivery, SavedError> {
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     let mut headers = HeaderMap::new();
@@ -45,7 +45,7 @@ pub(crate) fn read(text: &str, defaults: Defaults) -> Result<Delivery, SavedErro
         }
         offset += line.len();
     }
-    Err(SavedError::NoPayload)
+    Err(SavedError::MissingPayload)
 }
 
 fn with_payload(headers: HeaderMap, payload: &str, defaults: Defaults) -> Result<Delivery, SavedError> {
@@ -75,14 +75,14 @@ mod tests {
     }
 
     #[test]
-    fn the_payload_alone_has_the_defaults() {
+    fn uses_defaults_for_payload_alone() {
         let delivery = delivery("\u{FEFF}\n  {\"a\": 1}\n").expect("a delivery");
         assert_eq!((delivery.kind.as_str(), delivery.id.as_str()), ("pull_request", "default"));
         assert_eq!(&delivery.payload[..], b"{\"a\": 1}");
     }
 
     #[test]
-    fn githubs_delivery_page_brings_its_headers() {
+    fn reads_headers_of_github_delivery_page() {
         let page = "Request URL: https://hooks.example.com/\nRequest method: POST\nAccept: */*\n\
                     X-GitHub-Delivery: 72d3162e\nX-GitHub-Event: push\n\nPayload\n{\n  \"ref\": \"refs/heads/main\"\n}\n";
         let delivery = delivery(page).expect("a delivery");
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cloud_event_brings_its_data() {
+    fn reads_structured_cloud_event() {
         for kind in ["dev.knative.source.github.push", "com.github.push.created"] {
             let event = format!(r#"{{"specversion":"1.0","id":"e1","source":"x","type":"{kind}","data":{{"b":1}}}}"#);
             let delivery = delivery(&event).expect("a delivery");
@@ -108,8 +108,8 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_json_is_refused() {
-        assert!(matches!(delivery(""), Err(SavedError::NoPayload)));
-        assert!(matches!(delivery("X-GitHub-Event: push\n"), Err(SavedError::NoPayload)));
+    fn rejects_file_without_json() {
+        assert!(matches!(delivery(""), Err(SavedError::MissingPayload)));
+        assert!(matches!(delivery("X-GitHub-Event: push\n"), Err(SavedError::MissingPayload)));
     }
 }

@@ -1,4 +1,4 @@
-//! GitHub's proof: an HMAC over the raw body, `sha256=<hex>` or, from old senders, `sha1=<hex>`.
+//! GitHub's signature: an HMAC over the raw body, `sha256=<hex>` or, from old senders, `sha1=<hex>`.
 //!
 //! Source: GitHub's documentation, "Validating webhook deliveries".
 
@@ -12,53 +12,53 @@ use sha2::Sha256;
 const SHA256_HEADER: HeaderName = HeaderName::from_static("x-hub-signature-256");
 const SHA1_HEADER: HeaderName = HeaderName::from_static("x-hub-signature");
 
-/// A webhook secret, ready to verify with. Never prints what it holds.
+/// A webhook secret, prepared for verification. Its `Debug` output hides the secret.
 #[derive(Clone)]
 pub(crate) struct Key {
     sha256: Hmac<Sha256>,
     sha1: Hmac<Sha1>,
 }
 
-/// The hash of a signature.
+/// Hash algorithm of a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Algorithm {
-    /// HMAC-SHA-256, what GitHub sends today.
+    /// HMAC-SHA-256, sent by GitHub today.
     Sha256,
     /// HMAC-SHA-1, for old senders and Knative's GitHubSource.
     Sha1,
 }
 
-/// Which signatures are enough.
+/// Accepted signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SignaturePolicy {
-    /// SHA-256 decides when present; SHA-1 alone is enough.
+    /// SHA-256 if present, else SHA-1.
     AcceptSha1,
-    /// Only SHA-256.
+    /// SHA-256 only.
     RequireSha256,
 }
 
-/// How a delivery was proven.
+/// Result of a successful verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Proof {
-    /// The hash that decided.
+    /// Algorithm of the verified signature.
     pub(crate) algorithm: Algorithm,
-    /// The place of the secret that matched, in the order in which secrets are mounted.
+    /// Index of the matching secret, in the order in which secrets are loaded.
     pub(crate) key: usize,
 }
 
-/// Why a delivery is not proven. For the log only: a sender learns nothing of it.
+/// Why a signature is rejected. For the log only; the sender does not see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SignatureError {
     /// There is no signature header.
     #[error("no signature; set a secret in the webhook's settings")]
     Missing,
-    /// Only SHA-1, and that is not enough here.
-    #[error("only a SHA-1 signature, and --require-sha256 is set")]
+    /// Only a SHA-1 signature, which [`SignaturePolicy::RequireSha256`] rejects.
+    #[error("only a SHA-1 signature, but --require-sha256 is set; send X-Hub-Signature-256")]
     Sha1Only,
-    /// The header is repeated, lacks its prefix or is not the hex of a digest.
+    /// The header is repeated, has no prefix, or is not a digest in hexadecimal.
     #[error("the {0} signature header is malformed")]
     Malformed(Algorithm),
-    /// Well formed, and not ours.
+    /// Well-formed, but made with another secret or for another body.
     #[error("the {0} signature matches none of the secrets; compare the webhook's secret with the mounted one")]
     Mismatch(Algorithm),
 }
@@ -66,9 +66,9 @@ pub(crate) enum SignatureError {
 impl Key {
     /// Prepares a secret.
     pub(crate) fn new(secret: &[u8]) -> Self {
-        // An HMAC takes a key of any length, so that neither call can fail.
+        // HMAC accepts keys of any length, so that neither call can fail.
         let (Ok(sha256), Ok(sha1)) = (Hmac::new_from_slice(secret), Hmac::new_from_slice(secret)) else {
-            unreachable!("HMAC takes keys of any length")
+            unreachable!("HMAC accepts keys of any length")
         };
         Self { sha256, sha1 }
     }
@@ -97,7 +97,7 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// A signature that a request claims to have; says nothing about whether it is right.
+/// A well-formed signature from a request, not yet verified.
 struct Claim {
     algorithm: Algorithm,
     digest: [u8; 32],
@@ -120,7 +120,7 @@ impl Claim {
     fn parse(headers: &HeaderMap, name: &HeaderName, algorithm: Algorithm) -> Result<Self, SignatureError> {
         let malformed = SignatureError::Malformed(algorithm);
         let mut values = headers.get_all(name).iter();
-        // A second value is nothing GitHub sends: whoever added it wants one of the two to be overlooked.
+        // GitHub sends one value; a second one may be an attempt to bypass the check.
         let (Some(value), None) = (values.next(), values.next()) else {
             return Err(malformed);
         };
@@ -140,7 +140,7 @@ impl Claim {
 }
 
 impl Algorithm {
-    /// The name in metrics.
+    /// The label value in metrics.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
@@ -163,7 +163,7 @@ impl Algorithm {
     }
 }
 
-/// Looks for a key under which the claimed signature is right.
+/// Verifies the signature with each key and returns the algorithm and the first matching key.
 pub(super) fn verify<'k>(
     headers: &HeaderMap,
     body: &[u8],
@@ -177,8 +177,8 @@ pub(super) fn verify<'k>(
         .ok_or(SignatureError::Mismatch(claim.algorithm))
 }
 
-/// Whether a body is worth reading: a request without a well-formed signature is refused before its body is taken in.
-/// Errors: what the verification would answer whatever the body is.
+/// Checks that the headers have a well-formed, accepted signature, before the body is read.
+/// Fails with the error that [`verify`] would return for any body.
 pub(crate) fn precheck(headers: &HeaderMap, policy: SignaturePolicy) -> Result<(), SignatureError> {
     Claim::read(headers, policy).map(drop)
 }
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_githubs_own_test_vector() {
+    fn accepts_github_test_vector() {
         assert_eq!(accept(&[(SHA256_HEADER, SHA256)]), Ok(Proof { algorithm: Algorithm::Sha256, key: 1 }));
     }
 
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_sha256_header_is_not_made_up_for_by_sha1() {
+    fn rejects_empty_sha256_header_despite_valid_sha1() {
         assert_eq!(
             accept(&[(SHA1_HEADER, SHA1), (SHA256_HEADER, "")]),
             Err(SignatureError::Malformed(Algorithm::Sha256))
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_a_missing_header() {
+    fn rejects_missing_header() {
         assert_eq!(accept(&[]), Err(SignatureError::Missing));
     }
 
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_every_malformed_value() {
+    fn rejects_malformed_values() {
         let cut = &SHA256[..SHA256.len() - 1];
         let long = format!("{SHA256}00");
         let joined = format!("{SHA256},{SHA256}");
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_bytes_that_are_no_text() {
+    fn rejects_non_ascii_bytes() {
         let mut headers = HeaderMap::new();
         headers.insert(SHA256_HEADER, HeaderValue::from_bytes(b"sha256=\xff\xfe").expect("a header value"));
         let verdict = verify(&headers, BODY, &[Key::new(SECRET)], SignaturePolicy::AcceptSha1);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_another_body_and_another_secret() {
+    fn rejects_other_body_and_other_secret() {
         let mut headers = HeaderMap::new();
         headers.insert(SHA256_HEADER, HeaderValue::from_static(SHA256));
         let policy = SignaturePolicy::AcceptSha1;
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_secret() {
+    fn debug_hides_secret() {
         assert_eq!(format!("{:?}", Key::new(SECRET)), "Key(***)");
     }
 }

@@ -24,7 +24,7 @@ fn decode(headers: HeaderMap, encoding: Encoding, body: &'static [u8]) -> Result
 }
 
 #[test]
-fn json_is_the_body_itself() {
+fn json_body_is_payload() {
     let body = b"{\"a\": 1}";
     let delivery = decode(signed(body), Encoding::Json, body).expect("a delivery");
     assert_eq!(delivery.payload[..], body[..]);
@@ -33,21 +33,21 @@ fn json_is_the_body_itself() {
 }
 
 #[test]
-fn a_form_is_verified_as_sent_and_decoded_after() {
+fn verifies_form_before_decoding() {
     let body = b"payload=%7B%22a%22%3A+%22%C3%BC%22%7D&other=1";
     let delivery = decode(signed(body), Encoding::Form, body).expect("a delivery");
     assert_eq!(delivery.payload, "{\"a\": \"ü\"}".as_bytes());
 }
 
 #[test]
-fn a_form_needs_exactly_one_payload() {
+fn rejects_form_without_exactly_one_payload() {
     for body in [&b""[..], b"a=1", b"payload=1&payload=2"] {
         assert_eq!(decode(signed(body), Encoding::Form, body).expect_err("no payload"), Malformed::Form.into());
     }
 }
 
 #[test]
-fn githubs_headers_are_required_once_and_in_form() {
+fn rejects_missing_repeated_and_invalid_github_headers() {
     let body = b"{}";
     for (name, bad) in [
         ("x-github-event", vec![]),
@@ -74,7 +74,7 @@ fn githubs_headers_are_required_once_and_in_form() {
 }
 
 #[test]
-fn a_credential_stands_for_an_event_and_never_for_a_webhook() {
+fn accepts_credential_for_cloud_events_only() {
     let credential = Credential::Network(NetworkTrust::from_operator());
     let unverified = |envelope| Unverified::new(HeaderMap::new(), envelope, Bytes::new());
     assert!(unverified(Envelope::Binary).accept(&credential).is_ok());
@@ -84,7 +84,7 @@ fn a_credential_stands_for_an_event_and_never_for_a_webhook() {
 }
 
 #[test]
-fn debug_shows_no_body() {
+fn debug_hides_body() {
     let unverified = Unverified::new(HeaderMap::new(), Envelope::Binary, Bytes::from_static(b"hunter2"));
     assert!(!format!("{unverified:?}").contains("hunter2"));
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 
-use super::envelope::{Encoding, single};
+use super::envelope::{Encoding, single_value};
 use super::{Delivery, DeliveryId, EventKind, Malformed, trace_of};
 
 const DELIVERY: HeaderName = HeaderName::from_static("x-github-delivery");
@@ -11,12 +11,12 @@ const EVENT: HeaderName = HeaderName::from_static("x-github-event");
 
 /// `X-GitHub-Delivery`.
 pub(super) fn claimed_id(headers: &HeaderMap) -> Option<DeliveryId> {
-    single(headers, &DELIVERY).and_then(DeliveryId::parse)
+    single_value(headers, &DELIVERY).and_then(DeliveryId::parse)
 }
 
 /// `X-GitHub-Event`.
 pub(super) fn claimed_kind(headers: &HeaderMap) -> Option<EventKind> {
-    single(headers, &EVENT).and_then(EventKind::parse)
+    single_value(headers, &EVENT).and_then(EventKind::parse)
 }
 
 pub(super) fn decode(headers: HeaderMap, encoding: Encoding, body: Bytes) -> Result<Delivery, Malformed> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::image::Image;
 use super::service::{ContainerError, Service};
-use super::traffic::{Point, Traffic};
+use super::traffic::{Destination, Traffic};
 
 /// The desired state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +136,7 @@ pub(crate) fn decide(current: Option<&Service>, desired: &Desired) -> Result<Pla
 
 /// The traffic to write now; `None` if it stays as it is.
 fn desired_traffic(current: &Service, desired: &Desired, same_image: bool) -> Result<Option<Traffic>, PlanError> {
-    let spec = Traffic::of_spec(&current.spec.traffic);
+    let spec = Traffic::from_spec(&current.spec.traffic);
     let wanted = match &desired.traffic {
         TrafficMode::Keep => return Ok(None),
         TrafficMode::NoTraffic { .. } if same_image => return Ok(None),
@@ -169,7 +169,7 @@ fn is_safe_at_once(current: &Service, wanted: &Traffic) -> bool {
         // There are no users yet.
         None => return true,
     };
-    until_ready.users() == Traffic::of_status(current.status_traffic()).users()
+    until_ready.users() == Traffic::from_status(current.status_traffic()).users()
 }
 
 /// The current traffic, pinned to its revisions; empty for a Service that was never ready.
@@ -177,20 +177,20 @@ fn pinned(current: &Service) -> Result<Traffic, PlanError> {
     if !current.is_settled() {
         return Err(PlanError::Unsettled);
     }
-    let status = Traffic::of_status(current.status_traffic());
+    let status = Traffic::from_status(current.status_traffic());
     let (assigned, users) = (status.sum(), status.users());
     if assigned != 100 && !users.is_empty() {
         return Err(PlanError::Traffic(assigned));
     }
     let mut pinned = if users.is_empty() {
         match current.latest_ready() {
-            Some(ready) => Traffic::all_to(Point::Revision(ready.to_owned())),
+            Some(ready) => Traffic::all_to(Destination::Revision(ready.to_owned())),
             None => return Ok(Traffic::default()),
         }
     } else {
-        Traffic::of_users(users)
+        Traffic::from_percentages(users)
     };
-    for (tag, point) in Traffic::of_spec(&current.spec.traffic).tags() {
+    for (tag, point) in Traffic::from_spec(&current.spec.traffic).tags() {
         // A tag stays on its revision.
         let revision = status.tags().find(|(other, _)| *other == tag).map_or(point, |(_, revision)| revision);
         pinned.add_tag(revision.clone(), tag);

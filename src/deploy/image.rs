@@ -1,41 +1,39 @@
-//! The reference of an image, as far as it can be wrong before a registry is asked.
+//! Image references, checked for syntax without contacting a registry.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// `[registry/]path[:tag][@digest]`.
+/// A valid image reference: `[registry/]path[:tag][@digest]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Image(String);
 
-/// What is wrong with a reference, and what to do.
+/// Why an image reference is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ImageError {
-    /// There is none.
+    /// The reference is empty.
     #[error("the image is empty; give registry/path:tag or registry/path@sha256:...")]
     Empty,
-    /// Something that was to be replaced was not.
-    #[error(
-        "the image {0:?} has a placeholder left in it; the pipeline did not replace it (Tekton writes $(params.x))"
-    )]
+    /// A placeholder such as `$(params.tag)` was not replaced.
+    #[error("the image {0:?} contains a placeholder that the pipeline did not replace; Tekton's syntax is $(params.x)")]
     Placeholder(String),
-    /// Blanks, line breaks, control characters.
-    #[error("the image {0:?} has white space or control characters in it")]
-    Blank(String),
-    /// A colon with nothing after it, which Knative would take.
-    #[error("the image {0:?} has an empty tag; leave the colon out, or better: give a digest")]
+    /// The reference contains white space or control characters.
+    #[error("the image {0:?} contains white space or control characters; remove them")]
+    Whitespace(String),
+    /// There is no tag after the colon; Knative would accept that.
+    #[error("the image {0:?} has an empty tag; remove the colon or, better, give a digest")]
     EmptyTag(String),
-    /// Another part that is none.
+    /// The digest, tag, registry or path is invalid.
     #[error("the image {image:?} has {what}")]
     Malformed {
-        /// The reference.
+        /// The whole reference.
         image: String,
-        /// What is wrong.
+        /// The invalid part and its syntax.
         what: &'static str,
     },
 }
 
 impl Image {
-    /// The reference's text.
+    /// The reference, unchanged.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -50,7 +48,7 @@ impl fmt::Display for Image {
 impl FromStr for Image {
     type Err = ImageError;
 
-    /// Checks a reference by the grammar of `distribution/reference`.
+    /// Checks a reference against the grammar of `distribution/reference`.
     fn from_str(text: &str) -> Result<Self, ImageError> {
         let malformed = |what| ImageError::Malformed { image: text.to_owned(), what };
         if text.is_empty() {
@@ -60,11 +58,11 @@ impl FromStr for Image {
             return Err(ImageError::Placeholder(text.to_owned()));
         }
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(ImageError::Blank(text.to_owned()));
+            return Err(ImageError::Whitespace(text.to_owned()));
         }
         let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
         if digest.is_some_and(|digest| !is_digest(digest)) {
-            return Err(malformed("no digest after the @; it is sha256: and 64 hexadecimal digits"));
+            return Err(malformed("an invalid digest after the @; write sha256: and 64 hexadecimal digits"));
         }
         // A colon before the last slash belongs to the registry's port.
         let last = name.rfind('/').map_or(0, |slash| slash + 1);
@@ -75,7 +73,7 @@ impl FromStr for Image {
         match tag {
             Some("") => return Err(ImageError::EmptyTag(text.to_owned())),
             Some(tag) if !is_tag(tag) => {
-                return Err(malformed("a tag that is none; letters, digits and ._- are allowed"));
+                return Err(malformed("an invalid tag; letters, digits and ._- are allowed"));
             }
             _ => {}
         }
@@ -85,12 +83,12 @@ impl FromStr for Image {
             && (first.contains(['.', ':']) || *first == "localhost")
         {
             if !is_registry(first) {
-                return Err(malformed("a registry that is no host name"));
+                return Err(malformed("an invalid registry; write a host name, with :port if needed"));
             }
             parts.next();
         }
         if !parts.all(is_path_part) {
-            return Err(malformed("a path that is none; lower case letters, digits and ._-/ are allowed"));
+            return Err(malformed("an invalid path; lower case letters, digits and ._-/ are allowed"));
         }
         Ok(Self(text.to_owned()))
     }
@@ -131,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_are_taken_as_they_are() {
+    fn keeps_valid_references_unchanged() {
         let digest = "a".repeat(64);
         for image in [
             "nginx",
@@ -149,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused_with_the_reason() {
+    fn rejects_invalid_references_with_cause() {
         let refused = |image: &str| image.parse::<Image>().expect_err(image).to_string();
         assert!(refused("").contains("is empty"));
         for image in ["r/web:${inputs.params.tag}", "$(params.image)", "r/web:{{ tag }}", "r/web:$(x", "r/${a"] {

@@ -1,4 +1,4 @@
-//! A Knative Service, as far as the Deployer reads it.
+//! The fields of a Knative Service that the Deployer reads.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -6,33 +6,33 @@ use serde_json::{Value, json};
 /// A `serving.knative.dev/v1` Service.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Service {
-    /// Its identity.
+    /// Version and generation.
     pub(crate) metadata: Metadata,
-    /// What is wanted of it.
+    /// The desired state.
     pub(crate) spec: Spec,
-    /// What Knative has made of that.
+    /// The current state; `None` until Knative writes it.
     #[serde(default)]
     pub(crate) status: Option<Status>,
 }
 
-/// The identity of an object, and its version.
+/// An object's version and generation.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Metadata {
-    /// Changes with every write.
+    /// Version for optimistic locking; changes with every write.
     #[serde(default)]
     pub(crate) resource_version: Option<String>,
-    /// Changes with every write of the spec.
+    /// Increases with every change of the spec.
     #[serde(default)]
     pub(crate) generation: i64,
 }
 
-/// What is wanted.
+/// The desired state of a Service.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Spec {
     #[serde(default)]
     template: Template,
-    /// Who is to see which revision.
+    /// Desired traffic; if empty, all traffic goes to the latest ready revision.
     #[serde(default)]
     pub(crate) traffic: Vec<Target>,
 }
@@ -57,47 +57,47 @@ struct PodSpec {
     containers: Vec<Value>,
 }
 
-/// One traffic target.
+/// One target in `spec.traffic` or `status.traffic`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Target {
-    /// Its own URL is below this name.
+    /// Tag, which gives the target its own URL.
     #[serde(default)]
     pub(crate) tag: Option<String>,
-    /// The revision.
+    /// Name of the revision; `None` in a spec for the latest ready one.
     #[serde(default)]
     pub(crate) revision_name: Option<String>,
-    /// Whether it is whichever revision is the latest ready one.
+    /// Whether the target follows the latest ready revision.
     #[serde(default)]
     pub(crate) latest_revision: Option<bool>,
-    /// Of a hundred users; none is zero.
+    /// Percentage of the traffic; `None` means 0.
     #[serde(default)]
     pub(crate) percent: Option<i64>,
-    /// The tag's URL, in a status.
+    /// URL of the tag; only in a status.
     #[serde(default)]
     pub(crate) url: Option<String>,
 }
 
-/// What Knative has made of a Service.
+/// The current state of a Service.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Status {
-    /// The generation that this is about.
+    /// Generation of the spec that this status describes.
     #[serde(default)]
     pub(crate) observed_generation: Option<i64>,
     /// `Ready`, `ConfigurationsReady`, `RoutesReady`.
     #[serde(default)]
     pub(crate) conditions: Vec<Condition>,
-    /// The newest revision.
+    /// Name of the newest revision, ready or not.
     #[serde(default)]
     pub(crate) latest_created_revision_name: Option<String>,
-    /// The newest revision that has become ready.
+    /// Name of the newest revision that became ready.
     #[serde(default)]
     pub(crate) latest_ready_revision_name: Option<String>,
-    /// Who sees which revision.
+    /// Current traffic, always by revision.
     #[serde(default)]
     pub(crate) traffic: Vec<Target>,
-    /// The Service's URL.
+    /// URL of the Service.
     #[serde(default)]
     pub(crate) url: Option<String>,
 }
@@ -105,37 +105,37 @@ pub(crate) struct Status {
 /// One condition of a status.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Condition {
-    /// Its name.
+    /// The type, e.g. `Ready`.
     #[serde(rename = "type")]
     pub(crate) kind: String,
     /// `True`, `False` or `Unknown`.
     pub(crate) status: String,
-    /// Why, in one word.
+    /// Machine-readable code of the cause, e.g. `RevisionFailed`.
     #[serde(default)]
     pub(crate) reason: Option<String>,
-    /// Why, in a sentence.
+    /// Sentence that explains the cause.
     #[serde(default)]
     pub(crate) message: Option<String>,
 }
 
-/// Why it is not clear which container gets the image.
+/// Why the container for the image cannot be chosen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ContainerError {
-    /// No container, or several, could be meant.
-    #[error("the Service has {0}; name one with --container")]
+    /// `--container` is not set, and there is no container or no clear choice.
+    #[error("the Service has {0}; choose one with --container")]
     Ambiguous(String),
     /// The named container does not exist.
-    #[error("the Service has no container {wanted}, it has {found}")]
+    #[error("the Service has no container {wanted}; it has {found}: correct --container")]
     Missing {
         /// The name in `--container`.
         wanted: String,
-        /// The names that exist.
+        /// The existing containers, in words.
         found: String,
     },
 }
 
 impl Service {
-    /// The place of the container that gets the image: the one called `name`, the only one, or the one with a port.
+    /// Index of the container for the image: the one called `name`, else the only one, or the only one with a port.
     pub(super) fn container(&self, name: Option<&str>) -> Result<usize, ContainerError> {
         let containers = &self.spec.template.spec.containers;
         if let Some(wanted) = name {
@@ -165,13 +165,13 @@ impl Service {
         }
     }
 
-    /// The image of a container.
+    /// Image of the container at this index.
     pub(super) fn image(&self, container: usize) -> Option<&str> {
         self.spec.template.spec.containers.get(container)?["image"].as_str()
     }
 
-    /// The part of a merge patch that changes one image. A list is replaced as a whole, so that all containers are in
-    /// it; a revision's own name goes, because another template must not have it.
+    /// The `spec.template` of a merge patch that changes one image. It contains all containers, because a merge patch
+    /// replaces whole lists, and removes a fixed revision name, which a new revision must not reuse.
     pub(super) fn template_with(&self, container: usize, image: &str) -> Value {
         let mut containers = self.spec.template.spec.containers.clone();
         if let Some(container) = containers.get_mut(container) {
@@ -185,7 +185,7 @@ impl Service {
         template
     }
 
-    /// Whether the status is about the spec that stands there now.
+    /// Whether the status describes the current spec.
     pub(crate) fn is_settled(&self) -> bool {
         let observed = self.status.as_ref().and_then(|status| status.observed_generation);
         observed.is_none_or(|observed| observed >= self.metadata.generation)
@@ -195,36 +195,36 @@ impl Service {
         self.status.as_ref().map_or(&[], |status| &status.traffic)
     }
 
-    /// The newest revision that has become ready.
+    /// Name of the newest revision that became ready; `None` if none has.
     pub(crate) fn latest_ready(&self) -> Option<&str> {
         self.status.as_ref()?.latest_ready_revision_name.as_deref()
     }
 
-    /// The newest revision.
+    /// Name of the newest revision, ready or not.
     pub(crate) fn latest_created(&self) -> Option<&str> {
         self.status.as_ref()?.latest_created_revision_name.as_deref()
     }
 
-    /// Whether the newest revision is ready, whatever the route is.
+    /// Whether the newest revision is ready; the route need not be.
     pub(crate) fn latest_is_ready(&self) -> bool {
         self.is_settled() && self.latest_created().is_some() && self.latest_created() == self.latest_ready()
     }
 
-    /// Where users are, in words.
+    /// The current traffic in words, e.g. `users: 90 % on web-1, 10 % on web-2`.
     pub(crate) fn users(&self) -> String {
         let users =
             self.status_traffic().iter().filter_map(|target| Some((target.percent?, target.revision_name.as_ref()?)));
         let users: Vec<String> =
             users.filter(|(percent, _)| *percent > 0).map(|(percent, name)| format!("{percent} % on {name}")).collect();
-        if users.is_empty() { "no users anywhere yet".to_owned() } else { format!("users: {}", users.join(", ")) }
+        if users.is_empty() { "no revision has users yet".to_owned() } else { format!("users: {}", users.join(", ")) }
     }
 
-    /// The Service's URL.
+    /// URL of the Service; `None` until Knative assigns it.
     pub(crate) fn url(&self) -> Option<&str> {
         self.status.as_ref()?.url.as_deref()
     }
 
-    /// The URL of a tag.
+    /// URL of a tag; `None` if the status has no such tag or URL yet.
     pub(crate) fn tag_url(&self, tag: &str) -> Option<&str> {
         self.status_traffic().iter().find(|target| target.tag.as_deref() == Some(tag))?.url.as_deref()
     }

@@ -18,7 +18,7 @@ fn spec(image: &str, traffic: &Value) -> Value {
     json!({"template": {"spec": {"containers": [{"name": "user-container", "image": image}]}}, "traffic": traffic})
 }
 
-/// A settled status: the latest revision is `latest`, ready, and traffic goes like this.
+/// A settled status with the ready revision `latest` and this traffic.
 fn status(latest: &str, traffic: &Value) -> Value {
     json!({"observedGeneration": 3, "latestCreatedRevisionName": latest, "latestReadyRevisionName": latest,
         "traffic": traffic, "conditions": [{"type": "Ready", "status": "True"}]})
@@ -58,7 +58,7 @@ fn decided(today: &Service, traffic_mode: TrafficMode) -> Plan {
     decide(Some(today), &desired(traffic_mode)).expect("a plan")
 }
 
-/// The traffic of a patch; nothing if it leaves the traffic alone.
+/// The traffic in a patch; null if the patch does not change it.
 fn traffic(plan: &Plan) -> Value {
     match plan {
         Plan::Patch { patch, .. } => {
@@ -78,7 +78,7 @@ fn pinned(revision: &str, percent: i64) -> Value {
 }
 
 #[test]
-fn what_is_absent_is_created() {
+fn creates_absent_service() {
     let Plan::Create(service) = decide(None, &desired(TrafficMode::Keep)).expect("a plan") else {
         panic!("no creation")
     };
@@ -86,7 +86,7 @@ fn what_is_absent_is_created() {
     assert_eq!(service["spec"]["template"]["spec"]["containers"][0]["image"], NEW);
     assert_eq!(service["spec"]["template"]["spec"]["containers"][0]["securityContext"]["runAsNonRoot"], true);
     assert_eq!(service["spec"].get("traffic"), None);
-    // The first revision has nobody to share with.
+    // The first revision gets all traffic.
     for rollout in [no_traffic(), TrafficMode::Canary { percent: 10, tag: Some("test".to_owned()) }] {
         let Plan::Create(service) = decide(None, &desired(rollout)).expect("a plan") else { panic!("no creation") };
         assert_eq!(service["spec"]["traffic"], json!([{"latestRevision": true, "percent": 100, "tag": "test"}]));
@@ -98,7 +98,7 @@ fn what_is_absent_is_created() {
 }
 
 #[test]
-fn default_traffic() {
+fn plans_from_default_traffic() {
     let today = service(&spec(OLD, &latest()), &status("web-1", &serving("web-1")));
     let plan = decided(&today, TrafficMode::Keep);
     assert_eq!(traffic(&plan), Value::Null);
@@ -108,23 +108,23 @@ fn default_traffic() {
 
     let test = json!({"latestRevision": true, "percent": 0, "tag": "test"});
     assert_eq!(traffic(&decided(&today, no_traffic())), json!([pinned("web-1", 100), test]));
-    assert_eq!(traffic(&decided(&today, TrafficMode::ToLatest)), Value::Null, "everybody sees the latest anyway");
+    assert_eq!(traffic(&decided(&today, TrafficMode::ToLatest)), Value::Null, "latest has all traffic already");
     let share = json!({"latestRevision": true, "percent": 10});
     assert_eq!(traffic(&decided(&today, canary(10))), json!([pinned("web-1", 90), share]));
-    // Without any traffic in the spec it is the same.
+    // A spec without traffic gives the same plans.
     let today = service(&spec(OLD, &Value::Array(Vec::new())), &status("web-1", &serving("web-1")));
     assert_eq!(traffic(&decided(&today, TrafficMode::ToLatest)), Value::Null);
     assert_eq!(traffic(&decided(&today, canary(10))), json!([pinned("web-1", 90), share]));
 }
 
 #[test]
-fn pinned_traffic() {
+fn plans_from_pinned_traffic() {
     let pins = json!([{"revisionName": "web-1", "percent": 100}]);
     let today = service(&spec(OLD, &pins), &status("web-2", &json!([{"revisionName": "web-1", "percent": 100}])));
     assert_eq!(traffic(&decided(&today, TrafficMode::Keep)), Value::Null);
     let test = json!({"latestRevision": true, "percent": 0, "tag": "test"});
     assert_eq!(traffic(&decided(&today, no_traffic())), json!([pinned("web-1", 100), test]));
-    // "Latest" is web-2 until the new one is ready, and nobody is to see that.
+    // "Latest" is web-2 until the new revision is ready; web-2 must not get users.
     assert_eq!(traffic(&decided(&today, TrafficMode::ToLatest)), Value::Null, "first the image, then the traffic");
     assert_eq!(traffic(&decided(&today, canary(10))), Value::Null);
     let at_once = Desired { wait: Wait::No, ..desired(TrafficMode::ToLatest) };
@@ -132,7 +132,7 @@ fn pinned_traffic() {
 }
 
 #[test]
-fn a_promotion_needs_no_new_revision() {
+fn promotes_without_new_revision() {
     let split =
         json!([{"revisionName": "web-1", "percent": 100}, {"latestRevision": true, "percent": 0, "tag": "test"}]);
     let shown = json!([{"revisionName": "web-1", "percent": 100},
@@ -149,12 +149,12 @@ fn a_promotion_needs_no_new_revision() {
 }
 
 #[test]
-fn the_same_image_again_is_nothing() {
+fn plans_nothing_when_state_is_as_desired() {
     let today = service(&spec(NEW, &latest()), &status("web-2", &serving("web-2")));
     for rollout in [TrafficMode::Keep, no_traffic(), TrafficMode::ToLatest, canary(10)] {
         assert_eq!(decided(&today, rollout.clone()), Plan::Nothing, "{rollout:?}");
     }
-    // A canary that is what it was wished to be.
+    // The canary has the desired share already.
     let split = json!([{"revisionName": "web-1", "percent": 90, "latestRevision": false}, {"latestRevision": true, "percent": 10}]);
     let shown = json!([{"revisionName": "web-1", "percent": 90}, {"revisionName": "web-2", "percent": 10, "latestRevision": true}]);
     let today = service(&spec(NEW, &split), &status("web-2", &shown));
@@ -166,7 +166,7 @@ fn the_same_image_again_is_nothing() {
 }
 
 #[test]
-fn several_tags_stay_where_they_are_and_ours_moves() {
+fn keeps_other_tags_and_moves_own_tag() {
     let tagged = json!([
         {"revisionName": "web-2", "percent": 100, "tag": "live"},
         {"revisionName": "web-1", "percent": 0, "tag": "old"},
@@ -191,8 +191,8 @@ fn several_tags_stay_where_they_are_and_ours_moves() {
 }
 
 #[test]
-fn a_rollout_in_progress_is_added_up() {
-    // The same revision twice, as the status shows it while `rollout-duration` is running.
+fn adds_up_shares_during_rollout() {
+    // While `rollout-duration` runs, the status lists the same revision twice.
     let shown = json!([
         {"revisionName": "web-1", "latestRevision": true, "percent": 60},
         {"revisionName": "web-2", "latestRevision": true, "percent": 30},
@@ -202,22 +202,22 @@ fn a_rollout_in_progress_is_added_up() {
     let test = json!({"latestRevision": true, "percent": 0, "tag": "test"});
     assert_eq!(traffic(&decided(&today, no_traffic())), json!([pinned("web-1", 70), pinned("web-2", 30), test]));
     let plan = decided(&today, canary(50));
-    assert_eq!(traffic(&plan), json!([pinned("web-1", 70), pinned("web-2", 30)]), "latest is web-2 until then");
+    assert_eq!(traffic(&plan), json!([pinned("web-1", 70), pinned("web-2", 30)]), "latest is still web-2");
 }
 
 #[test]
-fn rounding_loses_nobody() {
+fn rounded_shares_add_up_to_100() {
     let shown = json!([{"revisionName": "a", "percent": 33}, {"revisionName": "b", "percent": 33}, {"revisionName": "c", "percent": 34}]);
     for percent in 1..=99 {
         let today = service(&spec(OLD, &shown), &status("c", &shown));
         let at_once = Desired { wait: Wait::No, ..desired(canary(percent)) };
-        // `traffic` looks at the sum.
+        // `traffic` checks the sum.
         traffic(&decide(Some(&today), &at_once).expect("a plan"));
     }
 }
 
 #[test]
-fn never_ready() {
+fn plans_for_service_never_ready() {
     let nothing = json!({"observedGeneration": 3, "latestCreatedRevisionName": "web-1"});
     let today = service(&spec(OLD, &latest()), &nothing);
     assert_eq!(traffic(&decided(&today, TrafficMode::Keep)), Value::Null);
@@ -234,7 +234,7 @@ fn never_ready() {
 }
 
 #[test]
-fn a_revisions_own_name_goes() {
+fn removes_fixed_revision_name() {
     let mut named = spec(OLD, &latest());
     named["template"]["metadata"] = json!({"name": "web-green", "annotations": {"a": "b"}});
     let today = service(&named, &status("web-green", &serving("web-green")));
@@ -243,7 +243,7 @@ fn a_revisions_own_name_goes() {
 }
 
 #[test]
-fn several_containers() {
+fn selects_container_among_several() {
     let containers = json!([{"name": "proxy", "image": "p:1"}, {"name": "app", "image": OLD, "ports": [{"containerPort": 80}], "env": [{"name": "A", "value": "b"}]}]);
     let many = |containers: &Value| {
         let spec = json!({"template": {"spec": {"containers": containers}}, "traffic": latest()});
@@ -269,7 +269,7 @@ fn several_containers() {
 }
 
 #[test]
-fn what_does_not_add_up_is_left_alone() {
+fn rejects_inconsistent_and_unsettled_status() {
     let odd = service(&spec(OLD, &latest()), &status("web-1", &json!([{"revisionName": "web-1", "percent": 40}])));
     assert_eq!(decide(Some(&odd), &desired(no_traffic())), Err(PlanError::Traffic(40)));
     assert!(decide(Some(&odd), &desired(TrafficMode::Keep)).is_ok());
@@ -279,9 +279,9 @@ fn what_does_not_add_up_is_left_alone() {
     assert_eq!(decide(Some(&stale), &desired(no_traffic())), Err(PlanError::Unsettled));
 }
 
-/// Traffic to a revision that is gone blocks the whole route: a promotion is what mends it.
+/// Traffic to a deleted revision blocks the whole route; a promotion repairs it.
 #[test]
-fn a_ready_revision_is_told_from_a_ready_route() {
+fn promotes_ready_revision_despite_broken_route() {
     let gone = json!([{"revisionName": "web-0", "percent": 100}]);
     let mut broken = status("web-2", &Value::Array(Vec::new()));
     broken["conditions"] = json!([{"type": "Ready", "status": "False", "reason": "RevisionMissing"}]);
@@ -293,7 +293,7 @@ fn a_ready_revision_is_told_from_a_ready_route() {
 }
 
 #[test]
-fn progress_is_read_from_all_that_says_something() {
+fn reads_progress_from_generation_revisions_and_conditions() {
     let read = |status: &Value| progress(&service(&spec(NEW, &latest()), status), 3);
     let waits = |status: &Value, why: &str| match read(status) {
         Progress::Waiting(what) => assert!(what.contains(why), "{what}"),
@@ -304,7 +304,7 @@ fn progress_is_read_from_all_that_says_something() {
     assert_eq!(read(&stale), Progress::Ready);
     stale["observedGeneration"] = 2.into();
     waits(&stale, "not observed the change");
-    // The route is ready, and shows the old revision.
+    // The route is ready, but still serves the old revision.
     let mut behind = status("web-1", &serving("web-1"));
     behind["latestCreatedRevisionName"] = "web-2".into();
     behind["conditions"] = json!([{"type": "Ready", "status": "Unknown"},

@@ -1,4 +1,4 @@
-//! Who sees which revision: the arithmetic of traffic targets.
+//! The distribution of traffic over revisions: arithmetic on traffic targets.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,19 @@ use serde_json::{Value, json};
 
 use super::service::Target;
 
-/// What a target points at.
+/// The destination of a traffic target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Point {
-    /// One revision, for good.
+pub(super) enum Destination {
+    /// One revision, fixed by name.
     Revision(String),
-    /// Whichever is the latest ready one.
+    /// The latest ready revision, which changes with each new revision.
     Latest,
 }
 
-/// Percent and tags by what they point at. Each point stands here once, as Knative's routes want it: two targets of one
-/// revision under the same tag never become ready.
+/// Percentage and tags of each destination. Each destination occurs once, as Knative requires: a route with two targets
+/// of one revision under the same tag never becomes ready.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Traffic(BTreeMap<Point, Share>);
+pub(super) struct Traffic(BTreeMap<Destination, Share>);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Share {
@@ -27,23 +27,23 @@ struct Share {
 }
 
 impl Traffic {
-    /// What a spec asks for; a Service without traffic gives everybody the latest revision.
-    pub(super) fn of_spec(targets: &[Target]) -> Self {
+    /// The desired traffic in a spec; without targets, all traffic goes to the latest revision.
+    pub(super) fn from_spec(targets: &[Target]) -> Self {
         if targets.is_empty() {
-            return Self::all_to(Point::Latest);
+            return Self::all_to(Destination::Latest);
         }
-        Self::of(targets, |target| match &target.revision_name {
-            Some(name) => Some(Point::Revision(name.clone())),
-            None => Some(Point::Latest),
+        Self::from_targets(targets, |target| match &target.revision_name {
+            Some(name) => Some(Destination::Revision(name.clone())),
+            None => Some(Destination::Latest),
         })
     }
 
-    /// What a status reports: always revisions, of which a rollout under way shows one several times.
-    pub(super) fn of_status(targets: &[Target]) -> Self {
-        Self::of(targets, |target| target.revision_name.clone().map(Point::Revision))
+    /// The current traffic in a status, by revision. Adds up the entries of a revision, which repeats during a rollout.
+    pub(super) fn from_status(targets: &[Target]) -> Self {
+        Self::from_targets(targets, |target| target.revision_name.clone().map(Destination::Revision))
     }
 
-    fn of(targets: &[Target], point: impl Fn(&Target) -> Option<Point>) -> Self {
+    fn from_targets(targets: &[Target], point: impl Fn(&Target) -> Option<Destination>) -> Self {
         let mut traffic = Self::default();
         for target in targets {
             let Some(point) = point(target) else { continue };
@@ -54,24 +54,24 @@ impl Traffic {
         traffic
     }
 
-    /// Everybody sees one thing.
-    pub(super) fn all_to(point: Point) -> Self {
+    /// All traffic to one destination.
+    pub(super) fn all_to(point: Destination) -> Self {
         Self(BTreeMap::from([(point, Share { percent: 100, tags: Vec::new() })]))
     }
 
-    /// These users, without tags.
-    pub(super) fn of_users(users: BTreeMap<Point, i64>) -> Self {
+    /// These percentages, without tags.
+    pub(super) fn from_percentages(users: BTreeMap<Destination, i64>) -> Self {
         Self(users.into_iter().map(|(point, percent)| (point, Share { percent, tags: Vec::new() })).collect())
     }
 
-    /// Where users are.
-    pub(super) fn users(&self) -> BTreeMap<Point, i64> {
+    /// The destinations with users, and their percentages.
+    pub(super) fn users(&self) -> BTreeMap<Destination, i64> {
         let with_users = self.0.iter().filter(|(_, share)| share.percent > 0);
         with_users.map(|(point, share)| (point.clone(), share.percent)).collect()
     }
 
-    /// All tags, and what they point at.
-    pub(super) fn tags(&self) -> impl Iterator<Item = (&str, &Point)> {
+    /// All tags and their destinations.
+    pub(super) fn tags(&self) -> impl Iterator<Item = (&str, &Destination)> {
         self.0.iter().flat_map(|(point, share)| share.tags.iter().map(move |tag| (tag.as_str(), point)))
     }
 
@@ -79,23 +79,23 @@ impl Traffic {
         self.0.values().map(|share| share.percent).sum()
     }
 
-    /// Whether nobody sees anything.
+    /// Whether no destination has users.
     pub(super) fn is_empty(&self) -> bool {
         self.sum() == 0
     }
 
-    /// Puts a tag where it was not before.
-    pub(super) fn add_tag(&mut self, point: Point, tag: &str) {
+    /// Adds a tag to a destination; the tag must be new.
+    pub(super) fn add_tag(&mut self, point: Destination, tag: &str) {
         self.0.entry(point).or_default().tags.push(tag.to_owned());
     }
 
-    /// What it is once "latest" is this revision.
+    /// The traffic when the latest ready revision is `latest`, by revision.
     pub(super) fn resolved(&self, latest: &str) -> Self {
         let mut resolved = Self::default();
         for (point, share) in &self.0 {
             let point = match point {
-                Point::Latest => Point::Revision(latest.to_owned()),
-                Point::Revision(_) => point.clone(),
+                Destination::Latest => Destination::Revision(latest.to_owned()),
+                Destination::Revision(_) => point.clone(),
             };
             let sum = resolved.0.entry(point).or_default();
             sum.percent += share.percent;
@@ -104,25 +104,25 @@ impl Traffic {
         resolved
     }
 
-    /// Everybody sees the latest; tags stay where they are.
+    /// Sends all traffic to the latest revision; keeps the tags.
     pub(super) fn all_to_latest(mut self) -> Self {
         self.0.values_mut().for_each(|share| share.percent = 0);
-        self.0.entry(Point::Latest).or_default().percent = 100;
+        self.0.entry(Destination::Latest).or_default().percent = 100;
         self.pruned()
     }
 
-    /// Without the users of one revision.
+    /// Removes the users of one revision; keeps its tags.
     pub(super) fn without(mut self, revision: Option<&str>) -> Self {
-        if let Some(share) = revision.and_then(|name| self.0.get_mut(&Point::Revision(name.to_owned()))) {
+        if let Some(share) = revision.and_then(|name| self.0.get_mut(&Destination::Revision(name.to_owned()))) {
             share.percent = 0;
         }
         self.pruned()
     }
 
-    /// The same proportions in fewer or more users, rounded so that the sum is right (largest remainders first).
+    /// Scales the percentages to the sum `total`; rounds by the largest remainder method.
     pub(super) fn scaled_to(mut self, total: i64) -> Self {
         let sum = self.sum().max(1);
-        let mut remainders: Vec<(i64, Point)> = Vec::new();
+        let mut remainders: Vec<(i64, Destination)> = Vec::new();
         let mut given = 0;
         for (point, share) in &mut self.0 {
             let exact = share.percent * total;
@@ -140,13 +140,13 @@ impl Traffic {
         self.pruned()
     }
 
-    /// The latest revision gets `percent`, or everybody if nobody else has users, and the tag, wherever that was.
+    /// Gives the latest revision `percent` of the traffic (100 if no other has users), and moves `tag` to it.
     pub(super) fn with_latest(mut self, percent: i64, tag: Option<&str>) -> Self {
         let percent = if self.is_empty() { 100 } else { percent };
         if let Some(tag) = tag {
             self.0.values_mut().for_each(|share| share.tags.retain(|other| other != tag));
         }
-        let latest = self.0.entry(Point::Latest).or_default();
+        let latest = self.0.entry(Destination::Latest).or_default();
         latest.percent = percent;
         latest.tags.extend(tag.map(str::to_owned));
         self.pruned()
@@ -157,7 +157,7 @@ impl Traffic {
         self
     }
 
-    /// As `spec.traffic`: a revision's users stand with its first tag, further tags have none.
+    /// Converts to `spec.traffic`. A revision's percentage goes to its first tag; its other tags get 0.
     pub(super) fn to_spec(&self) -> Value {
         let mut targets = Vec::new();
         for (point, share) in &self.0 {
@@ -166,8 +166,8 @@ impl Traffic {
             let untagged = share.tags.is_empty().then_some(None);
             for tag in tags.chain(untagged) {
                 let mut target = match point {
-                    Point::Revision(name) => json!({"revisionName": name, "latestRevision": false}),
-                    Point::Latest => json!({"latestRevision": true}),
+                    Destination::Revision(name) => json!({"revisionName": name, "latestRevision": false}),
+                    Destination::Latest => json!({"latestRevision": true}),
                 };
                 target["percent"] = std::mem::take(&mut percent).into();
                 if let Some(tag) = tag {

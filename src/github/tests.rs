@@ -22,7 +22,7 @@ fn merged(pull_request: &str, rest: &str) -> Result<Event, EventError> {
 const SHA: &str = "ec26c3e57ca3a959ca5aad62de7213c562f8c821";
 
 #[test]
-fn a_merge_is_closed_merged_and_has_a_commit() {
+fn parses_merge_with_commit() {
     let event = merged(&format!(r#""number":2,"merge_commit_sha":"{SHA}""#), "").expect("an event");
     let merge = event.merge.expect("a merge");
     assert_eq!((merge.repository.as_str(), merge.number, merge.commit.as_str()), ("acme/web", 2, SHA));
@@ -30,15 +30,15 @@ fn a_merge_is_closed_merged_and_has_a_commit() {
 }
 
 #[test]
-fn the_number_may_stand_at_the_top() {
+fn reads_number_from_top_level() {
     let event = merged(&format!(r#""merge_commit_sha":"{SHA}""#), r#","number":7"#).expect("an event");
     assert_eq!(event.merge.map(|merge| merge.number), Some(7));
     assert_eq!(event.subject.number, Some(7));
 }
 
 #[test]
-fn a_commit_without_merged_is_no_merge() {
-    // GitHub sends a test merge's commit for a pull request that was closed unmerged.
+fn rejects_unmerged_pull_request_with_commit() {
+    // For a pull request closed without a merge, GitHub sends the commit of a test merge.
     for merged in ["false", "null"] {
         let payload = format!(
             r#"{{"action":"closed","repository":{{"full_name":"acme/web"}},"pull_request":{{"number":2,"merged":{merged},"merge_commit_sha":"{SHA}"}}}}"#
@@ -53,7 +53,7 @@ fn a_commit_without_merged_is_no_merge() {
 }
 
 #[test]
-fn other_actions_and_events_are_no_merge() {
+fn rejects_other_actions_and_events_as_merge() {
     let payload = |action: &str| {
         format!(
             r#"{{"action":"{action}","repository":{{"full_name":"acme/web"}},"pull_request":{{"number":2,"merged":true,"merge_commit_sha":"{SHA}"}}}}"#
@@ -75,7 +75,7 @@ fn other_actions_and_events_are_no_merge() {
 }
 
 #[test]
-fn a_merge_without_a_full_commit_is_malformed() {
+fn rejects_merge_without_full_commit_or_number() {
     for sha in ["null", "\"\"", "\"ec26c3e5\"", &format!("\"{}\"", "g".repeat(40)), &format!("\"{SHA}0\"")] {
         let error = merged(&format!(r#""number":2,"merge_commit_sha":{sha}"#), "").expect_err("no commit");
         assert!(error.to_string().contains("merge_commit_sha"), "{error}");
@@ -85,13 +85,13 @@ fn a_merge_without_a_full_commit_is_malformed() {
 }
 
 #[test]
-fn sha256_commits_and_upper_case_are_full_commits() {
+fn accepts_sha256_and_upper_case_commits() {
     assert_eq!(Commit::parse(&SHA.to_uppercase()).expect("a commit").as_str(), SHA);
     assert!(Commit::parse(&"a".repeat(64)).is_some());
 }
 
 #[test]
-fn a_merge_needs_a_repository_that_is_one() {
+fn rejects_merge_without_valid_repository() {
     for repository in [
         "null",
         "{}",
@@ -108,7 +108,7 @@ fn a_merge_needs_a_repository_that_is_one() {
 }
 
 #[test]
-fn nulls_unknown_fields_and_deleted_forks_are_tolerated() {
+fn accepts_nulls_unknown_fields_and_deleted_forks() {
     let event = merged(
         &format!(
             r#""number":2,"merge_commit_sha":"{SHA}","body":null,"html_url":null,"milestone":null,
@@ -125,7 +125,7 @@ fn nulls_unknown_fields_and_deleted_forks_are_tolerated() {
 }
 
 #[test]
-fn what_is_no_github_json_is_malformed() {
+fn rejects_invalid_json_and_wrong_types() {
     for payload in ["", "null", "[]", "{", "\"x\"", "{\"action\":5}", "{\"action\":\"a\",\"action\":\"b\"}", "\u{0}"] {
         assert!(parse(payload).is_err(), "{payload}");
     }
@@ -133,7 +133,7 @@ fn what_is_no_github_json_is_malformed() {
 }
 
 #[test]
-fn a_push_has_a_branch_a_commit_and_a_moment() {
+fn parses_branch_commit_and_time_of_push() {
     let payload = |reference: &str, after: &str, deleted: bool| {
         format!(
             r#"{{"ref":"{reference}","after":"{after}","deleted":{deleted},"repository":{{"full_name":"a/b"}},
@@ -151,7 +151,7 @@ fn a_push_has_a_branch_a_commit_and_a_moment() {
 }
 
 #[test]
-fn other_events_have_what_makes_sense_for_them() {
+fn parses_other_events() {
     let opened = format!(r#"{{"action":"labeled","pull_request":{{"number":3,"head":{{"ref":"x","sha":"{SHA}"}}}}}}"#);
     let opened = parse(&opened).expect("an event");
     assert_eq!((opened.subject.number, opened.commit().map(Commit::as_str)), (Some(3), Some(SHA)));

@@ -1,7 +1,7 @@
-//! Reading of mounted ConfigMaps and Secrets: a file or a folder, never half of one.
+//! Reads mounted ConfigMaps and Secrets, files or folders, in a consistent state.
 //!
-//! The kubelet writes a new folder beside the old one and then moves the link `..data` to it, so that a reader that
-//! resolves the link once sees either all of the old or all of the new. A [`Fingerprint`] tells whether to read again.
+//! The kubelet writes a new folder beside the old one and then switches the link `..data` to it. A reader that resolves
+//! the link once sees only old files or only new ones. A [`Fingerprint`] detects changes.
 
 pub(crate) mod reload;
 pub(crate) mod secrets;
@@ -12,17 +12,17 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A ConfigMap or Secret holds at most 1 MiB (Kubernetes' documentation); a file far larger is a mistake.
-const MAX_FILE: u64 = 4 << 20;
-/// How often a folder that changes while it is read is read again.
-const ATTEMPTS: usize = 5;
+/// Maximum file size in bytes. A ConfigMap or Secret has at most 1 MiB (Kubernetes' documentation).
+const MAX_FILE_BYTES: u64 = 4 << 20;
+/// Maximum number of reads of a folder that changes during each of them.
+const MAX_READ_ATTEMPTS: usize = 5;
 
-/// A file's name as its owner knows it, and its content, which may be a secret and is never printed.
+/// A file that was read. Its `Debug` output hides the content, which may be a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct File {
-    /// The path below what was asked for, without the detour over `..data`.
+    /// The path as the operator knows it, without `..data`.
     pub(crate) path: PathBuf,
-    /// The content.
+    /// The file's bytes, unchanged.
     pub(crate) content: Vec<u8>,
 }
 
@@ -32,47 +32,47 @@ impl fmt::Debug for File {
     }
 }
 
-/// What a path looked like: changes when a file is written, replaced, added or removed.
+/// The metadata of a path and its files; differs after a file is written, replaced, added or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Fingerprint(Vec<(PathBuf, u64, u64, i64, i64, u64)>);
 
 /// Why a mounted path cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
-    /// The operating system said no.
+    /// The operating system reported an error.
     #[error("cannot read {}: {source}", path.display())]
     Io {
-        /// What was to be read.
+        /// The unreadable path.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// No ConfigMap or Secret can hold it.
-    #[error("{} is larger than {MAX_FILE} bytes; no ConfigMap or Secret holds such a file", path.display())]
+    /// The file is larger than [`MAX_FILE_BYTES`].
+    #[error("{} is larger than {MAX_FILE_BYTES} bytes; is it from a ConfigMap or Secret?", path.display())]
     TooLarge {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
-    /// It never stood still.
-    #[error("{} keeps changing while it is read", path.display())]
-    Restless {
-        /// Which path.
+    /// The path changed during each read.
+    #[error("{} keeps changing while it is read; write it less often", path.display())]
+    Unstable {
+        /// The path.
         path: PathBuf,
     },
 }
 
-/// Reads a file, or the files of a folder whose names `wanted` accepts, in the order of their names.
-/// Fails when something cannot be read, or changes each time that it is read.
+/// Reads a file, or those files of a folder whose names `wanted` accepts, sorted by name.
+/// Fails when a file cannot be read or is too large, or the path changes during each read.
 pub(crate) fn read(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<File>, ReadError> {
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_READ_ATTEMPTS {
         let before = Fingerprint::from_path(path);
         let outcome = read_once(path, wanted);
         if Fingerprint::from_path(path) == before {
             return outcome;
         }
     }
-    Err(ReadError::Restless { path: path.to_owned() })
+    Err(ReadError::Unstable { path: path.to_owned() })
 }
 
 fn read_once(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<File>, ReadError> {
@@ -97,15 +97,15 @@ fn read_once(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<File>, ReadErr
 fn read_file(path: &Path) -> Result<Vec<u8>, ReadError> {
     let mut content = Vec::new();
     fs::File::open(path)
-        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut content))
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content))
         .map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
-    if content.len() as u64 > MAX_FILE {
+    if content.len() as u64 > MAX_FILE_BYTES {
         return Err(ReadError::TooLarge { path: path.to_owned() });
     }
     Ok(content)
 }
 
-/// The folder that the kubelet's link points to now; without such a link the folder itself.
+/// The current target of the kubelet's link `..data`; without such a link, the folder itself.
 fn current_folder(path: &Path) -> PathBuf {
     match fs::read_link(path.join("..data")) {
         Ok(target) => path.join(target),
@@ -113,7 +113,7 @@ fn current_folder(path: &Path) -> PathBuf {
     }
 }
 
-/// The names in a folder, sorted, without hidden ones (the kubelet's own begin with `..`).
+/// Sorted names in a folder, without hidden files (the kubelet's own names begin with `..`).
 fn names(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -128,7 +128,7 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
 }
 
 impl Fingerprint {
-    /// Looks at a path; what cannot be looked at is part of the picture by its absence.
+    /// Takes the fingerprint of a path; unreadable files are left out.
     pub(crate) fn from_path(path: &Path) -> Self {
         let mut seen = Vec::new();
         let mut look = |path: PathBuf| {
@@ -145,7 +145,7 @@ impl Fingerprint {
     }
 }
 
-/// Whether the kubelet keeps this path: then it changes in one step and may be read at once.
+/// Whether the kubelet manages this path; then it changes atomically, and a change can be read at once.
 pub(crate) fn is_atomic(path: &Path) -> bool {
     let linked = |folder: &Path| fs::symlink_metadata(folder.join("..data")).is_ok_and(|meta| meta.is_symlink());
     linked(path) || path.parent().is_some_and(linked)

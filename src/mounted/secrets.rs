@@ -1,4 +1,4 @@
-//! The webhook secrets: mounted files, folders of files, and one by value.
+//! Webhook secrets from mounted files, folders of files, and `WEBHOOK_SECRET`.
 
 use std::path::PathBuf;
 
@@ -7,55 +7,54 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{ReadError, read};
 use crate::delivery::Key;
 
-/// Where secrets come from.
+/// Sources of webhook secrets.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SecretSources {
-    /// Files, or folders whose files are each one secret.
+    /// Files with one secret each, or folders of such files.
     pub(crate) paths: Vec<PathBuf>,
-    /// `WEBHOOK_SECRET`.
+    /// The value of `WEBHOOK_SECRET`, if set.
     pub(crate) value: Option<SecretString>,
 }
 
 /// Why the secrets cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretsError {
-    /// Nothing says where the secret is.
+    /// There is no source.
     #[error(
         "no webhook secret: give --webhook-secret-file with the mounted Secret (or WEBHOOK_SECRET for local use); \
-         without one nobody's delivery could be verified (events of Knative can prove themselves otherwise: \
-         --cloudevents-auth)"
+         deliveries cannot be verified without it (to accept only CloudEvents without a secret: --cloudevents-auth)"
     )]
-    None,
-    /// A secret that anybody can guess.
+    NoSource,
+    /// A secret is empty or only white space; the text names its file or variable.
     #[error(
-        "the webhook secret in {0} is empty or only white space; write the secret of GitHub's webhook settings there"
+        "the webhook secret in {0} is empty or only white space; write the secret from GitHub's webhook settings there"
     )]
     Empty(String),
-    /// A folder without files.
+    /// The folder has no files.
     #[error("{}: the folder holds no secret; mount a Secret with at least one key there", .0.display())]
-    NoFile(PathBuf),
-    /// The operating system said no.
+    EmptyFolder(PathBuf),
+    /// A file cannot be read.
     #[error("webhook secret: {0}")]
     Read(#[from] ReadError),
 }
 
 impl SecretSources {
-    /// Whether there is any source at all.
+    /// Whether there is no source.
     pub(crate) fn is_empty(&self) -> bool {
         self.paths.is_empty() && self.value.is_none()
     }
 
-    /// Reads every secret, the files in the order of paths and names, the value last.
-    /// Fails when there is none, one cannot be read, or one is empty: an empty key would let everybody in.
+    /// Reads all secrets: the files in the order of paths and names, then the value.
+    /// Fails when there is no secret, or one is unreadable or blank: a blank secret would accept forged deliveries.
     pub(crate) fn load(&self) -> Result<Vec<Key>, SecretsError> {
         if self.is_empty() {
-            return Err(SecretsError::None);
+            return Err(SecretsError::NoSource);
         }
         let mut keys = Vec::new();
         for path in &self.paths {
             let files = read(path, |_| true)?;
             if files.is_empty() {
-                return Err(SecretsError::NoFile(path.clone()));
+                return Err(SecretsError::EmptyFolder(path.clone()));
             }
             for file in files {
                 keys.push(key(without_newline(&file.content), || file.path.display().to_string())?);
@@ -76,7 +75,7 @@ fn key(secret: &[u8], place: impl Fn() -> String) -> Result<Key, SecretsError> {
     if blank { Err(SecretsError::Empty(place())) } else { Ok(Key::new(secret)) }
 }
 
-/// Editors and `echo` end a file with a line break that nobody means as part of the secret; one is dropped.
+/// Removes one trailing line break, which editors and `echo` add and which is not part of the secret.
 fn without_newline(content: &[u8]) -> &[u8] {
     match content.strip_suffix(b"\n") {
         Some(line) => line.strip_suffix(b"\r").unwrap_or(line),
@@ -89,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_trailing_newline_is_dropped() {
+    fn removes_one_trailing_newline() {
         assert_eq!(without_newline(b"s3cret\n"), b"s3cret");
         assert_eq!(without_newline(b"s3cret\r\n"), b"s3cret");
         assert_eq!(without_newline(b"s3cret\n\n"), b"s3cret\n");
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blank_secret_is_refused_and_named() {
+    fn rejects_blank_secret_and_names_source() {
         for value in ["", " ", "\t\n ", "\u{a0}"] {
             let sources = SecretSources { paths: Vec::new(), value: Some(value.to_owned().into()) };
             let error = sources.load().expect_err("a blank secret").to_string();
@@ -107,10 +106,10 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_one_secret_a_file() {
+    fn reads_one_secret_per_file_of_folder() {
         let folder = tempfile::tempdir().expect("a folder");
         let sources = SecretSources { paths: vec![folder.path().to_owned()], value: Some("third".to_owned().into()) };
-        assert!(matches!(sources.load(), Err(SecretsError::NoFile(_))));
+        assert!(matches!(sources.load(), Err(SecretsError::EmptyFolder(_))));
         std::fs::write(folder.path().join("a"), "first\n").expect("a file");
         std::fs::write(folder.path().join("b"), "second").expect("a file");
         std::fs::write(folder.path().join(".hidden"), "").expect("a file");
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_secret() {
+    fn debug_hides_secret() {
         let sources = SecretSources { paths: Vec::new(), value: Some("hunter2".to_owned().into()) };
         let keys = sources.load().expect("secrets");
         assert!(!format!("{sources:?} {keys:?}").contains("hunter2"));

@@ -2,7 +2,7 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 
-/// What the kubelet does for a new version of a mounted volume.
+/// Updates a mounted volume as the kubelet does.
 pub(crate) fn swap(folder: &Path, version: &str, files: &[(&str, &str)]) {
     let new = format!("..{version}");
     fs::create_dir(folder.join(&new)).expect("a folder");
@@ -46,7 +46,7 @@ fn reads_a_mounted_folder_through_its_link() {
 }
 
 #[test]
-fn a_reader_never_sees_half_of_a_swap() {
+fn read_never_mixes_versions() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().to_owned();
     swap(&path, "0", &[("a.yaml", "0"), ("b.yaml", "0")]);
@@ -61,7 +61,7 @@ fn a_reader_never_sees_half_of_a_swap() {
     };
     let mut seen = 0;
     while !writer.is_finished() || seen == 0 {
-        // A folder that is swapped faster than it is read is refused, never mixed up.
+        // If the folder changes during each read, `read` fails instead of mixing versions.
         if let Ok(files) = read(&path, |_| true) {
             assert_eq!(files.len(), 2);
             assert_eq!(files[0].content, files[1].content);
@@ -72,11 +72,11 @@ fn a_reader_never_sees_half_of_a_swap() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named() {
+fn read_errors_name_the_path() {
     let error = read(Path::new("/no/such/file"), |_| true).expect_err("no file").to_string();
     assert!(error.contains("/no/such/file"), "{error}");
     let folder = tempfile::tempdir().expect("a folder");
     let large = folder.path().join("large.yaml");
-    fs::File::create(&large).and_then(|file| file.set_len(MAX_FILE + 1)).expect("a file");
+    fs::File::create(&large).and_then(|file| file.set_len(MAX_FILE_BYTES + 1)).expect("a file");
     assert!(matches!(read(&large, |_| true), Err(ReadError::TooLarge { .. })));
 }

@@ -1,5 +1,7 @@
 //! Connections: slow, half-sent, many, and the end of the service.
 
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
@@ -10,8 +12,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::fake_api::{FakeApi, Fault};
 use crate::support::http::{HttpClient, raw, read_until};
-use crate::support::service::Setup;
-use crate::support::webhook::{SHA, headers, merged, sha256};
+use crate::support::process::{eventually, free_ports};
+use crate::support::service::{LOGGED, PROGRAM, Setup};
+use crate::support::webhook::{SECRET, SHA, headers, merged, sha256};
 
 /// A signed request as bytes, with `Connection: close`.
 fn request(body: &[u8]) -> Vec<u8> {
@@ -155,4 +158,75 @@ async fn sigterm_without_work_ends_at_once_and_a_second_one_ends_everything() {
     sleep(Duration::from_millis(100)).await;
     busy.signal("TERM");
     assert_eq!(busy.wait(Duration::from_secs(5)).and_then(|status| status.code()), Some(1));
+}
+
+/// Starts the program with pipes that nobody reads, and waits until it answers.
+fn start_unread(args: &[&str], port: u16) -> Child {
+    let mut command = Command::new(PROGRAM);
+    command.env_clear().env("WEBHOOK_SECRET", SECRET).env("RUST_LOG", "trace").args(["--dry-run", "--port"]);
+    command.arg(port.to_string()).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("the program");
+    let listens = || std::net::TcpStream::connect(("127.0.0.1", port)).ok();
+    eventually(LOGGED, listens).expect("a listener");
+    child
+}
+
+fn terminate(child: &Child) {
+    let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(status.expect("kill").success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ends_within_its_time_although_nobody_reads_its_output() {
+    let [port] = free_ports();
+    let mut child = start_unread(&["--deadline=2"], port);
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    // More lines, and more printed runs, than any pipe holds.
+    let body = merged("acme/web", 5, SHA).to_string().into_bytes();
+    let headers = headers("pull_request", &"d".repeat(128), &body);
+    let mut last = StatusCode::CREATED;
+    for _ in 0..400 {
+        let client = HttpClient::new();
+        last = client.send(Method::POST, address, "/", &headers, body.clone()).await.expect("an answer").status;
+        if last != StatusCode::CREATED {
+            break;
+        }
+    }
+    assert_eq!(last, StatusCode::SERVICE_UNAVAILABLE, "a run that cannot be printed is not created");
+    let asked = Instant::now();
+    terminate(&child);
+    let status = eventually(LOGGED, || child.try_wait().expect("a status")).expect("the end");
+    // The drain time (the deadline and a second) and one second more; two for a busy machine.
+    assert!(asked.elapsed() <= Duration::from_secs(2 + 1 + 1 + 2), "{:?}", asked.elapsed());
+    assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_at_once_although_nobody_reads_its_output() {
+    let [port] = free_ports();
+    let mut child = start_unread(&["--deadline=60"], port);
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let body = merged("acme/web", 5, SHA).to_string().into_bytes();
+    let signed = headers("pull_request", &"d".repeat(128), &body);
+    // Runs are printed until the pipe is full; the next one waits for its deadline.
+    let client = HttpClient::new();
+    let stuck = async {
+        loop {
+            let sent = client.send(Method::POST, address, "/", &signed, body.clone());
+            if timeout(Duration::from_secs(2), sent).await.is_err() {
+                return;
+            }
+        }
+    };
+    timeout(LOGGED, stuck).await.expect("a full pipe");
+    terminate(&child);
+    let drains = || {
+        let answer = std::net::TcpStream::connect(address).ok();
+        answer.is_none().then_some(())
+    };
+    eventually(LOGGED, drains).expect("a closed listener");
+    assert_eq!(child.try_wait().expect("a status"), None, "the stuck delivery has its time");
+    terminate(&child);
+    let status = eventually(Duration::from_secs(5), || child.try_wait().expect("a status")).expect("the end");
+    assert_eq!(status.code(), Some(1));
 }

@@ -14,7 +14,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode, percent_encode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::envelope::{essence, single};
+use super::envelope::{media_type_essence, single_value};
 use super::{DecodeError, Delivery, DeliveryId, EventKind, Malformed, trace_of};
 use crate::telemetry::trace::TraceContext;
 
@@ -53,7 +53,7 @@ pub(super) fn binary(headers: HeaderMap, body: Bytes) -> Result<Delivery, Decode
         trace: traced("ce-traceparent").and_then(|parent| TraceContext::parse(parent, traced("ce-tracestate"))),
     };
     // Without a Content-Type there is no datacontenttype, which means JSON.
-    if headers.contains_key(CONTENT_TYPE) && !single(&headers, &CONTENT_TYPE).is_some_and(is_json) {
+    if headers.contains_key(CONTENT_TYPE) && !single_value(&headers, &CONTENT_TYPE).is_some_and(is_json) {
         return foreign_or(&attributes, DecodeError::DataType);
     }
     delivery(&attributes, headers, || Ok(body))
@@ -174,7 +174,7 @@ fn check_source(source: &str) -> Result<(), Malformed> {
 }
 
 fn is_json(media_type: &str) -> bool {
-    let media_type = essence(media_type);
+    let media_type = media_type_essence(media_type);
     media_type == "application/json" || media_type.ends_with("+json")
 }
 

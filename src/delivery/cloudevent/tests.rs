@@ -4,7 +4,7 @@ use super::*;
 
 const BODY: &[u8] = br#"{"action":"closed"}"#;
 
-/// What GitHubSource's adapter sends for a merged pull request, with an empty and a non-ASCII extension.
+/// Headers from GitHubSource's adapter for a merged pull request, with an empty and a non-ASCII extension.
 const CAPTURED: &[(&str, &[u8])] = &[
     ("ce-specversion", b"1.0"),
     ("ce-type", b"dev.knative.source.github.pull_request"),
@@ -19,7 +19,7 @@ const CAPTURED: &[(&str, &[u8])] = &[
     ("content-type", b"application/json"),
 ];
 
-/// The captured headers, some of them changed (`Some`) or left out (`None`).
+/// The captured headers, with some replaced (`Some`) or removed (`None`).
 fn headers(changes: &[(&str, Option<&[u8]>)]) -> HeaderMap {
     let mut map = HeaderMap::new();
     let changed = |name: &str| changes.iter().any(|(changed, _)| *changed == name);
@@ -41,7 +41,7 @@ fn structured_of(event: &str) -> Result<Delivery, DecodeError> {
 }
 
 #[test]
-fn what_githubsource_sends_is_a_delivery() {
+fn accepts_githubsource_event() {
     let delivery = binary_with(&[]).expect("a delivery");
     assert_eq!(delivery.kind.as_str(), "pull_request");
     assert_eq!(delivery.id.as_str(), "72d3162e-cc78-11e3-81ab-4c9367dc0958");
@@ -51,7 +51,7 @@ fn what_githubsource_sends_is_a_delivery() {
 }
 
 #[test]
-fn both_families_of_types_are_read() {
+fn accepts_both_type_prefixes() {
     let of = |kind: &'static str| {
         let delivery = binary_with(&[("ce-type", Some(kind.as_bytes()))]).expect("a delivery");
         (delivery.kind.as_str().to_owned(), delivery.action.as_deref().map(str::to_owned))
@@ -67,7 +67,7 @@ fn both_families_of_types_are_read() {
 }
 
 #[test]
-fn a_foreign_event_is_none_of_our_business_whatever_it_holds() {
+fn reports_foreign_type_before_other_faults() {
     let foreign = binary_with(&[("ce-type", Some(b"org.example")), ("content-type", Some(b"text/xml"))]);
     assert!(matches!(foreign, Err(DecodeError::Foreign(_))));
     let event = r#"{"specversion":"1.0","id":"1","source":"/x","type":"org.example","datacontenttype":"text/xml","data":"<x/>"}"#;
@@ -75,7 +75,7 @@ fn a_foreign_event_is_none_of_our_business_whatever_it_holds() {
 }
 
 #[test]
-fn required_attributes_are_required_once_and_not_empty() {
+fn rejects_missing_empty_and_repeated_attributes() {
     for name in ["ce-specversion", "ce-type", "ce-id", "ce-source"] {
         for value in [None, Some(&b""[..]), Some(b"a%00b"), Some(b"a%0Ab"), Some(b"%C2%85"), Some(b"\xff")] {
             let error = binary_with(&[(name, value)]).expect_err("an attribute is required");
@@ -89,7 +89,7 @@ fn required_attributes_are_required_once_and_not_empty() {
 }
 
 #[test]
-fn attributes_are_unquoted_and_decoded_once() {
+fn unquotes_and_decodes_attributes_once() {
     let id = |value: &'static [u8]| binary_with(&[("ce-id", Some(value))]).expect("a delivery").id.as_str().to_owned();
     assert_eq!(id(b"a%2Db"), "a-b");
     assert_eq!(id(b"a%252Db"), "a%2Db");
@@ -103,7 +103,7 @@ fn attributes_are_unquoted_and_decoded_once() {
 }
 
 #[test]
-fn data_must_be_json() {
+fn rejects_data_other_than_json_object() {
     for good in [None, Some(&b"application/json; charset=utf-8"[..]), Some(b"application/vnd.github+json")] {
         assert!(binary_with(&[("content-type", good)]).is_ok(), "{good:?}");
     }
@@ -117,7 +117,7 @@ fn data_must_be_json() {
 }
 
 #[test]
-fn a_structured_event_brings_its_data() {
+fn reads_data_of_structured_event() {
     let event = r#" {"specversion":"1.0","id":"e1","source":"/x","type":"com.github.push","datacontenttype":null,
         "subject":"","ext":{"deep":[1]},"traceparent":7,"data": {"b": 1.50} }"#;
     let delivery = structured_of(event).expect("a delivery");
@@ -130,7 +130,7 @@ fn a_structured_event_brings_its_data() {
 }
 
 #[test]
-fn a_broken_structured_event_is_refused() {
+fn rejects_malformed_structured_events() {
     let valid = r#"{"specversion":"1.0","id":"e1","source":"/x","type":"com.github.push","data":{}}"#;
     assert!(structured_of(valid).is_ok());
     for (from, to) in [
@@ -163,7 +163,7 @@ fn a_broken_structured_event_is_refused() {
 }
 
 #[test]
-fn the_hop_of_the_header_comes_before_the_origin_of_the_extension() {
+fn prefers_traceparent_header_to_extension() {
     const ORIGIN: &[u8] = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     const HOP: &[u8] = b"00-4bf92f3577b34da6a3ce929d0e0e4736-b7ad6b7169203331-01";
     let parent = |changes: &[(&str, Option<&[u8]>)]| {

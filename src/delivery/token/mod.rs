@@ -1,5 +1,5 @@
-//! The proof of a CloudEvent from Knative: a token that the cluster has issued to its sender, shown as
-//! `Authorization: Bearer`. Nothing is asked of anybody here; the keys are brought along.
+//! Authentication of CloudEvents from Knative: a token that the cluster issued to the sender, in the header
+//! `Authorization: Bearer`. No I/O; the caller provides the keys.
 //!
 //! Source: "Sender Identity" in Knative Eventing's documentation; the claims of a projected ServiceAccount token.
 
@@ -15,8 +15,7 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 
-/// What a signature may be made with. Never `none`, which is no algorithm here, and never HMAC, whose key a verifier
-/// would have to share.
+/// Accepted signature algorithms. Excludes `none`, which has no signature, and HMAC, which needs a shared secret key.
 const ALGORITHMS: [Algorithm; 8] = [
     Algorithm::RS256,
     Algorithm::RS384,
@@ -27,19 +26,19 @@ const ALGORITHMS: [Algorithm; 8] = [
     Algorithm::ES256,
     Algorithm::ES384,
 ];
-/// How far clocks may be apart, in seconds.
-const LEEWAY: u64 = 10;
-/// No token of a cluster is longer.
-const MAX_TOKEN: usize = 16 << 10;
+/// Allowed clock difference between issuer and receiver, in seconds.
+const CLOCK_SKEW_SECONDS: u64 = 10;
+/// Maximum length of a token in bytes; tokens of a cluster are shorter.
+const MAX_TOKEN_BYTES: usize = 16 << 10;
 
-/// Whose tokens are enough.
+/// Accepted audience and subjects of tokens.
 #[derive(Debug, Clone)]
 pub(crate) struct TokenPolicy {
     audience: String,
     subjects: GlobSet,
 }
 
-/// An issuer's name and its public keys.
+/// An issuer's name (the claim `iss`) and its public keys.
 #[derive(Clone)]
 pub(crate) struct KeySet {
     issuer: String,
@@ -47,37 +46,37 @@ pub(crate) struct KeySet {
     nameless: Vec<DecodingKey>,
 }
 
-/// A token that was checked: whose it is.
+/// A verified token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TokenProof {
     subject: String,
 }
 
-/// Why a token is not enough. For the log only.
+/// Why a token is rejected. For the log only.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TokenError {
-    /// There is none.
-    #[error("no bearer token; a CloudEvent needs one here (--cloudevents-auth=oidc)")]
+    /// The request has no bearer token.
+    #[error("no bearer token; send one with each CloudEvent (--cloudevents-auth=oidc)")]
     Missing,
-    /// It is not a token that could be right.
+    /// The text is not a token, or its algorithm is not accepted.
     #[error("the token is malformed: {0}")]
     Malformed(String),
-    /// Its key is not one of the issuer's, or not any more.
-    #[error("the token is signed with a key that the issuer does not have")]
+    /// The issuer does not publish the token's key, or no longer.
+    #[error("the token is signed with an unknown key; is it from this cluster's issuer?")]
     UnknownKey,
-    /// Signature, issuer, audience or time.
+    /// The signature, issuer, audience or time is wrong.
     #[error("the token is not valid: {0}")]
     Invalid(String),
-    /// A good token of somebody else. The sender is told with 403.
+    /// A valid token of another subject. The sender gets 403.
     #[error("the token's subject {0} is not one of --oidc-subject")]
     Subject(String),
 }
 
 impl TokenError {
-    /// Every code.
+    /// All codes, for the metrics.
     pub(crate) const CODES: &[&str] = &["missing", "malformed", "unknown_key", "invalid", "subject"];
 
-    /// The code in metrics.
+    /// The label value in metrics.
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -89,7 +88,7 @@ impl TokenError {
     }
 }
 
-/// A bearer token as it came, and the key that it claims to be signed with.
+/// A parsed bearer token, not yet verified.
 pub(crate) struct BearerToken<'h> {
     text: &'h str,
     algorithm: Algorithm,
@@ -102,8 +101,8 @@ struct Claims {
 }
 
 impl TokenPolicy {
-    /// Wants tokens for `audience` of a subject that one of the globs matches.
-    /// Fails when a glob is none.
+    /// Accepts tokens for `audience` with a subject that matches one of the globs.
+    /// Fails when a glob is invalid.
     pub(crate) fn new(audience: &str, subjects: &[String]) -> Result<Self, globset::Error> {
         let mut globs = GlobSetBuilder::new();
         for subject in subjects {
@@ -114,8 +113,8 @@ impl TokenPolicy {
 }
 
 impl KeySet {
-    /// Reads a JSON Web Key Set; keys of kinds that are not known here are left out.
-    /// Fails when it is not one.
+    /// Parses a JSON Web Key Set; skips keys of unknown types.
+    /// Fails when `jwks` is not a JSON Web Key Set.
     pub(crate) fn parse(issuer: String, jwks: &[u8]) -> Result<Self, serde_json::Error> {
         let mut keys = Self { issuer, by_id: HashMap::new(), nameless: Vec::new() };
         for jwk in serde_json::from_slice::<JwkSet>(jwks)?.keys {
@@ -130,7 +129,7 @@ impl KeySet {
         Ok(keys)
     }
 
-    /// Whether the key is here that a token claims to be signed with.
+    /// Whether the set has the key that the token names, or any key if the token names none.
     pub(crate) fn has_key_of(&self, token: &BearerToken<'_>) -> bool {
         match &token.key_id {
             Some(id) => self.by_id.contains_key(id),
@@ -138,7 +137,7 @@ impl KeySet {
         }
     }
 
-    /// The keys that a token may be signed with: the one it names, or all where it names none.
+    /// The keys to try: the one that the token names, or all keys if it names none.
     fn candidates(&self, token: &BearerToken<'_>) -> Vec<&DecodingKey> {
         match &token.key_id {
             Some(id) => self.by_id.get(id).into_iter().collect(),
@@ -155,29 +154,29 @@ impl fmt::Debug for KeySet {
 }
 
 impl TokenProof {
-    /// Whose token it was, e.g. `system:serviceaccount:<namespace>:<name>`.
+    /// The claim `sub`, e.g. `system:serviceaccount:<namespace>:<name>`.
     pub(crate) fn subject(&self) -> &str {
         &self.subject
     }
 }
 
 impl<'h> BearerToken<'h> {
-    /// Finds the token of a request; says nothing about whether it is right.
-    /// Fails when there is none, or it cannot be one of ours whatever its key is.
+    /// Parses the token of a request without verifying it.
+    /// Fails when there is no token, or it is malformed, too long or of a forbidden algorithm.
     pub(crate) fn from_headers(headers: &'h HeaderMap) -> Result<Self, TokenError> {
         let malformed = |why: &str| TokenError::Malformed(why.to_owned());
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let value = match (values.next(), values.next()) {
             (None, _) => return Err(TokenError::Missing),
-            (Some(value), None) => HeaderValue::to_str(value).map_err(|_| malformed("it is not ASCII"))?,
-            (Some(_), Some(_)) => return Err(malformed("there are several")),
+            (Some(value), None) => HeaderValue::to_str(value).map_err(|_| malformed("the header is not ASCII"))?,
+            (Some(_), Some(_)) => return Err(malformed("the request has several Authorization headers")),
         };
         let (scheme, text) = value.split_once(' ').ok_or(TokenError::Missing)?;
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(TokenError::Missing);
         }
         let text = text.trim();
-        if text.len() > MAX_TOKEN {
+        if text.len() > MAX_TOKEN_BYTES {
             return Err(malformed("it is too long"));
         }
         let header = decode_header(text).map_err(|error| TokenError::Malformed(error.to_string()))?;
@@ -187,8 +186,8 @@ impl<'h> BearerToken<'h> {
         Ok(Self { text, algorithm: header.alg, key_id: header.kid })
     }
 
-    /// Checks the signature, `iss`, `aud`, `exp`, `nbf` and the subject.
-    /// Errors: what was wrong.
+    /// Verifies the signature and the claims `iss`, `aud`, `exp`, `nbf` and `sub`.
+    /// Fails with the reason, of the last key tried if there are several.
     pub(crate) fn verify(&self, policy: &TokenPolicy, keys: &KeySet) -> Result<TokenProof, TokenError> {
         ring_provider::install();
         let mut validation = Validation::new(self.algorithm);
@@ -196,7 +195,7 @@ impl<'h> BearerToken<'h> {
         validation.set_audience(&[&policy.audience]);
         validation.set_required_spec_claims(&["iss", "aud", "exp", "sub"]);
         validation.validate_nbf = true;
-        validation.leeway = LEEWAY;
+        validation.leeway = CLOCK_SKEW_SECONDS;
         let mut error = TokenError::UnknownKey;
         for key in keys.candidates(self) {
             match decode::<Claims>(self.text, key, &validation) {

@@ -1,5 +1,5 @@
-//! The signatures of tokens, verified by ring, which TLS brings along anyway: the crate's own choices would each add a
-//! second implementation of everything.
+//! Verifies token signatures with ring, which TLS uses anyway: the providers of `jsonwebtoken` would add a second
+//! cryptography library.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};
@@ -14,12 +14,12 @@ use ring::signature::{
 static PROVIDER: CryptoProvider =
     CryptoProvider { signer_factory: no_signer, verifier_factory: verifier, key_utils: KeyUtils::new_unimplemented() };
 
-/// Makes ring the crate's provider; a second call changes nothing.
+/// Makes ring the provider of `jsonwebtoken`; further calls have no effect.
 pub(super) fn install() {
     let _ = PROVIDER.install_default();
 }
 
-/// Nothing is ever signed here.
+/// Always fails: this program only verifies.
 fn no_signer(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>, Error> {
     Err(ErrorKind::UnsupportedAlgorithm.into())
 }

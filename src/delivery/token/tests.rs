@@ -64,14 +64,14 @@ fn keys(signer: &Signer) -> KeySet {
 }
 
 #[test]
-fn a_token_of_the_issuer_for_us_is_enough() {
+fn accepts_token_of_issuer_for_audience() {
     let signer = Signer::new();
     let token = signer.token(&header(), &claims());
     for scheme in ["Bearer", "bearer", "BEARER"] {
         let proof = check(&keys(&signer), &format!("{scheme} {token}")).expect("a proof");
         assert_eq!(proof.subject(), SUBJECT);
     }
-    // A token that names no key is tried with all of them.
+    // A token without a key id is verified with all keys.
     let nameless = signer.token(&json!({"alg": "ES256"}), &claims());
     assert!(check(&keys(&signer), &format!("Bearer {nameless}")).is_ok());
     let unnamed = KeySet::parse("https://issuer".to_owned(), &signer.jwks(None)).expect("keys");
@@ -79,7 +79,7 @@ fn a_token_of_the_issuer_for_us_is_enough() {
 }
 
 #[test]
-fn every_wrong_claim_is_refused() {
+fn rejects_wrong_claims() {
     let signer = Signer::new();
     let now = jsonwebtoken::get_current_timestamp();
     for (name, value) in [
@@ -108,7 +108,7 @@ fn every_wrong_claim_is_refused() {
 }
 
 #[test]
-fn somebody_else_is_somebody_else() {
+fn rejects_other_subjects() {
     let signer = Signer::new();
     for subject in ["system:serviceaccount:eventing:other", "system:serviceaccount:other:merges-oidc", "", "*"] {
         let mut changed = claims();
@@ -119,7 +119,7 @@ fn somebody_else_is_somebody_else() {
 }
 
 #[test]
-fn only_a_signature_of_the_issuer_counts() {
+fn rejects_signatures_of_other_keys_and_algorithms() {
     let (signer, other) = (Signer::new(), Signer::new());
     let ours = keys(&signer);
     let verdict = |token: &str| check(&ours, &format!("Bearer {token}"));
@@ -138,7 +138,7 @@ fn only_a_signature_of_the_issuer_counts() {
 }
 
 #[test]
-fn what_is_no_bearer_token_is_refused() {
+fn rejects_missing_and_malformed_tokens() {
     let signer = Signer::new();
     let good = signer.token(&header(), &claims());
     for value in ["", "Bearer", "Basic dXNlcjpwYXNz", &good] {
@@ -155,7 +155,7 @@ fn what_is_no_bearer_token_is_refused() {
     assert!(matches!(BearerToken::from_headers(&HeaderMap::new()).map(drop), Err(TokenError::Missing)));
 }
 
-/// Made with OpenSSL, because ring makes no RSA keys; good until 2100.
+/// Generated with OpenSSL, because ring cannot generate RSA keys; the tokens expire in 2100.
 const RSA_MODULUS: &str = "qPApoAxc-6k7PLdTPLGzfhv2H7-KyrIksucikJkjiqBSECmEP6MzZQAyq2T2yB-Mb1TF1cHyRjKsqbMehvvYYUpHpNKA_M4q\
      a39fWRyhU-YuuMD_jyg1QmtQFIpf5DvUveucfUfz71QdIwLIzb0vhyWOQI9mvSMj_FFBAb7OfzSU7gMVGD1M5V8GQrQEPJPX\
      jjmHseCtEDykOBsfuGUk7xvYXr2FTnD0nBpvcwYCzopYWpV067-Jrv2ratro6kU6U5d4q2aEeonQvVqpXx4BTS_1LCQy5YU3\
@@ -180,7 +180,7 @@ const RSA_SIGNATURES: [(&str, &str); 2] = [
 ];
 
 #[test]
-fn rsa_is_verified_too() {
+fn verifies_rsa_signatures() {
     let jwks = json!({"keys": [{"kty": "RSA", "kid": "r1", "n": RSA_MODULUS, "e": "AQAB"}]}).to_string();
     let keys = KeySet::parse("https://issuer".to_owned(), jwks.as_bytes()).expect("keys");
     for (algorithm, signature) in RSA_SIGNATURES {
@@ -189,6 +189,6 @@ fn rsa_is_verified_too() {
         assert_eq!(check(&keys, &token).expect("a proof").subject(), SUBJECT, "{algorithm}");
         let swapped =
             if algorithm == "RS256" { token.replace("eyJhbGciOiJSUzI1NiI", "eyJhbGciOiJQUzI1NiI") } else { continue };
-        assert!(check(&keys, &swapped).is_err(), "another algorithm than the one that signed");
+        assert!(check(&keys, &swapped).is_err(), "algorithm differs from the signature's");
     }
 }

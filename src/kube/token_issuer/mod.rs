@@ -1,8 +1,8 @@
-//! The cluster as the issuer of service account tokens: its name and its public keys, read from the API server with the
-//! pod's own credentials and cached.
+//! The cluster as the issuer of service account tokens. Reads its name and public keys from the API server with the
+//! pod's credentials, and caches them.
 //!
-//! Every service account may read both (the cluster role `system:service-account-issuer-discovery`), so that no right has to
-//! be given. Source: "Service account issuer discovery" in Kubernetes' documentation.
+//! Every service account may read both (cluster role `system:service-account-issuer-discovery`); no extra right is
+//! needed. Source: "Service account issuer discovery" in Kubernetes' documentation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,22 +20,22 @@ use super::error::ApiError;
 use crate::delivery::token::{BearerToken, KeySet};
 
 const DISCOVERY: &str = "/.well-known/openid-configuration";
-/// Path of the keys on every API server, whatever address its discovery document announces.
+/// Path of the keys on every API server; the `jwks_uri` of its discovery document is ignored.
 const KEYS: &str = "/openid/v1/jwks";
-/// Keys are read again after this time, so that a withdrawn key is forgotten.
+/// Maximum age of cached keys; a withdrawn key is accepted no longer than this while the API server is reachable.
 const MAX_AGE: Duration = Duration::from_secs(3600);
-/// Shortest time between two searches for an unknown key, whose name any sender can make up.
+/// Minimum time between two reads for an unknown key id, which any sender can invent.
 const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(10);
-/// Shortest time between two tries after a failure.
+/// Minimum time between two attempts after a failure.
 const FAILURE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The issuer's keys, cached.
 pub(crate) struct TokenIssuer {
     api: ApiClient,
-    /// The issuer's name in tokens, from the operator; else it is discovered.
+    /// Issuer name set by the operator; `None` to read it from the API server.
     name: Option<String>,
     known: ArcSwapOption<Known>,
-    /// Time and result of the last read; locked by the task that reads.
+    /// Time and result of the last read; locked during a read.
     last: Mutex<Option<(Instant, Result<(), KeysUnavailable>)>>,
 }
 
@@ -44,14 +44,14 @@ struct Known {
     since: Instant,
 }
 
-/// No keys are known, so that a token can be neither accepted nor rejected. The sender gets 503.
+/// Why no keys are available to verify a token. The sender gets 503.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum KeysUnavailable {
-    #[error("cannot read the keys of the cluster's tokens from {0}: {1}")]
+    #[error("cannot read the token issuer's keys from the API server ({0}): {1}")]
     Api(&'static str, #[source] Arc<ApiError>),
-    #[error("{0} is not what an API server answers: {1}")]
+    #[error("cannot parse the API server's answer to {0}: {1}")]
     Answer(&'static str, #[source] Arc<serde_json::Error>),
-    #[error("the API server did not give the keys of its tokens in time")]
+    #[error("timeout while the token issuer's keys were read from the API server")]
     Timeout,
 }
 
@@ -65,9 +65,9 @@ impl TokenIssuer {
         Self { api, name, known: ArcSwapOption::empty(), last: Mutex::new(None) }
     }
 
-    /// The keys to verify a token with: the cached ones if the token's key is among them, else those that the API server
-    /// has now, unless it was asked a moment ago. Waits until `until` at most.
-    /// Fails when no keys are cached and the API server gives none.
+    /// Returns the keys to verify a token with: the cached ones if they include the token's key, else new ones from the
+    /// API server, at most once per [`UNKNOWN_KEY_INTERVAL`]. Waits until `until` at most.
+    /// Fails when no keys are cached and the API server does not return any in time.
     pub(crate) async fn keys_for(
         &self,
         token: &BearerToken<'_>,
@@ -82,16 +82,16 @@ impl TokenIssuer {
         timeout_at(until, self.refresh()).await.map_err(|_| KeysUnavailable::Timeout)?
     }
 
-    /// Reads the keys before the first event needs them. The result is only logged.
+    /// Reads the keys before the first event needs them, and logs the result.
     pub(crate) async fn prefetch(&self) {
         match self.refresh().await {
-            Ok(keys) => tracing::debug!(keys = ?keys, "read the keys of the cluster's tokens"),
-            Err(error) => tracing::warn!(error = %error, "tokens cannot be verified yet"),
+            Ok(keys) => tracing::debug!(keys = ?keys, "read the token issuer's keys"),
+            Err(error) => tracing::warn!(error = %error, "tokens cannot be verified yet; each CloudEvent tries again"),
         }
     }
 
     async fn refresh(&self) -> Result<Arc<KeySet>, KeysUnavailable> {
-        // Those who wait here get the result of the one that reads.
+        // Concurrent callers wait here and share the result of one read.
         let mut last = self.last.lock().await;
         let interval = |result: &Result<(), _>| if result.is_ok() { UNKNOWN_KEY_INTERVAL } else { FAILURE_INTERVAL };
         let result = match last.take() {
@@ -101,7 +101,7 @@ impl TokenIssuer {
         let failure = result.1.clone().err();
         *last = Some(result);
         match (self.known.load_full(), failure) {
-            // Keys that were good an hour ago are better than none.
+            // If the read failed, the expired keys stay in use.
             (Some(known), _) => Ok(Arc::clone(&known.keys)),
             (None, failure) => Err(failure.unwrap_or(KeysUnavailable::Timeout)),
         }

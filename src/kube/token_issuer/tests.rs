@@ -10,7 +10,7 @@ use tokio::time::{advance, sleep};
 
 use super::*;
 
-/// An API server that has one key, and counts its requests.
+/// An API server with one key; counts the reads of its keys.
 #[derive(Clone, Default)]
 struct Server(Arc<State>);
 
@@ -71,7 +71,7 @@ async fn knows(issuer: &TokenIssuer, key: &str) -> Option<bool> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reads_keys_once_until_they_are_old() {
+async fn caches_keys_until_maximum_age() {
     let server = Server::default();
     let issuer = server.issuer();
     let verdicts = join_all((0..50).map(|_| knows(&issuer, "k0"))).await;
@@ -83,7 +83,7 @@ async fn reads_keys_once_until_they_are_old() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_searches_for_unknown_keys() {
+async fn limits_reads_for_unknown_keys() {
     let server = Server::default();
     let issuer = server.issuer();
     assert_eq!(knows(&issuer, "k0").await, Some(true));
@@ -94,7 +94,7 @@ async fn limits_searches_for_unknown_keys() {
     advance(UNKNOWN_KEY_INTERVAL).await;
     assert_eq!(knows(&issuer, "made-up").await, Some(false));
     assert_eq!(server.asked(), 2);
-    // A new key is found by the first token that it signs after the interval.
+    // A new key is read for its first token after the interval.
     server.0.key.store(1, Ordering::Relaxed);
     assert_eq!(knows(&issuer, "k1").await, Some(false));
     advance(UNKNOWN_KEY_INTERVAL).await;
@@ -102,7 +102,7 @@ async fn limits_searches_for_unknown_keys() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keeps_old_keys_while_the_api_server_is_away() {
+async fn keeps_expired_keys_while_api_server_is_unavailable() {
     let server = Server::default();
     let issuer = server.issuer();
     server.0.down.store(1, Ordering::Relaxed);

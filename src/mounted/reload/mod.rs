@@ -1,4 +1,4 @@
-//! Values from mounted files, read again when the files change: a rotated secret or a new template needs no restart.
+//! Reloads values from mounted files when they change; a rotated secret or a new template needs no restart.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -11,12 +11,12 @@ use super::{Fingerprint, is_atomic};
 use crate::telemetry::chain;
 use crate::telemetry::metrics::{Gauges, Labels, Registry};
 
-/// How often mounted files are polled; a poll is a handful of `stat` calls.
+/// Poll interval for mounted files; a poll is a few `stat` calls.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 type Load<T> = dyn Fn() -> Result<T, Box<dyn Error + Send + Sync>> + Send + Sync;
 
-/// The configurations that are reloaded.
+/// A reloadable configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConfigKind {
     /// The webhook secrets.
@@ -64,7 +64,7 @@ impl ReloadMetrics {
     pub(crate) fn register(registry: &Registry) -> Self {
         let time = "Time of the last successful read of a ConfigMap or Secret, Unix seconds.";
         Self(Arc::new(Families {
-            stale: registry.gauges("config_stale", "1 while a changed ConfigMap or Secret is refused."),
+            stale: registry.gauges("config_stale", "1 while a changed ConfigMap or Secret is refused, else 0."),
             generation: registry.gauges("config_generation", "Successful reads of a ConfigMap or Secret."),
             reloaded: registry.gauges("config_last_reload_timestamp_seconds", time),
         }))
@@ -82,21 +82,21 @@ pub(crate) struct Reloading<T> {
 }
 
 struct State {
-    /// The files as they were last read, successfully or not.
+    /// The files at the last read, successful or not.
     read: Vec<Fingerprint>,
-    /// A change that was seen once. Files that are edited in place are read when two polls see the same.
+    /// A change seen by one poll. Files that are edited in place are read after two polls with the same fingerprints.
     pending: Option<Vec<Fingerprint>>,
     /// Time of the last successful read.
     since: SystemTime,
-    /// Successful reads.
+    /// Number of successful reads.
     generation: u32,
-    /// Whether the files have changed to something that is refused.
+    /// Whether the last change was refused.
     stale: bool,
 }
 
 impl<T> Reloading<T> {
     /// Reads the files for the first time.
-    /// Errors: the error of `load`: at the start there is no last good value.
+    /// Fails with the error of `load`; there is no last good value yet.
     pub(crate) fn start<E>(
         kind: ConfigKind,
         paths: Vec<PathBuf>,
@@ -126,7 +126,7 @@ impl<T> Reloading<T> {
 
     /// Reads the files if they have changed. Returns true if there is a new value.
     ///
-    /// A change that cannot be used is logged as one ERROR, and the last good value stays.
+    /// If the change is invalid, it logs one ERROR and keeps the last good value.
     pub(crate) fn refresh(&self) -> bool {
         let seen = fingerprints(&self.paths);
         let mut state = self.state();
@@ -152,7 +152,7 @@ impl<T> Reloading<T> {
             }
             Err(error) => {
                 let error = chain(&*error);
-                tracing::error!(error, "changed {} are refused, the last good ones stay", self.kind.as_str());
+                tracing::error!(error, "changed {} are refused; the last good ones stay in use", self.kind.as_str());
                 false
             }
         }
@@ -168,7 +168,7 @@ impl<T> Reloading<T> {
         reloaded.with(&self.kind).set(since.as_secs_f64());
     }
 
-    /// No code under the lock leaves the state half changed, so that a poisoned lock is as good as another.
+    /// Ignores poisoning: no code under the lock can leave the state half changed.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -13,7 +13,7 @@ fn number(path: &Path) -> Result<u32, std::num::ParseIntError> {
 }
 
 #[test]
-fn a_swap_is_taken_at_once_and_a_broken_one_is_refused() {
+fn loads_valid_swap_at_once_and_rejects_invalid_swap() {
     let folder = tempfile::tempdir().expect("a folder");
     swap(folder.path(), "1", &[("n", "1")]);
     let file = folder.path().join("n");
@@ -35,7 +35,7 @@ fn a_swap_is_taken_at_once_and_a_broken_one_is_refused() {
 }
 
 #[test]
-fn a_file_that_is_edited_in_place_is_taken_when_it_stands_still() {
+fn loads_file_edited_in_place_when_it_stops_changing() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("n");
     fs::write(&file, "1").expect("a file");
@@ -51,7 +51,7 @@ fn a_file_that_is_edited_in_place_is_taken_when_it_stands_still() {
 }
 
 #[test]
-fn a_first_value_is_needed() {
+fn start_fails_without_valid_value() {
     let file = std::path::PathBuf::from("/no/such/file");
     let path = file.clone();
     assert!(Reloading::start(ConfigKind::Templates, vec![file], &metrics(), move || number(&path)).is_err());

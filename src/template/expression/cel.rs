@@ -1,8 +1,8 @@
-//! CEL, with the limits that the `cel` crate does not have.
+//! CEL with limits on time, memory and stack.
 //!
-//! It knows no bound on time, memory or stack, so that what could exceed one is refused before it ever runs: see
-//! [`Cost`]. What is left runs in time linear or, with a loop in a loop, quadratic in the payload, and callers run it
-//! off the threads that serve ([`Expression::needs_cel`](super::Expression::needs_cel)).
+//! The `cel` crate has no such limits, so that expensive expressions are rejected at compile time (see [`CostLimits`]).
+//! The others run in time linear in the payload, or quadratic with a nested loop. Callers evaluate them outside the
+//! serving threads ([`Expression::needs_cel`](super::Expression::needs_cel)).
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -19,19 +19,19 @@ use super::{Error, EvaluationError, Name};
 use crate::github::Event;
 use crate::template::nearest::nearest;
 
-/// Expressions inside expressions; far more than anybody can read, far less than a stack holds.
+/// Maximum nesting depth of an expression; far below the depth at which the stack overflows.
 const MAX_DEPTH: usize = 64;
-/// Loops (`all`, `exists`, `exists_one`, `filter`, `map`) in one expression.
+/// Maximum number of loops (`all`, `exists`, `exists_one`, `filter`, `map`) in one expression.
 const MAX_LOOPS: usize = 8;
-/// Loops inside a loop's body or over a loop's result.
+/// Maximum nesting of loops; a loop over the result of a loop counts as nested.
 const MAX_NESTED_LOOPS: usize = 2;
-/// How many times longer all `replace` of an expression together may make a text.
-const MAX_GROWTH: usize = 64;
+/// Maximum factor by which all `replace` calls of an expression together may lengthen a text.
+const MAX_GROWTH_FACTOR: usize = 64;
 
-/// Names besides [`Name`].
-const ROOTS: &[&str] = &["body", "headers", "event"];
+/// Variables besides [`Name`].
+const VARIABLES: &[&str] = &["body", "headers", "event"];
 
-/// Functions of CEL's standard library and strings extension, and ours.
+/// Allowed functions: CEL's standard library, its strings extension, and `slug`.
 const FUNCTIONS: &[&str] = &[
     "size",
     "contains",
@@ -69,7 +69,7 @@ const FUNCTIONS: &[&str] = &[
     "slug",
 ];
 
-/// Functions that are called as `namespace.function(...)`.
+/// Namespaces of functions that are called as `namespace.function(...)`.
 const NAMESPACES: &[&str] = &["strings", "optional"];
 
 /// A compiled and checked CEL expression.
@@ -85,12 +85,12 @@ impl std::fmt::Debug for Program {
     }
 }
 
-/// The environment of all expressions; built when the first one is compiled.
+/// The environment shared by all expressions; built when the first one is compiled.
 fn environment() -> Arc<Env> {
     static ENVIRONMENT: OnceLock<Arc<Env>> = OnceLock::new();
     let build = || {
         let mut env = Env::stdlib();
-        // Fails only where an overload is declared twice, which a test would see.
+        // Fails only if an overload is declared twice; a test would catch that.
         let added = env.add_extension(cel::extensions::strings);
         debug_assert!(added.is_ok(), "{added:?}");
         Arc::new(env)
@@ -99,17 +99,17 @@ fn environment() -> Arc<Env> {
 }
 
 impl Program {
-    /// Parses `source`, at most [`super::MAX_LENGTH`] characters, and refuses what could do harm.
+    /// Parses `source` (at most [`super::MAX_LENGTH`] characters) and rejects expensive expressions.
     pub(super) fn compile(source: &str) -> Result<Self, Error> {
         let program = environment().compile(source).map_err(|errors| {
             let first = errors.errors.first().map_or_else(|| errors.to_string(), |error| error.msg.clone());
             Error::Syntax(first.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect())
         })?;
-        Cost::default().visit(program.expression(), &mut Scope::default(), 0)?;
+        CostLimits::default().visit(program.expression(), &mut Scope::default(), 0)?;
         Ok(Self { source: source.into(), program: Arc::new(program) })
     }
 
-    /// The value in `event`, as JSON.
+    /// Evaluates the expression for `event` and returns its value as JSON.
     pub(super) fn evaluate(&self, event: &Event) -> Result<Json, EvaluationError> {
         let variables = Variables { event };
         let mut context = Context::with_env(environment());
@@ -118,7 +118,7 @@ impl Program {
             .add_function("slug", |This(text): This<Arc<String>>| super::slug::slug(&text))
             .map_err(|error| EvaluationError::Cel(error.to_string()))?;
         let value = self.program.execute(&context).map_err(|error| self.explain(error))?;
-        to_json(&value).ok_or(EvaluationError::Kind("of a kind that JSON does not have"))
+        to_json(&value).ok_or(EvaluationError::Kind("of a type that JSON does not have; convert it"))
     }
 
     fn explain(&self, error: ExecutionError) -> EvaluationError {
@@ -128,47 +128,47 @@ impl Program {
             }
             ExecutionError::NoSuchKey(_) => EvaluationError::Missing(self.source.to_string()),
             ExecutionError::UndeclaredReference(name) => EvaluationError::Missing(name.to_string()),
-            other => EvaluationError::Cel(what_went_wrong(&other)),
+            other => EvaluationError::Cel(error_message(&other)),
         }
     }
 }
 
-/// The crate's own messages hold values of the payload, which are nobody's business in a log, and maps in an order that
-/// differs each time: kinds of values have to do.
-fn what_went_wrong(error: &ExecutionError) -> String {
+/// Formats an evaluation error with types instead of values. The crate's own messages contain payload values, which
+/// must not be logged, and maps in random order.
+fn error_message(error: &ExecutionError) -> String {
     let kind = |value: &Value| value.type_of().to_string();
     match error {
         ExecutionError::UnsupportedBinaryOperator(operator, left, right) => {
             format!("the operator `{operator}` does not take {} and {}", kind(left), kind(right))
         }
-        ExecutionError::Overflow(operator, ..) => format!("the result of `{operator}` is too large for a number"),
+        ExecutionError::Overflow(operator, ..) => format!("the result of `{operator}` is out of range for a number"),
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "division by zero".to_owned(),
         ExecutionError::ValuesNotComparable(left, right) => {
             format!("{} cannot be compared with {}", kind(left), kind(right))
         }
         ExecutionError::UnsupportedIndex(index, value) => {
-            format!("{} is no index of {}", kind(index), kind(value))
+            format!("{} cannot be an index of {}", kind(index), kind(value))
         }
-        ExecutionError::IndexOutOfBounds(_) => "an index beyond the end of a list".to_owned(),
-        ExecutionError::UnsupportedKeyType(key) => format!("{} is no key of a map", kind(key)),
-        ExecutionError::UnsupportedTargetType { target } => format!("{} is not what is wanted here", kind(target)),
-        ExecutionError::NotSupportedAsMethod { method, target } => format!("{} has no `{method}`", kind(target)),
-        ExecutionError::FunctionError { function, .. } => format!("`{function}` cannot work with its arguments"),
-        // These name nothing but functions and kinds.
+        ExecutionError::IndexOutOfBounds(_) => "a list index is out of range".to_owned(),
+        ExecutionError::UnsupportedKeyType(key) => format!("{} cannot be a map key", kind(key)),
+        ExecutionError::UnsupportedTargetType { target } => format!("{} is not allowed here", kind(target)),
+        ExecutionError::NotSupportedAsMethod { method, target } => format!("{} has no `{method}()`", kind(target)),
+        ExecutionError::FunctionError { function, .. } => format!("`{function}` does not accept these arguments"),
+        // These messages contain only names of functions and types.
         ExecutionError::NoSuchOverload(_)
         | ExecutionError::InvalidArgumentCount { .. }
         | ExecutionError::MissingArgumentOrTarget => error.to_string(),
-        _ => "it has no value in this event".to_owned(),
+        _ => "the expression has no value for this event".to_owned(),
     }
 }
 
-/// The event's values, each made when it is asked for.
+/// The event's values, each built on demand.
 struct Variables<'e> {
     event: &'e Event,
 }
 
 impl VariableResolver for Variables<'_> {
-    /// CEL asks for the longest name first: `body.a.b` before `body.a` and `body`, so that only what is used is read.
+    /// CEL resolves the longest name first (`body.a.b` before `body.a` and `body`), so that only used values are built.
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
         let variable = variable.strip_prefix('.').unwrap_or(variable);
         let value = if let Some(name) = Name::parse(variable) {
@@ -187,7 +187,7 @@ impl VariableResolver for Variables<'_> {
 }
 
 impl Variables<'_> {
-    /// The `x-github-*` and `ce-*` headers; the signature is none of a template's business.
+    /// The `x-github-*` and `ce-*` headers; templates must not see the signature or other headers.
     fn headers(&self) -> Value {
         let ours = |name: &str| name.starts_with("x-github-") || name.starts_with("ce-");
         let headers = self.event.headers.iter().filter(|(name, _)| ours(name));
@@ -241,33 +241,33 @@ fn to_json(value: &Value) -> Option<Json> {
     })
 }
 
-/// Names that a loop binds.
+/// Names bound by the enclosing loops.
 #[derive(Default)]
 struct Scope(Vec<String>);
 
-/// What an expression may cost, counted while it is walked.
-struct Cost {
+/// Checks an expression against the limits, and counts its loops and the growth by `replace`.
+struct CostLimits {
     loops: usize,
     growth: usize,
 }
 
-impl Default for Cost {
+impl Default for CostLimits {
     fn default() -> Self {
         Self { loops: 0, growth: 1 }
     }
 }
 
-impl Cost {
-    /// Walks an expression; `depth` counts in thousands for loops, in ones for expressions.
+impl CostLimits {
+    /// Walks an expression; `depth` is 1000 per enclosing loop plus 1 per enclosing expression.
     fn visit(&mut self, node: &IdedExpr, scope: &mut Scope, depth: usize) -> Result<(), Error> {
         const LOOP: usize = 1000;
         if depth % LOOP > MAX_DEPTH {
-            return Err(Error::TooCostly("too many operations inside each other; split it over several values"));
+            return Err(Error::TooCostly("it is nested too deeply; split it over several values"));
         }
         let inner = depth + 1;
         match &node.expr {
             Expr::Unspecified | Expr::Literal(_) => Ok(()),
-            Expr::Ident(name) => known_name(name, scope),
+            Expr::Ident(name) => check_name(name, scope),
             Expr::Select(select) => self.visit(&select.operand, scope, inner),
             Expr::Call(call) => {
                 self.function(&call.func_name, &call.args)?;
@@ -280,11 +280,11 @@ impl Cost {
             }
             Expr::List(list) => list.elements.iter().try_for_each(|element| self.visit(element, scope, inner)),
             Expr::Map(map) => map.entries.iter().try_for_each(|entry| self.entry(&entry.expr, scope, inner)),
-            Expr::Struct(_) => Err(Error::Syntax("messages cannot be built here".into())),
+            Expr::Struct(_) => Err(Error::Syntax("messages are not supported; write a map".into())),
             Expr::Comprehension(comprehension) => {
                 self.loops += 1;
                 if self.loops > MAX_LOOPS || depth / LOOP >= MAX_NESTED_LOOPS {
-                    return Err(Error::TooCostly("too many loops; at most two inside each other and eight in all"));
+                    return Err(Error::TooCostly("too many loops; use at most eight, nested at most two deep"));
                 }
                 let inner = inner + LOOP;
                 self.visit(&comprehension.iter_range, scope, inner)?;
@@ -315,11 +315,11 @@ impl Cost {
     }
 
     fn function(&mut self, name: &str, arguments: &[IdedExpr]) -> Result<(), Error> {
-        // Operators are functions with names that nobody can write, like `_+_`.
+        // Operators have internal function names such as `_+_`.
         let is_written = name.chars().all(|c| c.is_ascii_alphanumeric());
         if is_written && !FUNCTIONS.contains(&name) {
             let help = nearest(name, FUNCTIONS.iter().copied()).map_or_else(
-                || format!("there are {}", FUNCTIONS.join(", ")),
+                || format!("known functions are {}", FUNCTIONS.join(", ")),
                 |near| format!("did you mean `{near}`?"),
             );
             return Err(Error::UnknownFunction { name: name.to_owned(), help });
@@ -327,12 +327,12 @@ impl Cost {
         if name == "replace" {
             let [old, new, ..] = arguments else { return Ok(()) };
             let (Some(old), Some(new)) = (literal_length(old), literal_length(new)) else {
-                return Err(Error::TooCostly("write the texts of `replace` out"));
+                return Err(Error::TooCostly("write the arguments of `replace` as literal text"));
             };
-            // Replacing nothing puts the new text around every character.
+            // Replacing the empty text inserts the new text around every character.
             self.growth = self.growth.saturating_mul(if old == 0 { new + 1 } else { new.div_ceil(old).max(1) });
-            if self.growth > MAX_GROWTH {
-                return Err(Error::TooCostly("`replace` makes the text too long"));
+            if self.growth > MAX_GROWTH_FACTOR {
+                return Err(Error::TooCostly("`replace` could make the text too long; replace less"));
             }
         }
         Ok(())
@@ -350,14 +350,18 @@ fn is_namespace(node: &IdedExpr) -> bool {
     matches!(&node.expr, Expr::Ident(name) if NAMESPACES.contains(&name.as_str()))
 }
 
-fn known_name(written: &str, scope: &Scope) -> Result<(), Error> {
+fn check_name(written: &str, scope: &Scope) -> Result<(), Error> {
     let name = written.strip_prefix('.').unwrap_or(written);
     let is_type =
         matches!(name, "int" | "uint" | "double" | "bool" | "string" | "bytes" | "list" | "map" | "null_type");
-    if Name::parse(name).is_some() || ROOTS.contains(&name) || is_type || scope.0.iter().any(|bound| bound == written) {
+    if Name::parse(name).is_some()
+        || VARIABLES.contains(&name)
+        || is_type
+        || scope.0.iter().any(|bound| bound == written)
+    {
         return Ok(());
     }
-    let candidates = || Name::ALL.iter().map(|name| name.as_str()).chain(ROOTS.iter().copied());
+    let candidates = || Name::ALL.iter().map(|name| name.as_str()).chain(VARIABLES.iter().copied());
     let help = nearest(name, candidates()).map_or_else(
         || format!("known names are {}", candidates().collect::<Vec<_>>().join(", ")),
         |near| format!("did you mean `{near}`?"),

@@ -1,6 +1,6 @@
-//! What may stand between `{{` and `}}`: a name, a path into the payload, or any other CEL expression.
+//! Expressions between `{{` and `}}`: a name, a path into the payload, or any other CEL expression.
 //!
-//! The first two are most of what templates hold and need neither CEL nor a copy of the payload.
+//! Names and paths are the most frequent ones; they need neither CEL nor a copy of the payload.
 
 mod cel;
 mod name;
@@ -16,21 +16,21 @@ use crate::github::Event;
 pub(crate) use name::Name;
 use path::Path;
 
-/// Characters of one expression at most; the CEL parser is given no more, because its depth has no other bound.
+/// Maximum length of an expression in characters; this also limits the recursion depth of the CEL parser.
 pub(crate) const MAX_LENGTH: usize = 1024;
 
 /// A compiled expression.
 #[derive(Debug, Clone)]
 pub(crate) enum Expression {
-    /// One of the names.
+    /// A predefined name, e.g. `revision`.
     Name(Name),
-    /// `body.a.b`: one value of the payload.
+    /// A path to one value of the payload, e.g. `body.a.b`.
     Path(Path),
-    /// Everything else.
+    /// Any other CEL expression.
     Cel(cel::Program),
 }
 
-/// What an expression came to.
+/// The value of an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome<'e> {
     /// Text, or a number or boolean written as text.
@@ -41,38 +41,38 @@ pub(crate) enum Outcome<'e> {
     Map(BTreeMap<String, String>),
 }
 
-/// Why an expression does not compile: what is wrong and what to write.
+/// Why an expression does not compile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    /// Nothing stands there.
-    #[error("an empty expression; write a name, for example revision")]
+    /// There is no expression between the braces.
+    #[error("the expression is empty; write a name, for example revision")]
     Empty,
     /// Longer than [`MAX_LENGTH`].
-    #[error("an expression of {0} characters; write at most {MAX_LENGTH}")]
+    #[error("the expression has {0} characters; write at most {MAX_LENGTH}")]
     TooLong(usize),
-    /// A name that templates do not know.
+    /// The name is neither predefined nor bound by a loop.
     #[error("unknown name `{name}` in an expression; {help}")]
     UnknownName {
-        /// What was written.
+        /// The unknown name.
         name: String,
-        /// What to write instead.
+        /// A similar name, or all known names.
         help: String,
     },
-    /// A function that CEL and its strings extension do not have.
+    /// The function is not one of CEL, its strings extension or `slug`.
     #[error("unknown function `{name}` in an expression; {help}")]
     UnknownFunction {
-        /// What was written.
+        /// The unknown function.
         name: String,
-        /// What to write instead.
+        /// A similar function, or all known functions.
         help: String,
     },
-    /// Not CEL.
+    /// The text is not valid CEL.
     #[error("not a CEL expression: {0}")]
     Syntax(String),
-    /// Legal CEL that could take too long, too much memory or too much stack.
-    #[error("an expression that could take too much time or memory: {0}")]
+    /// Valid CEL that could take too much time, memory or stack.
+    #[error("the expression could take too much time or memory: {0}")]
     TooCostly(&'static str),
-    /// The whole payload is no value for a field.
+    /// The expression is `body` alone.
     #[error("`body` is the whole payload; write a field of it, for example body.pull_request.title")]
     WholeBody,
 }
@@ -80,22 +80,22 @@ pub(crate) enum Error {
 /// Why an expression has no value in an event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EvaluationError {
-    /// The event does not carry it.
+    /// The event does not contain this name or path.
     #[error("this event has no value for `{0}`")]
     Missing(String),
-    /// The value is of a kind that cannot stand in a run.
-    #[error("the value is {0}; make text of it, for example with string(...)")]
+    /// The value's type cannot be used; the text names the type and the remedy.
+    #[error("the value is {0}")]
     Kind(&'static str),
-    /// What CEL says.
+    /// CEL evaluation failed; the text names types but no payload values.
     #[error("{0}")]
     Cel(String),
 }
 
 impl Expression {
-    /// Compiles what stands between the braces.
+    /// Compiles the text between the braces.
     ///
-    /// Must run on a stack of some MiB ([`super::load()`] gives it one): the CEL parser's depth grows with the length.
-    /// Fails when it is no expression, or one that could do harm.
+    /// Needs a stack of several MiB ([`super::load()`] provides it): the CEL parser recurses deeper for longer text.
+    /// Fails when the text is not an expression, is too long or could be too expensive.
     pub(crate) fn compile(source: &str) -> Result<Self, Error> {
         let source = source.trim();
         let length = source.chars().count();
@@ -115,13 +115,13 @@ impl Expression {
         }
     }
 
-    /// Whether CEL has to run.
+    /// Whether the evaluation runs CEL, which can be slow; names and paths do not need it.
     pub(crate) fn needs_cel(&self) -> bool {
         matches!(self, Self::Cel(_))
     }
 
-    /// The expression's value in `event`.
-    /// Fails when the event does not carry it, or it is no text.
+    /// Returns the expression's value for `event`.
+    /// Fails when the event has no such value, or the value is not text, a list of text or a map of text.
     pub(crate) fn evaluate<'e>(&self, event: &'e Event) -> Result<Outcome<'e>, EvaluationError> {
         match self {
             Self::Name(name) => {
@@ -135,18 +135,18 @@ impl Expression {
         }
     }
 
-    /// The expression's value as a condition.
-    /// Fails when it has no value in this event, or one that is neither true nor false.
+    /// Evaluates the expression as a condition.
+    /// Fails when the value is missing, or neither true nor false.
     pub(crate) fn holds(&self, event: &Event) -> Result<bool, EvaluationError> {
         let value = match self {
             Self::Cel(program) => program.evaluate(event)?,
             Self::Path(path) => path.find(&event.payload).unwrap_or(Json::Null),
-            Self::Name(_) => return Err(EvaluationError::Kind("text, not true or false")),
+            Self::Name(_) => return Err(EvaluationError::Kind("text, not true or false; write a comparison")),
         };
         match value {
             Json::Bool(holds) => Ok(holds),
-            Json::Null => Err(EvaluationError::Kind("nothing, not true or false")),
-            _ => Err(EvaluationError::Kind("neither true nor false")),
+            Json::Null => Err(EvaluationError::Kind("missing or null; check it first, for example with has(...)")),
+            _ => Err(EvaluationError::Kind("neither true nor false; write a comparison")),
         }
     }
 }
@@ -166,16 +166,16 @@ impl Outcome<'_> {
     }
 }
 
-/// A scalar as text; a fraction is refused, because its text depends on who writes it.
+/// Converts a scalar to text; rejects fractions, because their text form is not unique.
 fn text(value: Json) -> Result<String, EvaluationError> {
     match value {
         Json::String(text) => Ok(text),
         Json::Bool(value) => Ok(value.to_string()),
-        Json::Number(number) if number.is_f64() => Err(EvaluationError::Kind("a fraction")),
+        Json::Number(number) if number.is_f64() => Err(EvaluationError::Kind("a fraction; convert it: string(...)")),
         Json::Number(number) => Ok(number.to_string()),
-        Json::Null => Err(EvaluationError::Kind("nothing")),
-        Json::Array(_) => Err(EvaluationError::Kind("a list inside a list or map")),
-        Json::Object(_) => Err(EvaluationError::Kind("a map inside a list or map")),
+        Json::Null => Err(EvaluationError::Kind("null, or contains null; leave the null out")),
+        Json::Array(_) => Err(EvaluationError::Kind("a list inside a list or map; select or join its values")),
+        Json::Object(_) => Err(EvaluationError::Kind("a map inside a list or map; select one of its fields")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The names of the seed and of Pipelines-as-Code.
+//! Predefined names in templates: those of the seed and those of Pipelines-as-Code.
 
 use std::borrow::Cow;
 
@@ -6,17 +6,17 @@ use crate::github::Event;
 
 macro_rules! names {
     ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
-        /// A name that stands for a value of the event.
+        /// A predefined name for a value of the event.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum Name {
             $($(#[$doc])* $variant,)*
         }
 
         impl Name {
-            /// Every name, in the order of the documentation.
+            /// All names, in the order of the documentation.
             pub(crate) const ALL: &[Name] = &[$(Name::$variant,)*];
 
-            /// How it is written.
+            /// The name in templates.
             pub(crate) fn as_str(self) -> &'static str {
                 match self {
                     $(Name::$variant => $text,)*
@@ -27,43 +27,43 @@ macro_rules! names {
 }
 
 names! {
-    /// The full commit: the merge commit of a merge, else the commit pushed or the head of the pull request (the seed's
+    /// Full hash of the merge commit; without a merge, of the pushed commit or the pull request's head (the seed's
     /// name).
     Commitid = "Commitid",
-    /// The commit's first eight digits (the seed's name).
+    /// First eight digits of the commit's hash (the seed's name).
     ShortCommitid = "ShortCommitid",
-    /// The branch merged into (the seed's name).
+    /// Target branch (the seed's name).
     Branch = "Branch",
-    /// The moment of the merge, `YYYYMMDDHHMMSS`, UTC (the seed's name).
+    /// Time of the merge as `YYYYMMDDHHMMSS` in UTC (the seed's name).
     TimeString = "TimeString",
-    /// The full commit.
+    /// Same value as `Commitid`.
     Revision = "revision",
-    /// The branch merged into.
+    /// Same value as `Branch`.
     TargetBranch = "target_branch",
-    /// The branch merged from.
+    /// Source branch.
     SourceBranch = "source_branch",
-    /// The repository's page, which `git clone` takes.
+    /// URL of the repository's page; `git clone` accepts it.
     RepoUrl = "repo_url",
-    /// The repository's owner.
+    /// Owner of the repository, e.g. `acme`.
     RepoOwner = "repo_owner",
-    /// The repository's name without its owner.
+    /// Name of the repository without its owner, e.g. `web`.
     Repo = "repo_name",
-    /// The login of who merged.
+    /// GitHub login of the event's sender; for a merge, the user that merged.
     Sender = "sender",
-    /// The event's name, e.g. `pull_request`.
+    /// GitHub's name of the event, e.g. `pull_request`.
     EventType = "event_type",
-    /// The pull request's number.
+    /// Number of the pull request.
     PullRequestNumber = "pull_request_number",
 }
 
 impl Name {
-    /// The name that is written so, with or without the seed's leading dot.
+    /// Parses a name, with or without the seed's leading dot. Returns `None` for any other text.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.strip_prefix('.').unwrap_or(text);
         Self::ALL.iter().copied().find(|name| name.as_str() == text)
     }
 
-    /// The value that the name has in `event`, if the event carries it.
+    /// The name's value in `event`; `None` if the event does not contain it.
     pub(crate) fn value(self, event: &Event) -> Option<Cow<'_, str>> {
         let commit = event.commit();
         let subject = &event.subject;

@@ -1,4 +1,4 @@
-//! A path into the payload: one value of a JSON text, found without building the rest of it.
+//! A path to one value of the JSON payload; the lookup parses only the fields along the path.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// The field names after `body`.
+/// A path such as `body.a.b`, stored as the field names after `body`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Path(Vec<String>);
 
@@ -21,12 +21,12 @@ impl Path {
         fields.map(|field| is_field(field).then(|| field.to_owned())).collect::<Option<_>>().map(Self)
     }
 
-    /// Whether it is `body` alone.
+    /// Whether the path is `body` alone.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The value in `json`; `None` if the path does not exist, or `json` is not JSON.
+    /// Finds the value in `json`. Returns `None` if the path does not exist or `json` is not valid JSON.
     pub(crate) fn find(&self, json: &[u8]) -> Option<Value> {
         let mut value: &RawValue = serde_json::from_slice(json).ok()?;
         for field in &self.0 {
@@ -44,7 +44,7 @@ impl fmt::Display for Path {
     }
 }
 
-/// Whether `text` is an identifier of CEL, and not one of its keywords.
+/// Whether `text` is a CEL identifier and not a keyword.
 fn is_field(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')

@@ -1,14 +1,16 @@
-//! `slug(x)`: any text as a DNS-1123 label.
+//! `slug(x)`: converts any text to a DNS-1123 label.
 
-/// Characters of a DNS-1123 label at most.
-const MAX: usize = 63;
+/// Maximum length of a DNS-1123 label.
+const MAX_LABEL_LENGTH: usize = 63;
 
-/// Lower case letters and digits are kept, everything between them becomes one `-`; never empty, never longer than a
-/// label: `Feature/Login 2` is `feature-login-2`.
+/// Converts `text` to a DNS-1123 label: `Feature/Login 2` becomes `feature-login-2`.
+///
+/// ASCII letters become lower case, and each run of characters other than letters and digits becomes one `-`. Text
+/// without any letter or digit becomes `x`.
 pub(crate) fn slug(text: &str) -> String {
-    let mut slug = String::with_capacity(text.len().min(MAX));
+    let mut slug = String::with_capacity(text.len().min(MAX_LABEL_LENGTH));
     for character in text.chars() {
-        if slug.len() == MAX {
+        if slug.len() == MAX_LABEL_LENGTH {
             break;
         }
         match character.to_ascii_lowercase() {
@@ -29,7 +31,7 @@ mod tests {
     use crate::template::label;
 
     #[test]
-    fn makes_a_label_of_a_branch() {
+    fn converts_branch_to_label() {
         assert_eq!(slug("Feature/Login 2"), "feature-login-2");
         assert_eq!(slug("--a__b--"), "a-b");
         assert_eq!(slug("ü"), "x");
@@ -39,7 +41,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn is_always_a_label(text in any::<String>()) {
+        fn always_returns_valid_label(text in any::<String>()) {
             prop_assert!(label::is_dns_label(&slug(&text)), "{:?}", slug(&text));
         }
     }

@@ -19,7 +19,7 @@ fn merge() -> Event {
     event("pull_request", "d1", &payload)
 }
 
-/// On a stack like the one that templates are compiled on.
+/// Compiles on a stack as large as the one for templates.
 fn compile(source: &str) -> Result<Expression, Error> {
     let source = source.to_owned();
     let thread = std::thread::Builder::new().stack_size(32 << 20).spawn(move || Expression::compile(&source));
@@ -45,7 +45,7 @@ fn text(source: &str) -> String {
 }
 
 #[test]
-fn compiles_every_name_with_and_without_the_dot() {
+fn compiles_all_names_with_and_without_dot() {
     for name in Name::ALL {
         for source in [name.as_str().to_owned(), format!(" .{} ", name.as_str())] {
             assert!(matches!(compile(&source), Ok(Expression::Name(found)) if found == *name), "{source}");
@@ -54,14 +54,14 @@ fn compiles_every_name_with_and_without_the_dot() {
 }
 
 #[test]
-fn names_work_inside_cel_too() {
+fn resolves_names_inside_cel() {
     assert_eq!(text("'v-' + .ShortCommitid"), "v-ec26c3e5");
     assert_eq!(text("target_branch + '-' + revision.substring(0, 4)"), "main-ec26");
     assert_eq!(text(".Branch == 'main' ? 'prod' : 'dev'"), "prod");
 }
 
 #[test]
-fn the_payload_the_headers_and_the_event_are_there() {
+fn provides_payload_headers_and_event() {
     assert_eq!(text("body.pull_request.title"), "Add \"login\"");
     assert_eq!(text("body.number"), "5");
     assert_eq!(text("body.pull_request.merged"), "true");
@@ -72,11 +72,11 @@ fn the_payload_the_headers_and_the_event_are_there() {
         text("event.type + '.' + event.action + ' ' + event.id + ' ' + event.source"),
         "pull_request.closed d1 https://github.com/acme/web"
     );
-    assert!(evaluate("headers['x-hub-signature-256']").is_err(), "a signature is none of a template's business");
+    assert!(evaluate("headers['x-hub-signature-256']").is_err(), "the signature is hidden from templates");
 }
 
 #[test]
-fn slug_and_the_strings_extension_are_there() {
+fn provides_slug_and_strings_extension() {
     assert_eq!(text("slug(source_branch)"), "feature-login");
     assert_eq!(text("source_branch.lowerAscii().replace('/', '-')"), "feature-login");
     assert_eq!(text("body.pull_request.labels.map(l, l.name).join(',')"), "deploy,backend");
@@ -84,7 +84,7 @@ fn slug_and_the_strings_extension_are_there() {
 }
 
 #[test]
-fn lists_and_maps_of_text_are_values() {
+fn accepts_lists_and_maps_of_text() {
     let labels = evaluate("body.pull_request.labels.map(l, l.name)");
     assert_eq!(labels, Ok(Outcome::List(vec!["deploy".into(), "backend".into()])));
     let map = evaluate("{'branch': target_branch, 'number': body.number}");
@@ -95,7 +95,7 @@ fn lists_and_maps_of_text_are_values() {
 }
 
 #[test]
-fn what_is_missing_or_no_text_is_said() {
+fn reports_missing_and_non_text_values() {
     let said = |source: &str| evaluate(source).expect_err(source).to_string();
     assert_eq!(
         said("body.pull_request.milestone.title"),
@@ -108,9 +108,9 @@ fn what_is_missing_or_no_text_is_said() {
     assert!(said("1 / 0").contains("ivi"), "{}", said("1 / 0"));
 }
 
-/// A log line quotes no payload, and says the same each time.
+/// Log lines must not contain payload values, and must be the same each time.
 #[test]
-fn a_failure_names_kinds_and_no_values() {
+fn errors_contain_types_but_no_payload_values() {
     let said = |source: &str| evaluate(source).expect_err(source).to_string();
     assert_eq!(said("body - revision"), "the operator `sub` does not take map and string");
     for source in [
@@ -132,7 +132,7 @@ fn a_failure_names_kinds_and_no_values() {
 }
 
 #[test]
-fn a_condition_is_true_or_false() {
+fn conditions_accept_only_booleans() {
     let holds = |source: &str| compile(source).expect("an expression").holds(&merge());
     assert_eq!(holds("body.pull_request.labels.exists(l, l.name == 'deploy')"), Ok(true));
     assert_eq!(holds("has(body.pull_request.nothing)"), Ok(false));
@@ -144,21 +144,21 @@ fn a_condition_is_true_or_false() {
 }
 
 #[test]
-fn what_does_not_compile_says_what_to_write() {
+fn compile_errors_suggest_corrections() {
     let said = |source: &str| compile(source).expect_err(source).to_string();
     assert_eq!(said(".Comitid"), "unknown name `Comitid` in an expression; did you mean `Commitid`?");
     assert!(said("colour").contains("known names are Commitid, ShortCommitid"));
     assert!(said("colour + 'x'").contains("unknown name `colour`"));
     assert_eq!(said("slugg(sender)"), "unknown function `slugg` in an expression; did you mean `slug`?");
     assert!(said("1 +").contains("not a CEL expression"));
-    assert!(said(" ").contains("an empty expression"));
+    assert!(said(" ").contains("the expression is empty"));
     assert!(said("body").contains("write a field of it"));
     assert!(said("items.map(i, i)").contains("unknown name `items`"));
     assert!(compile("body.a.map(i, i.b)").is_ok(), "a loop binds its name");
 }
 
 #[test]
-fn what_could_do_harm_is_refused() {
+fn rejects_expensive_expressions() {
     let too_long = vec!["1"; 2000].join(" + ");
     assert_eq!(compile(&too_long).expect_err("too long"), Error::TooLong(too_long.len()));
     let costly = |source: &str| {
@@ -175,7 +175,7 @@ fn what_could_do_harm_is_refused() {
     costly(&format!("sender{}", ".replace('a', 'aaaaaaaaaa')".repeat(20)));
     costly("sender.replace('a', body.b)");
     costly(&format!("sender.replace('', '{}')", "x".repeat(200)));
-    // And what people write is not.
+    // Typical expressions are accepted.
     for fine in [
         "body.commits.exists(c, c.added.exists(f, f.startsWith('api/')) || c.modified.exists(f, f.startsWith('api/')))",
         "body.a.filter(x, x.b).map(x, x.c).join(',')",
@@ -186,9 +186,9 @@ fn what_could_do_harm_is_refused() {
     }
 }
 
-/// The deepest expressions that pass must evaluate on the stack of a serving thread.
+/// The deepest accepted expression must evaluate on the stack of a serving thread.
 #[test]
-fn the_deepest_legal_expression_evaluates_on_a_small_stack() {
+fn evaluates_deepest_accepted_expression_on_small_stack() {
     let mut terms = 2;
     while compile(&vec!["1"; terms + 1].join("+")).is_ok() {
         terms += 1;
