@@ -3,7 +3,6 @@
 //!
 //! Every series exists from the start, at zero, so that a rate over the first event is right.
 
-use std::fmt;
 use std::marker::PhantomData;
 
 use prometheus::core::Collector;
@@ -42,12 +41,6 @@ pub(crate) struct Gauges<L, const N: usize>(GaugeVec, PhantomData<fn(L)>);
 
 /// A family of histograms, one for each label set.
 pub(crate) struct Histograms<L, const N: usize>(HistogramVec, PhantomData<fn(L)>);
-
-impl fmt::Debug for Registry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry").finish_non_exhaustive()
-    }
-}
 
 impl Registry {
     /// Registers `github_trigger_<name>`, a family of counters; `name` ends in `_total`.
@@ -130,12 +123,6 @@ impl<L: Labels<N>, const N: usize> Histograms<L, N> {
 impl<L, const N: usize> Clone for Counters<L, N> {
     fn clone(&self) -> Self {
         Self(self.0.clone(), PhantomData)
-    }
-}
-
-impl<L, const N: usize> fmt::Debug for Counters<L, N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Counters").finish_non_exhaustive()
     }
 }
 

@@ -32,41 +32,12 @@ const MAX_GROWTH_FACTOR: usize = 64;
 const VARIABLES: &[&str] = &["body", "headers", "event"];
 
 /// Allowed functions: CEL's standard library, its strings extension, and `slug`.
+#[rustfmt::skip]
 const FUNCTIONS: &[&str] = &[
-    "size",
-    "contains",
-    "startsWith",
-    "endsWith",
-    "matches",
-    "string",
-    "int",
-    "uint",
-    "double",
-    "bool",
-    "bytes",
-    "type",
-    "dyn",
-    "charAt",
-    "indexOf",
-    "lastIndexOf",
-    "join",
-    "lowerAscii",
-    "upperAscii",
-    "trim",
-    "replace",
-    "split",
-    "substring",
-    "format",
-    "quote",
-    "reverse",
-    "of",
-    "ofNonZeroValue",
-    "none",
-    "hasValue",
-    "value",
-    "or",
-    "orValue",
-    "slug",
+    "size", "contains", "startsWith", "endsWith", "matches", "string", "int", "uint", "double", "bool", "bytes",
+    "type", "dyn", "charAt", "indexOf", "lastIndexOf", "join", "lowerAscii", "upperAscii", "trim", "replace",
+    "split", "substring", "format", "quote", "reverse", "of", "ofNonZeroValue", "none", "hasValue", "value", "or",
+    "orValue", "slug",
 ];
 
 /// Namespaces of functions that are called as `namespace.function(...)`.
