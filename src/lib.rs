@@ -25,5 +25,6 @@ mod github;
 mod http;
 mod kube;
 mod mounted;
+mod names;
 mod telemetry;
 mod template;

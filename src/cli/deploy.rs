@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{LogArgs, non_empty, pod_namespace, print};
 use crate::deploy::{Desired, ImageError, Journal, Rollout, RolloutError, Service, TrafficMode, Wait};
 use crate::kube::{Cluster, ConfigError};
+use crate::names::{InvalidName, check_dns_label, check_service_name};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::otlp::Collector;
@@ -42,7 +43,7 @@ pub(super) struct DeployArgs {
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     canary: Option<u8>,
     /// Tag of the new revision, with --no-traffic [default: test] or --canary.
-    #[arg(long, value_name = "TAG", value_parser = tag)]
+    #[arg(long, value_name = "TAG")]
     tag: Option<String>,
     /// Container that gets the image [default: the only one, or the one with a port].
     #[arg(long, value_name = "NAME")]
@@ -67,18 +68,6 @@ fn percent(text: &str) -> Result<u8, String> {
     }
 }
 
-fn tag(text: &str) -> Result<String, String> {
-    let legal = text.len() <= 63
-        && text.starts_with(|c: char| c.is_ascii_lowercase())
-        && !text.ends_with('-')
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if legal {
-        Ok(text.to_owned())
-    } else {
-        Err("a tag has lower case letters, digits and -, and begins with a letter".into())
-    }
-}
-
 /// Why the command fails; one line for the operator.
 #[derive(Debug, thiserror::Error)]
 enum DeployError {
@@ -86,6 +75,8 @@ enum DeployError {
     Image(#[from] ImageError),
     #[error("--tag needs --no-traffic or --canary")]
     Tag,
+    #[error(transparent)]
+    Name(#[from] InvalidName),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
@@ -138,8 +129,14 @@ async fn deploy(args: &DeployArgs, journal: &Journal) -> Result<(), DeployError>
     if args.tag.is_some() && !args.no_traffic && args.canary.is_none() {
         return Err(DeployError::Tag);
     }
+    check_service_name("--service-name", &args.service_name)?;
+    args.tag.iter().try_for_each(|tag| check_service_name("--tag", tag))?;
+    args.container.iter().try_for_each(|container| check_dns_label("--container", container))?;
+    let flag = non_empty(args.namespace.clone());
+    flag.iter().try_for_each(|namespace| check_dns_label("--namespace", namespace))?;
     let (cluster, found_namespace) = Cluster::connect(&Registry::default()).await?;
-    let namespace = non_empty(args.namespace.clone()).or_else(pod_namespace).unwrap_or(found_namespace);
+    let namespace = flag.or_else(pod_namespace).unwrap_or(found_namespace);
+    check_dns_label("the namespace", &namespace)?;
     let desired = Desired {
         name: args.service_name.clone(),
         namespace: namespace.clone(),

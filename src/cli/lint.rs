@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{TemplateArgs, print, print_error};
 use crate::kube::{Cluster, ConfigError, advice};
+use crate::names::{InvalidName, check_dns_label};
 use crate::telemetry::metrics::Registry;
 use crate::template::{self, Finding, Severity, TemplateSet};
 
@@ -105,12 +106,15 @@ enum ServerError {
     #[error("cannot start: {0}")]
     Start(#[from] std::io::Error),
     #[error(transparent)]
+    Name(#[from] InvalidName),
+    #[error(transparent)]
     Config(#[from] ConfigError),
 }
 
 /// Asks the API server about each template by a dry run, and prints each refusal. Returns their number.
 fn ask_server(templates: &TemplateSet, namespace: Option<&str>) -> Result<usize, ServerError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        namespace.iter().try_for_each(|namespace| check_dns_label("--namespace", namespace))?;
         let (cluster, configured) = Cluster::connect(&Registry::default()).await?;
         let mut refused = 0;
         for template in templates.iter() {

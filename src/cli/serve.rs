@@ -20,6 +20,7 @@ use crate::kube::{Cluster, ConfigError};
 use crate::mounted::File;
 use crate::mounted::reload::{ConfigKind, ReloadMetrics, Reloading};
 use crate::mounted::secrets::{SecretSources, SecretsError};
+use crate::names::{InvalidName, check_dns_label};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::otlp::Collector;
@@ -87,6 +88,8 @@ enum StartError {
     #[error(transparent)]
     Templates(#[from] LoadError),
     #[error(transparent)]
+    Name(#[from] InvalidName),
+    #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("cannot listen on {0}: {1}")]
     Listen(String, io::Error),
@@ -121,6 +124,8 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     }
     let stop = stop_signals()?;
     args.auth.check()?;
+    let flag = non_empty(args.namespace.clone());
+    flag.iter().try_for_each(|namespace| check_dns_label("--namespace", namespace))?;
     let registry = Registry::default();
     log::register_metrics(&registry);
     let build = registry.gauges::<Version, 1>("build_info", "The program's version, as a label.");
@@ -137,7 +142,8 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     let templates = templates(&args, &reload_metrics)?;
     let collector = Collector::from_environment();
     let found_namespace = cluster.as_ref().map_or("default", |(_, namespace)| namespace).to_owned();
-    let namespace = non_empty(args.namespace.clone()).or_else(pod_namespace).unwrap_or(found_namespace);
+    let namespace = flag.or_else(pod_namespace).unwrap_or(found_namespace);
+    check_dns_label("the namespace", &namespace)?;
     let cloud_events = args.auth.cloud_events(cluster.as_ref().map(|(cluster, _)| cluster))?;
     let config = Config {
         secrets,

@@ -6,7 +6,8 @@ use super::conditions::{Conditions, PREFIX};
 use super::model::{Template, Tree};
 use super::placeholder::{self, Part, Text};
 use super::yaml::{Fault, Node, Position, Value};
-use super::{label, naming, schema};
+use super::{naming, schema};
+use crate::names;
 
 /// A template without faults, and its warnings.
 #[derive(Debug)]
@@ -146,7 +147,7 @@ impl Compiler {
                 let message = "the namespace decides the permissions of a run; write it out, without a placeholder";
                 self.fault(node.at, message);
             }
-            Some(text) if label::is_dns_label(text) => return Some(text.to_owned()),
+            Some(text) if names::is_dns_label(text) => return Some(text.to_owned()),
             _ => {
                 let message = "`metadata.namespace` is not a valid name; use lower case letters, digits and `-`";
                 self.fault(node.at, message);
@@ -168,7 +169,7 @@ impl Compiler {
             if self.refuse_key_placeholder(key.at, &key.name) {
                 continue;
             }
-            if !label::is_key(&key.name) {
+            if !names::is_key(&key.name) {
                 let message = format!("`{}` is not a valid key in {field}; write `name` or `prefix/name`", key.name);
                 self.fault(key.at, message);
             }
@@ -193,9 +194,9 @@ impl Compiler {
     fn label(&mut self, at: Position, key: &str, text: &Text) {
         let fault = match text.parts.as_slice() {
             [] => None,
-            [Part::Literal(literal)] => label::value_fault(literal),
+            [Part::Literal(literal)] => names::value_fault(literal),
             parts => parts.iter().find_map(|part| match part {
-                Part::Literal(literal) if !label::can_be_part_of_value(literal) => {
+                Part::Literal(literal) if !names::can_be_part_of_value(literal) => {
                     Some(format!("a label value cannot contain `{literal}`; put the value into an annotation instead"))
                 }
                 _ => None,

@@ -8,7 +8,6 @@ mod conditions;
 mod decide;
 mod expression;
 mod globs;
-mod label;
 mod load;
 mod model;
 mod naming;

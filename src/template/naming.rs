@@ -2,8 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
-use super::label;
 use crate::github::Event;
+use crate::names;
 
 /// Maximum length of the base; with `-` and the hex digits a name has at most 63 characters and fits into a label.
 const MAX_BASE_LENGTH: usize = 50;
@@ -54,7 +54,7 @@ pub(super) struct InvalidName(String);
 pub(super) fn base(text: &str) -> Result<&str, InvalidName> {
     let cut = text.char_indices().nth(MAX_BASE_LENGTH).map_or(text, |(index, _)| &text[..index]);
     let base = cut.trim_end_matches(['-', '.']);
-    if label::is_subdomain(base) {
+    if names::is_subdomain(base) {
         return Ok(base);
     }
     Err(InvalidName(text.to_owned()))

@@ -258,8 +258,11 @@ async fn others_may_write_at_the_same_time() {
 fn what_cannot_be_an_image_is_refused_before_anything_is_asked() {
     let nowhere = |args: &[&str]| {
         let mut command = Command::new(PROGRAM);
-        let output =
-            command.env_clear().args(["deploy", "--service-name=web"]).args(args).output().expect("the program");
+        command.env_clear().arg("deploy").args(args);
+        if !args.iter().any(|arg| arg.starts_with("--service-name")) {
+            command.arg("--service-name=web");
+        }
+        let output = command.output().expect("the program");
         (output.status.code(), text(&output.stderr))
     };
     for (image, why) in [
@@ -275,7 +278,17 @@ fn what_cannot_be_an_image_is_refused_before_anything_is_asked() {
     assert!(code == Some(1) && said.contains("--no-traffic or --canary"), "{said}");
     let (code, said) = nowhere(&["--image=web", "--wait-timeout=18446744073709551615"]);
     assert!(code == Some(2) && said.contains("604800"), "{said}");
-    for args in [["--canary=0", "--image=web"], ["--canary=100", "--image=web"], ["--tag=Test", "--image=web"]] {
+    for name in [
+        "--namespace=ci/services?dryRun=All&x=",
+        "--container=a/b",
+        "--service-name=hello?dryRun=All&x=",
+        "--service-name=he llo",
+        "--tag=Test",
+    ] {
+        let (code, said) = nowhere(&["--image=web", "--no-traffic", name]);
+        assert!(code == Some(1) && said.contains("not a valid name") && said.lines().count() == 1, "{name}: {said}");
+    }
+    for args in [["--canary=0", "--image=web"], ["--canary=100", "--image=web"]] {
         let (code, said) = nowhere(&args);
         assert!(code == Some(2), "{args:?}: {said}");
     }

@@ -28,7 +28,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::slug;
-    use crate::template::label;
+    use crate::names;
 
     #[test]
     fn converts_branch_to_label() {
@@ -42,7 +42,7 @@ mod tests {
     proptest! {
         #[test]
         fn always_returns_valid_label(text in any::<String>()) {
-            prop_assert!(label::is_dns_label(&slug(&text)), "{:?}", slug(&text));
+            prop_assert!(names::is_dns_label(&slug(&text)), "{:?}", slug(&text));
         }
     }
 }

@@ -7,9 +7,10 @@ use serde_json::{Map, Value, json};
 use super::conditions::PREFIX;
 use super::expression::{EvaluationError, Expression, Outcome};
 use super::model::{Template, Tree};
+use super::naming;
 use super::placeholder::{Part, Text};
-use super::{label, naming};
 use crate::github::{Commit, Event};
+use crate::names;
 use crate::telemetry::trace::TraceContext;
 
 /// Annotation with the trace that Tekton continues in a run (`pkg/reconciler/pipelinerun/tracing.go`).
@@ -277,7 +278,7 @@ fn fill(text: &Text, event: &Event, kind: FieldKind, place: &str) -> Result<Stri
     }
     match kind {
         FieldKind::Label => {
-            if let Some(why) = label::value_fault(&filled) {
+            if let Some(why) = names::value_fault(&filled) {
                 return Err(fault(format!("{filled:?} {why}; put the value into an annotation instead")));
             }
         }

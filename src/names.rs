@@ -54,6 +54,28 @@ fn is_label_character(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.')
 }
 
+/// A name that Kubernetes does not accept.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {name:?} is not a valid name in Kubernetes; use {rule}")]
+pub(crate) struct InvalidName {
+    what: &'static str,
+    name: String,
+    rule: &'static str,
+}
+
+/// Checks the name of a namespace or container, which goes into requests; `what` names it in the error.
+pub(crate) fn check_dns_label(what: &'static str, name: &str) -> Result<(), InvalidName> {
+    let rule = "at most 63 lower case letters, digits and `-`, with a letter or digit at both ends";
+    if is_dns_label(name) { Ok(()) } else { Err(InvalidName { what, name: name.to_owned(), rule }) }
+}
+
+/// Checks the name of a Service or traffic tag (DNS-1035), which begins with a letter.
+pub(crate) fn check_service_name(what: &'static str, name: &str) -> Result<(), InvalidName> {
+    let rule = "at most 63 lower case letters, digits and `-`, beginning with a letter, without `-` at the end";
+    let valid = is_dns_label(name) && name.starts_with(|c: char| c.is_ascii_lowercase());
+    if valid { Ok(()) } else { Err(InvalidName { what, name: name.to_owned(), rule }) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +102,15 @@ mod tests {
             assert!(!is_subdomain(name), "{name}");
         }
         assert!(!is_dns_label("a.b"));
+    }
+
+    #[test]
+    fn rejects_names_that_change_a_path() {
+        for name in ["", "ci/pipelineruns?dryRun=All&x=", "he llo", "a%2fb", "..", "A", "-a", "a.b", &"x".repeat(64)] {
+            assert!(check_dns_label("--namespace", name).is_err(), "{name}");
+            assert!(check_service_name("--service-name", name).is_err(), "{name}");
+        }
+        assert!(check_dns_label("--namespace", "1a").is_ok() && check_service_name("--service-name", "1a").is_err());
+        assert!(check_service_name("--service-name", "hello-sample").is_ok());
     }
 }
