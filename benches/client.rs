@@ -1,4 +1,4 @@
-//! Deliveries as bytes, and how fast they are answered.
+//! The client: prebuilt deliveries, and the rate of their answers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,22 +17,22 @@ pub const CONNECTIONS: usize = 16;
 const ROUNDS: usize = 81;
 const ROUND: Duration = Duration::from_millis(250);
 
-/// The size of GitHub's own examples.
+/// Payload size of GitHub's own examples, in bytes.
 pub const USUAL: usize = 24 << 10;
 
-/// A runtime of one thread: the client's.
+/// A runtime with one thread, for the client.
 pub fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// A closed and unmerged pull request of so many bytes.
+/// The payload of a closed and unmerged pull request, padded to about `bytes`.
 pub fn filtered(bytes: usize) -> Value {
     let mut payload = merged("acme/web", 5, SHA);
     payload["pull_request"]["merged"] = json!(false);
     padded(payload, bytes)
 }
 
-/// The payload with more and more of what GitHub's have, up to so many bytes.
+/// Pads a payload with requested reviewers, up to `bytes`.
 pub fn padded(mut payload: Value, bytes: usize) -> Value {
     let user = json!({
         "login": "octo", "id": 21_031_067, "node_id": "MDQ6VXNlcjIxMDMxMDY3", "type": "User", "site_admin": false,
@@ -55,7 +55,7 @@ pub fn request(payload: &Value) -> Vec<u8> {
     [head.into_bytes(), body].concat()
 }
 
-/// One connection, kept open.
+/// A keep-alive connection.
 pub struct Connection(TcpStream);
 
 impl Connection {
@@ -65,7 +65,7 @@ impl Connection {
         Self(stream)
     }
 
-    /// Sends a request and reads its answer; its status.
+    /// Sends a request, reads the whole answer and returns its status.
     pub async fn exchange(&mut self, request: &[u8]) -> u16 {
         self.0.write_all(request).await.expect("a request");
         let mut seen = Vec::with_capacity(1024);
@@ -83,27 +83,27 @@ impl Connection {
         }
     }
 
-    /// The same, and the answer must be a success.
+    /// Sends a request, whose answer must be 2xx.
     pub async fn deliver(&mut self, request: &[u8]) {
         let status = self.exchange(request).await;
         assert!((200..300).contains(&status), "{status}");
     }
 }
 
-/// The median rates of very many short rounds, taken in turn, and the median of the rounds' ratios: what else the machine
-/// does then meets both alike.
+/// The median rates of two servers, and the median ratio. The servers are measured in turn in many short rounds, so
+/// that other load of the machine affects both alike.
 pub fn alternate(addresses: [SocketAddr; 2], request: &Arc<Vec<u8>>) -> ([f64; 2], f64) {
     rounds(ROUNDS, || addresses.map(|address| rate(address, request)))
 }
 
-/// The medians of pairs, and the median of their ratios.
+/// Measures `count` pairs: the median of each side, and the median of the ratios.
 pub fn rounds(count: usize, mut pair: impl FnMut() -> [f64; 2]) -> ([f64; 2], f64) {
     let rounds: Vec<[f64; 2]> = (0..count).map(|_| pair()).collect();
     let middle = |value: fn(&[f64; 2]) -> f64| median(&mut rounds.iter().map(value).collect::<Vec<_>>());
     ([middle(|round| round[0]), middle(|round| round[1])], middle(|round| round[0] / round[1]))
 }
 
-/// Answers per second over one round.
+/// Answers per second over one round, with [`CONNECTIONS`] connections.
 fn rate(address: SocketAddr, request: &Arc<Vec<u8>>) -> f64 {
     let answered = Arc::new(AtomicU64::new(0));
     let runtime = runtime();

@@ -1,6 +1,6 @@
-//! Deliveries that create runs on a real API server, against a loop that posts the same objects itself.
+//! Deliveries that create runs on a real API server, compared with a loop that posts the same objects itself.
 //!
-//! The API server has no admission webhooks here: what it would add to both would only hide the difference.
+//! The API server has no admission webhooks here: their time would hide the difference.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,10 +21,10 @@ use crate::{median, row};
 const ROUNDS: usize = 11;
 const ROUND: Duration = Duration::from_secs(2);
 const PAIRS: usize = 600;
-/// Made before a round; as many as it can use.
+/// Requests prepared before a round; more than a round uses.
 const PREPARED: usize = 3000;
 
-/// Runs per second with 16 connections, and what a single delivery takes longer than a single post.
+/// Runs per second with 16 connections, and the additional time of a single delivery over a single post.
 pub fn measure() {
     let Some(plane) = control_plane::without_admission() else { return };
     plane.namespace("created");
@@ -32,7 +32,7 @@ pub fn measure() {
     let service = Service { kubeconfig: Some(&kubeconfig), ..Service::default() }.start();
     drop(service.connect());
     let runtime = runtime();
-    // Who asks costs the API server time, too: the same account for both.
+    // Authorization takes time, too: use the same service account for both.
     let client = runtime.block_on(client_of(&kubeconfig));
     let numbers = AtomicU64::new(1);
     let delivery = || {
@@ -43,7 +43,7 @@ pub fn measure() {
     let posts = Posts { client, run: plain(plane.runs("created").remove(0)), made: AtomicU64::new(0) };
 
     let ([ours, theirs], ratio) = rounds(ROUNDS, || {
-        // Made beforehand, so that what is measured is not the signing.
+        // Prepared in advance, so that signing is not measured.
         let made = RefCell::new((0..PREPARED).map(|_| delivery()).collect::<Vec<_>>());
         let next = || made.borrow_mut().pop().unwrap_or_else(delivery);
         let ours = runtime.block_on(per_second(
@@ -99,7 +99,7 @@ pub fn measure() {
     );
 }
 
-/// How often something can be done in a second, by as many as there are connections.
+/// Calls of `again` per second, by [`CONNECTIONS`] concurrent workers with a state from `begin`.
 async fn per_second<T>(begin: impl AsyncFn() -> T, again: impl AsyncFn(&mut T)) -> f64 {
     let done = AtomicU64::new(0);
     let started = Instant::now();
@@ -116,7 +116,7 @@ async fn per_second<T>(begin: impl AsyncFn() -> T, again: impl AsyncFn(&mut T)) 
     f64::from(count) / started.elapsed().as_secs_f64()
 }
 
-/// What is left when the service is taken out: the same object, posted by kube's client.
+/// The comparison: the same objects, posted by kube's client without the service.
 struct Posts {
     client: Client,
     run: Value,
@@ -124,7 +124,7 @@ struct Posts {
 }
 
 impl Posts {
-    /// One more object.
+    /// The next object, with a name of its own, as JSON.
     fn next(&self) -> Vec<u8> {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
         let mut run = self.run.clone();
@@ -142,7 +142,7 @@ impl Posts {
     }
 }
 
-/// A run without what the API server has added.
+/// A run without the metadata that the API server sets.
 fn plain(mut run: Value) -> Value {
     let metadata = run["metadata"].as_object_mut().expect("metadata");
     for key in ["creationTimestamp", "generation", "managedFields", "resourceVersion", "uid"] {

@@ -1,6 +1,6 @@
 //! The same start, load and kill for the service and for Tekton Triggers' EventListener, on the same API server.
 //!
-//! Both get 300 merges, 20 a second, and are killed when the last one was sent. What was acknowledged should exist.
+//! Both get 300 merges, 20 a second, and are killed after the last one. Every acknowledged merge should have a run.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -23,13 +23,13 @@ use crate::support::webhook::{SECRET, SHA, merged};
 const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/event-listener");
 const TRIGGERS: &str = "github.com/tektoncd/triggers";
 const NAMESPACE: &str = "event-listener";
-/// Where `cmd/interceptors` listens, whatever it is told.
+/// Port of `cmd/interceptors`, which cannot be configured.
 const INTERCEPTORS: u16 = 8443;
 const MERGES: u64 = 300;
 const PER_SECOND: u64 = 20;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What one of the two did.
+/// Figures of one of the two: times in milliseconds, memory in MiB.
 struct Seen {
     first_answer: f64,
     idle: f64,
@@ -39,7 +39,7 @@ struct Seen {
     lost: usize,
 }
 
-/// Two lines for each figure.
+/// One row for each figure.
 pub fn measure() {
     let Some(plane) = control_plane::without_admission() else { return };
     let Some(listener) = Listener::prepare(&plane) else { return };
@@ -69,13 +69,13 @@ pub fn measure() {
     }
 }
 
-/// Starts it, sends the merges, kills it, and counts.
+/// Starts a server, sends the merges, kills and restarts it, and counts the runs.
 fn play(plane: &ControlPlane, namespace: &str, start: impl Fn() -> Server) -> Seen {
     let runtime = runtime();
     let began = Instant::now();
     let server = start();
     drop(server.connect());
-    // What is ready listens; what answers so answers anything.
+    // An accepted connection is not enough: wait for the first answer, with any status.
     let unmerged = request(&crate::client::filtered(USUAL));
     runtime.block_on(async { Connection::open(server.address).await.exchange(&unmerged).await });
     let first_answer = began.elapsed().as_secs_f64() * 1e3;
@@ -83,13 +83,13 @@ fn play(plane: &ControlPlane, namespace: &str, start: impl Fn() -> Server) -> Se
     let idle = server.memory("VmRSS");
     let acknowledged = runtime.block_on(send(&server));
     let when_sent = commits(plane, namespace).len();
-    // Nothing at all would say that it was set up wrongly, and nothing about it.
+    // No run at all means a wrong setup, not a result.
     assert!(when_sent > 0, "{namespace} creates no runs");
     let peak = server.memory("VmHWM");
     drop(server);
-    // What the API server had begun with is finished by then.
+    // Let the API server finish the requests that it has received.
     std::thread::sleep(Duration::from_secs(3));
-    // Another one may know more than we do.
+    // A restarted server may still create the missing runs.
     let again = start();
     drop(again.connect());
     std::thread::sleep(Duration::from_secs(5));
@@ -98,7 +98,7 @@ fn play(plane: &ControlPlane, namespace: &str, start: impl Fn() -> Server) -> Se
     Seen { first_answer, idle, peak, acknowledged, when_sent, lost }
 }
 
-/// The commits whose merges were answered with 2xx.
+/// Sends the merges, and returns the commits of those that were answered with 2xx.
 async fn send(server: &Server) -> BTreeSet<String> {
     let mut clock = tokio::time::interval(Duration::from_millis(1000 / PER_SECOND));
     let senders: Vec<_> = async {
@@ -124,13 +124,13 @@ fn commit(number: u64) -> String {
     format!("{number:08x}{}", &SHA[8..])
 }
 
-/// The commits that runs were made for.
+/// The commits of the existing runs.
 fn commits(plane: &ControlPlane, namespace: &str) -> BTreeSet<String> {
     let revision = |run: &Value| run["spec"]["params"][0]["value"].as_str().map(str::to_owned);
     plane.runs(namespace).iter().filter_map(revision).collect()
 }
 
-/// An EventListener with the objects that it needs, as an installation has them.
+/// An EventListener with the objects of an installation.
 struct Listener {
     programs: PathBuf,
     kubeconfig: PathBuf,
@@ -163,7 +163,7 @@ impl Listener {
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
             .envs([
                 ("SYSTEM_NAMESPACE", NAMESPACE),
-                // The certificate is made for this name.
+                // Name in the certificate.
                 ("INTERCEPTOR_TLS_SVC_NAME", "localhost"),
                 ("INTERCEPTOR_TLS_SECRET_NAME", "interceptors-certs"),
                 ("METRICS_DOMAIN", "tekton.dev/triggers"),
@@ -186,7 +186,7 @@ impl Listener {
         Some(Self { programs, kubeconfig, _interceptors: interceptors, folder })
     }
 
-    /// Starts the EventListener's sink as its Deployment does.
+    /// Starts the EventListener's sink with its Deployment's settings.
     fn start(&self) -> Server {
         let [port, metrics] = free_ports();
         let log = File::create(self.folder.path().join("listener.log")).expect("a file");
@@ -213,7 +213,7 @@ impl Listener {
     }
 }
 
-/// Tekton's own programs, built once.
+/// Folder of Tekton's own programs, which are built once. `None` if there is no control plane.
 fn programs() -> Option<PathBuf> {
     control_plane::assets()?;
     let folder = go::target_folder().join("peers").join("event-listener");
@@ -226,7 +226,7 @@ fn programs() -> Option<PathBuf> {
     Some(folder)
 }
 
-/// What an operator writes for merges, and what comes with Tekton Triggers; with what its admission would fill in.
+/// The objects of an operator and of Tekton Triggers, with the defaults that its admission would set.
 fn objects_of_an_installation() -> Value {
     let named = |name: &str| json!({"name": name, "namespace": NAMESPACE});
     let interceptor = |name: &str| {

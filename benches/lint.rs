@@ -1,4 +1,4 @@
-//! `lint` of very many templates.
+//! `lint` of 1,000 templates.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use crate::{median, program, row};
 const TEMPLATES: usize = 1000;
 const RUNS: usize = 7;
 
-/// The whole command, with an expression in each template.
+/// Time of the whole command; each template contains an expression.
 pub fn measure() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("templates.yaml");

@@ -1,4 +1,4 @@
-//! Deliveries per second: one server core, one client core, 16 connections; and what a body's size costs.
+//! Deliveries per second (one server core, one client core, 16 connections), and the time to answer by body size.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use crate::support::service::TEMPLATE;
 use crate::support::webhook::{SHA, merged};
 use crate::{median, row};
 
-/// Filtered deliveries against a bare handler, with many templates against one, and by size.
+/// Compares filtered deliveries with a bare handler, many templates with one, and body sizes.
 pub fn measure() {
     let _pinned = OnFirstCore::begin();
     let service = Service::default().start().pinned();
@@ -24,7 +24,7 @@ pub fn measure() {
         ">= 0.90",
     );
 
-    // A merge for a repository that none of the templates is for: each of them is asked.
+    // A merge that matches none of the templates, so that each one is evaluated.
     let elsewhere = Arc::new(request(&padded(merged("other/web", 5, SHA), USUAL)));
     let one = Service { templates: &many_templates(1), ..Service::default() }.start().pinned();
     for (count, target) in [(10, ""), (100, ""), (1000, ">= 0.80")] {
@@ -76,7 +76,7 @@ pub fn measure() {
     }
 }
 
-/// Templates with conditions, a repository each.
+/// `count` templates with conditions, each for another repository.
 pub fn many_templates(count: usize) -> String {
     let template = |index: usize| {
         TEMPLATE.replace("generateName: build-", &format!("generateName: build-{index}-")).replace(

@@ -1,8 +1,8 @@
-//! `cargo bench`: how fast and how small, each figure beside what it is compared with, measured in the same run.
+//! `cargo bench`: speed and memory, each figure with a comparison that is measured in the same run.
 //!
-//! Timings differ from machine to machine and from minute to minute; the ratios hold better. What is measured by default
-//! is the program that cargo builds; `--program PATH` measures another one, such as the static one of the image. The
-//! servers that it is compared with are built once, static, from `benches/baseline/`.
+//! Timings differ by machine and by minute; the ratios are more stable. By default, this measures the program that
+//! cargo builds; `--program PATH` measures another one, such as the static program of the image. The servers for
+//! comparison are built once, static, from `benches/baseline/`.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::print_stdout, missing_docs)]
 
@@ -25,13 +25,13 @@ use std::sync::OnceLock;
 use support::service::PROGRAM;
 
 const HELP: &str = "cargo bench -- [PART...] [--program PATH] [--event-listener]
-parts: startup load created memory lint; all of them without any
---program PATH     measure this github-trigger instead of the one that cargo built
---event-listener   the same start, load and kill on Tekton Triggers' EventListener, too";
+parts: startup load created memory lint (default: all)
+--program PATH     measure this github-trigger program instead of the one that cargo built
+--event-listener   compare start, load and kill with Tekton Triggers' EventListener as well";
 
 static MEASURED: OnceLock<PathBuf> = OnceLock::new();
 
-/// What is measured.
+/// The program to measure.
 fn program() -> &'static Path {
     MEASURED.get().map_or(Path::new(PROGRAM), PathBuf::as_path)
 }
@@ -42,7 +42,7 @@ fn main() {
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            // cargo's own.
+            // cargo adds this flag.
             "--bench" => {}
             "--event-listener" => with_event_listener = true,
             "--program" => {
@@ -78,13 +78,13 @@ fn end_with(message: &str) -> ! {
     std::process::exit(2)
 }
 
-/// One line of the table.
+/// Prints one row of the Markdown table.
 fn row(figure: &str, service: &str, compared: &str, ratio: Option<f64>, target: &str) {
     let ratio = ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
     println!("| {figure} | {service} | {compared} | {ratio} | {target} |");
 }
 
-/// The middle value.
+/// The median; sorts `values`, which must not be empty.
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -1,4 +1,4 @@
-//! The servers that are measured, each a process of its own.
+//! The measured servers, each in its own process.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ use crate::support::process::{free_ports, memory};
 use crate::support::service::TEMPLATE;
 use crate::support::webhook::SECRET;
 
-/// Between two tries to connect.
+/// Poll interval while connecting.
 const PAUSE: Duration = Duration::from_micros(50);
 
 /// A running server; killed when dropped.
@@ -42,7 +42,7 @@ impl Server {
         self.child.id()
     }
 
-    /// Waits until it accepts connections; the first one.
+    /// Waits until the server accepts connections, and returns the first one.
     pub fn connect(&self) -> TcpStream {
         loop {
             match TcpStream::connect(self.address) {
@@ -52,7 +52,7 @@ impl Server {
         }
     }
 
-    /// All of it on one core, the second one.
+    /// Pins the server to the second core.
     pub fn pinned(self) -> Self {
         drop(self.connect());
         pin(self.pid(), "1");
@@ -66,10 +66,10 @@ impl Server {
     }
 }
 
-/// How to start the service.
+/// Settings of the service.
 pub struct Service<'a> {
     pub templates: &'a str,
-    /// Creates runs there; a dry run without.
+    /// Cluster in which to create runs. `None`: dry run.
     pub kubeconfig: Option<&'a Path>,
 }
 
@@ -80,14 +80,14 @@ impl Default for Service<'_> {
 }
 
 impl Service<'_> {
-    /// Writes what it reads; its log goes to a file, as a container's does.
+    /// Writes the templates to a new folder, which will also contain the log.
     pub fn prepare(&self) -> TempDir {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("templates.yaml"), self.templates).expect("a file");
         folder
     }
 
-    /// Starts it with what was prepared.
+    /// Starts the service with a prepared folder. Its log goes to a file, as in a container.
     pub fn spawn(&self, folder: TempDir) -> Server {
         let [port] = free_ports();
         let log = File::create(folder.path().join("log")).expect("a file");
@@ -107,7 +107,7 @@ impl Service<'_> {
     }
 }
 
-/// The bare axum servers, built once.
+/// Path of the bare axum servers' program, which is built once.
 pub fn baseline() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -117,7 +117,7 @@ pub fn baseline() -> &'static Path {
         let folder = target_folder().join("baseline");
         let program = folder.join(host).join("release/baseline");
         if !program.is_file() {
-            say("building the bare axum servers, once, a minute on two cores");
+            say("building the bare axum servers; this is done once and takes about a minute");
         }
         let status = Command::new("cargo")
             .args(["build", "--release", "--locked", "--quiet", "--target", host, "--target-dir"])
@@ -130,7 +130,7 @@ pub fn baseline() -> &'static Path {
     })
 }
 
-/// Starts the bare axum servers.
+/// Starts the bare axum servers with one worker thread.
 pub fn bare() -> Server {
     let [port] = free_ports();
     let child = Command::new(baseline())
@@ -143,7 +143,7 @@ pub fn bare() -> Server {
     Server::new(child, port, None)
 }
 
-/// This program on the first core for as long as it is held; all cores afterwards.
+/// Pins this process to the first core while held, and to all cores afterwards.
 pub struct OnFirstCore;
 
 impl OnFirstCore {
@@ -160,7 +160,7 @@ impl Drop for OnFirstCore {
     }
 }
 
-/// All threads of a process on some cores, where `taskset` is at hand.
+/// Pins all threads of a process to `cores`, if `taskset` is installed.
 fn pin(process: u32, cores: &str) {
     let _ = Command::new("taskset").args(["-a", "-c", "-p", cores, &process.to_string()]).output();
 }

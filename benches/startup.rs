@@ -1,4 +1,4 @@
-//! From exec to the first answer: of a probe, of a delivery, and of one that creates a run on a real API server.
+//! Time from exec to the first answer: to a probe, to a delivery, and to one that creates a run on a real API server.
 
 use std::io::{Read, Write};
 use std::time::Instant;
@@ -13,7 +13,7 @@ const STARTS: usize = 60;
 const PROBE: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: bench\r\n\r\n";
 const OK: &[u8] = b"POST /ok HTTP/1.1\r\nhost: bench\r\ncontent-length: 0\r\n\r\n";
 
-/// The service against an axum server that answers `ok`.
+/// Compares the service with an axum server that answers `ok`.
 pub fn measure() {
     crate::servers::baseline();
     let delivery = request(&merged("acme/web", 5, SHA));
@@ -34,7 +34,7 @@ pub fn measure() {
         let delivery = request(&merged("acme/web", number, SHA));
         first_answer(&delivery, || setup.spawn(folder))
     };
-    // The API server's own first one.
+    // Warm up the API server: its own first request is slower.
     created(0);
     compare("exec to the first created run (real API server)", "<= 6", created, || first_answer(OK, bare));
     assert_eq!(plane.runs("startup").len(), STARTS + 1);

@@ -1,4 +1,4 @@
-//! What the fuzz targets below `fuzz/` call: functions on plain data, each one step of a delivery.
+//! Functions for the fuzz targets: each runs one step of a delivery on plain data.
 
 use std::thread;
 
@@ -14,10 +14,10 @@ use crate::github::Event;
 use crate::mounted::File;
 use crate::template::{Decision, Expression, Severity, Stamp, parse};
 
-/// Stack of an expression, as large as the one that templates are checked on.
+/// Stack size for expressions, in bytes; the same as for the template check.
 const STACK: usize = 32 << 20;
 
-/// Whether a webhook's signature is accepted, and whether its headers alone are.
+/// Verifies a webhook. Returns whether its signature is accepted, and whether the check of its headers alone passes.
 pub fn signature(headers: &HeaderMap, body: &[u8], secret: &[u8], require_sha256: bool) -> (bool, bool) {
     let policy = if require_sha256 { SignaturePolicy::RequireSha256 } else { SignaturePolicy::AcceptSha1 };
     let envelope = Envelope::Webhook(Encoding::Json);
@@ -25,7 +25,7 @@ pub fn signature(headers: &HeaderMap, body: &[u8], secret: &[u8], require_sha256
     (unverified.verify([&Key::new(secret)], policy).is_ok(), precheck(headers, policy).is_ok())
 }
 
-/// The payload of a signed webhook with a form as its body; `None` if it is malformed.
+/// Returns the payload of a signed webhook with a form as its body. `None` if the signature or the form is invalid.
 pub fn form_payload(mut headers: HeaderMap, body: &[u8], secret: &[u8]) -> Option<Bytes> {
     headers.insert("x-github-event", http::HeaderValue::from_static("pull_request"));
     headers.insert("x-github-delivery", http::HeaderValue::from_static("d1"));
@@ -38,18 +38,18 @@ pub fn form_payload(mut headers: HeaderMap, body: &[u8], secret: &[u8]) -> Optio
 /// A decoded CloudEvent.
 #[derive(Debug)]
 pub struct CloudEvent {
-    /// Whether it came in structured mode.
+    /// `true` in structured mode, `false` in binary mode.
     pub structured: bool,
-    /// The delivery's id.
+    /// Delivery id (`ce-id`).
     pub id: String,
-    /// GitHub's JSON.
+    /// The event's data: GitHub's JSON.
     pub payload: Bytes,
 }
 
-/// Decodes a request in mode `none`, and parses the event in it. Returns `None` if it is not a CloudEvent of GitHub.
+/// Decodes a request with `--cloudevents-auth=none`, and parses its event. `None` if it is not a GitHub CloudEvent.
 ///
 /// # Panics
-/// When a webhook is accepted without a signature.
+/// If a webhook is accepted without a signature.
 #[expect(clippy::panic, reason = "a finding of the fuzzer")]
 pub fn cloud_event(headers: &HeaderMap, body: &[u8]) -> Option<CloudEvent> {
     let envelope = Envelope::from_headers(headers).ok()?;
@@ -71,11 +71,11 @@ pub struct Merge {
     pub repository: String,
     /// Number of the pull request.
     pub number: u64,
-    /// The merge commit.
+    /// The merge commit, 40 or 64 hex digits.
     pub commit: String,
 }
 
-/// Parses an event. Returns `None` if it is not one, and `Some(None)` if it is not a merge.
+/// Parses an event. Returns `None` if it is not a valid event, and `Some(None)` if it is not a merge.
 pub fn event(kind: &str, payload: &[u8]) -> Option<Option<Merge>> {
     let event = parse_event(kind, payload)?;
     let _ = (event.time(), event.commit(), event.is_deletion(), event.merge().is_ok());
@@ -92,8 +92,8 @@ fn parse_event(kind: &str, payload: &[u8]) -> Option<Event> {
     Event::parse(delivery).ok()
 }
 
-/// Compiles an expression and evaluates it on a pull request's payload, as a value and as a condition. Returns `None` if it
-/// does not compile; else the value or the message of the error.
+/// Compiles an expression and evaluates it on a pull request's payload, as a value and as a condition. Returns the
+/// value or the error's message, and `None` if the expression does not compile.
 pub fn evaluate(source: &str, payload: &[u8]) -> Option<Result<String, String>> {
     let event = parse_event("pull_request", payload)?;
     on_a_large_stack(|| {
@@ -108,24 +108,24 @@ pub fn evaluate(source: &str, payload: &[u8]) -> Option<Result<String, String>> 
 pub struct Finding {
     /// Line and column, from 1.
     pub position: (usize, usize),
-    /// Whether it is an error.
+    /// `true` for an error, `false` for a warning.
     pub is_error: bool,
-    /// The message.
+    /// Error and correction, in one sentence.
     pub message: String,
 }
 
 /// A rendered run.
 #[derive(Debug)]
 pub struct Run {
-    /// Its name.
+    /// `metadata.name`.
     pub name: String,
-    /// The whole object.
+    /// The PipelineRun as JSON.
     pub object: Value,
-    /// The object as YAML.
+    /// The PipelineRun as YAML, as `render` prints it.
     pub yaml: String,
 }
 
-/// Checks a template file, and renders a merge with it if it has no error.
+/// Checks a template file, and renders it for the event in `payload` if it has no errors.
 pub fn render(template: &[u8], payload: &[u8]) -> (Vec<Finding>, Vec<Result<Run, String>>) {
     let (templates, findings) = parse(vec![File { path: "fuzz.yaml".into(), content: template.to_vec() }]);
     let findings: Vec<Finding> = findings

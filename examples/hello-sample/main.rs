@@ -1,13 +1,13 @@
-//! A small web service to build and deploy: it greets, logs, fails now and then on purpose, and passes trace context on.
+//! A small web service to build and deploy: it greets, logs, sometimes fails on purpose, and forwards trace context.
 //!
-//! | environment | default | |
+//! | environment | default | meaning |
 //! |---|---|---|
-//! | `PORT` | 8080 | the port to listen on |
-//! | `TARGET` | World | whom to greet |
-//! | `FAIL_PERCENT` | 40 | of a hundred requests so many fail, so that the alert can be seen |
-//! | `NEXT_URL` | | an `http://` address that is called for each request, in the same trace |
+//! | `PORT` | 8080 | port to listen on |
+//! | `TARGET` | World | name in the greeting |
+//! | `FAIL_PERCENT` | 40 | percentage of requests that fail, to trigger the alert |
+//! | `NEXT_URL` | | `http://` URL of a service to call for each request, in the same trace |
 //!
-//! `cargo run --example hello-sample` in the repository, `cargo run` in this folder.
+//! Run it with `cargo run --example hello-sample` in the repository, or with `cargo run` in this folder.
 
 use std::env;
 use std::io::{self, Write};
@@ -27,21 +27,21 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What a trace needs on its way, and Istio's own request id.
+/// Headers to forward: W3C trace context and baggage, and Istio's request id.
 const PASSED_ON: [&str; 4] = ["traceparent", "tracestate", "baggage", "x-request-id"];
-/// Of the next service's answer we show some.
+/// Maximum size of the next service's answer, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// How the service behaves.
+/// Settings from the environment.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Whom to greet.
+    /// Name in the greeting.
     pub target: String,
-    /// Of a hundred requests so many fail.
+    /// Percentage of requests that fail, 0 to 100.
     pub fail_percent: u8,
-    /// Who is called for each request.
+    /// `http://` URL of a service to call for each request. `None`: no call.
     pub next: Option<String>,
-    /// Which revision this is.
+    /// Name of the Knative revision (`K_REVISION`).
     pub revision: String,
 }
 
@@ -75,7 +75,7 @@ fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The service's routes.
+/// The routes: `/` greets, `/healthz` answers `ok`.
 pub fn router(settings: Settings) -> Router {
     let client = Client::builder(TokioExecutor::new()).build_http();
     Router::new()
@@ -89,8 +89,8 @@ async fn greet(State(app): State<Arc<App>>, headers: HeaderMap) -> (StatusCode, 
         headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(|parent| parent.split('-').nth(1));
     let trace = trace.map(|id| format!(" trace_id={id}")).unwrap_or_default();
     if fastrand::u8(..100) < app.settings.fail_percent {
-        log("ERROR", &format!("a request failed, on purpose{trace}"));
-        return (StatusCode::INTERNAL_SERVER_ERROR, "failed, on purpose\n".to_owned());
+        log("ERROR", &format!("request failed on purpose; see FAIL_PERCENT{trace}"));
+        return (StatusCode::INTERNAL_SERVER_ERROR, "failed on purpose\n".to_owned());
     }
     let mut greeting = format!("Hello {} from {}!\n", app.settings.target, app.settings.revision);
     if let Some(next) = &app.settings.next {
@@ -106,7 +106,7 @@ async fn greet(State(app): State<Arc<App>>, headers: HeaderMap) -> (StatusCode, 
     (StatusCode::OK, greeting)
 }
 
-/// Calls another service in the trace of this request.
+/// Calls another service with the trace headers of this request, and returns its body.
 async fn call(
     client: &Client<HttpConnector, Body>,
     url: &str,
@@ -123,7 +123,7 @@ async fn call(
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
-/// One line: `2026-11-22 12:00:00 LEVEL message`, in UTC.
+/// Writes one line to stderr: `2026-11-22 12:00:00 LEVEL message`, in UTC.
 fn log(level: &str, message: &str) {
     let line = message.replace(['\n', '\r'], " ");
     let _ = writeln!(io::stderr().lock(), "{} {level} {line}", Timestamp::now().strftime("%Y-%m-%d %H:%M:%S"));

@@ -1,4 +1,4 @@
-//! A payload is a merge exactly if it says so and has a full commit.
+//! A payload is a merge exactly if its fields say so. Its commit is a full hash.
 
 #![no_main]
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 fuzz_target!(|body: &[u8]| {
     for kind in ["pull_request", "push", "release"] {
         let Some(merge) = event(kind, body) else { continue };
-        // serde's Value refuses half a surrogate pair even in a field that is not read.
+        // serde's Value rejects a lone surrogate, also in fields that the service does not read.
         let Ok(payload) = serde_json::from_slice::<Value>(body) else { return };
         let pull_request = &payload["pull_request"];
         let is_merge = kind == "pull_request" && payload["action"] == "closed" && pull_request["merged"] == true;

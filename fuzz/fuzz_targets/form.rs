@@ -1,4 +1,4 @@
-//! A form has one payload or is refused, and the payload is the same as a plain decoder's.
+//! A form is accepted exactly if it has one payload, which equals the result of a second decoder.
 
 #![no_main]
 
@@ -20,7 +20,7 @@ fuzz_target!(|body: &[u8]| {
     assert_eq!(decoded.map(|payload| payload.to_vec()), expected.map(String::into_bytes));
 });
 
-/// `application/x-www-form-urlencoded`, as the URL standard describes it.
+/// Decodes `application/x-www-form-urlencoded` text according to the URL standard.
 fn decode(text: &[u8]) -> String {
     let mut bytes = Vec::new();
     let mut rest = text;

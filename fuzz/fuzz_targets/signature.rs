@@ -1,4 +1,4 @@
-//! A signature is accepted exactly if it is the hex of the HMAC, with any other headers.
+//! A signature is accepted exactly if it is the HMAC in hex, no matter which other headers are present.
 //!
 //! Input: header lines, an empty line, the body.
 
@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// The same rule in other code.
+/// A second implementation of the rule.
 fn is_valid(headers: &HeaderMap, body: &[u8], require_sha256: bool) -> bool {
     let sha256 = Hmac::<sha2::Sha256>::new_from_slice(SECRET).expect("a key").chain_update(body).finalize();
     let sha1 = Hmac::<sha1::Sha1>::new_from_slice(SECRET).expect("a key").chain_update(body).finalize();

@@ -1,5 +1,5 @@
-//! Every template without errors renders into an object with a legal name, the same each time and without a panic. No text
-//! of an author is in its spec where Tekton would expand it.
+//! Rendering a template without errors does not panic, and always gives the same object with a valid name. No author's
+//! text is in its spec where Tekton would expand it.
 
 #![no_main]
 
@@ -29,7 +29,7 @@ fuzz_target!(|content: &[u8]| {
         assert_eq!(run.object["kind"], "PipelineRun");
         assert_eq!(run.object["metadata"]["name"], *run.name);
         assert!(run.name.len() <= 63 && run.name.split('.').all(is_label), "{}", run.name);
-        // A template may write it itself.
+        // The template's own text may contain the canary.
         if !String::from_utf8_lossy(content).contains("canary") {
             assert!(!run.object["spec"].to_string().contains(CANARY), "{}", run.object);
         }

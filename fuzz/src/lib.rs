@@ -1,22 +1,22 @@
-//! What the fuzz targets share: a secret, its signatures, and a merge.
+//! Shared by the fuzz targets: a webhook secret, its signatures, and a merge.
 
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 use sha2::Sha256;
 
-/// The webhook's secret.
+/// The webhook secret.
 pub const SECRET: &[u8] = b"fuzz";
-/// A text that Tekton would expand; in every text of [`merge`] that an author can write.
+/// A text that Tekton would expand. [`merge`] has it in every field that an author can write.
 pub const CANARY: &str = "$(canary)";
 
-/// The valid signature of a body, `sha256=<hex>`.
+/// The valid `X-Hub-Signature-256` of a body: `sha256=<hex>`.
 pub fn sha256(body: &[u8]) -> String {
     let mac = Hmac::<Sha256>::new_from_slice(SECRET).expect("a key").chain_update(body);
     format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
 }
 
-/// The payload of a merge whose author has written [`CANARY`] into every field that an author can write.
+/// The payload of a merge with [`CANARY`] in every field that an author can write.
 pub fn merge() -> String {
     json!({
         "action": "closed", "number": 5,
@@ -36,7 +36,7 @@ pub fn merge() -> String {
     .to_string()
 }
 
-/// Splits the input into `name: value` lines up to an empty one, and the rest.
+/// Splits the input into headers (`name: value` lines up to an empty line) and the body. Skips invalid lines.
 pub fn request(data: &[u8]) -> (HeaderMap, &[u8]) {
     let mut headers = HeaderMap::new();
     let mut rest = data;

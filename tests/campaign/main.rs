@@ -1,9 +1,8 @@
-//! A campaign of faults: many merges on all roads, while everything around the service breaks.
+//! A campaign of faults: many merges by every delivery path, while the components around the service fail.
 //!
-//! `cargo test --test campaign` plays a short one; `cargo test --test campaign -- --merges 5000 --seed 7` a long one.
-//! The same seed gives the same plan. At the end, none of these may be more than zero: merges that were acknowledged
-//! and have no run; merges with more than one; runs for what was forged or not merged; merges that were not
-//! acknowledged and fail when they are sent again.
+//! `cargo test --test campaign` runs a short one; `cargo test --test campaign -- --merges 5000 --seed 7` a long one.
+//! The same seed gives the same plan. The campaign fails if there is, at the end, an acknowledged merge without a run,
+//! a merge with more than one run, a run for a forged or unmerged pull request, or a merge whose redelivery fails.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::print_stdout, missing_docs)]
 
@@ -28,7 +27,7 @@ use stage::Stage;
 use support::go::say;
 use verdict::Verdict;
 
-/// Senders at the same time.
+/// Number of concurrent senders.
 const SENDERS: usize = 12;
 
 struct Options {
@@ -50,7 +49,10 @@ fn main() -> ExitCode {
     runtime.block_on(play(&options))
 }
 
-/// What was asked for; nothing if `cargo test` was asked for other tests.
+/// Parses the command line. Returns `None` if `cargo test` selects other tests.
+///
+/// # Errors
+/// If `--seed` or `--merges` has no positive number.
 fn options(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
     let mut options = Options { seed: 1, merges: 400 };
     let mut arguments = arguments.peekable();
@@ -60,7 +62,7 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, S
             "--seed" => &mut options.seed,
             "--merges" => &mut options.merges,
             "--list" => return Ok(None),
-            // What cargo and its users say to the other tests, `--nocapture` for example.
+            // Flags for the other tests' harness, for example `--nocapture`.
             flag if flag.starts_with('-') => continue,
             name => {
                 named.push(name.to_owned());
@@ -68,7 +70,7 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, S
             }
         };
         let value = arguments.next().and_then(|value| value.parse().ok()).filter(|value| *value > 0);
-        *target = value.ok_or(format!("{argument} needs a number; [--merges N] [--seed N]"))?;
+        *target = value.ok_or(format!("{argument} needs a positive number; usage: [--merges N] [--seed N]"))?;
     }
     let wanted = named.is_empty() || named.iter().any(|name| "campaign".contains(name.as_str()));
     Ok(wanted.then_some(options))
@@ -94,19 +96,19 @@ async fn play(options: &Options) -> ExitCode {
     verdict.acknowledged_exist(&stage.runs());
 
     let (unacknowledged, acknowledged) = verdict.redeliveries(options.merges);
-    verdict.redelivered(send_all(&roads, unacknowledged).await, "a merge that was not acknowledged");
-    verdict.redelivered(send_all(&roads, acknowledged).await, "a merge that was acknowledged before");
+    verdict.redelivered(send_all(&roads, unacknowledged).await, "unacknowledged merge");
+    verdict.redelivered(send_all(&roads, acknowledged).await, "acknowledged merge");
     verdict.all_exist(&stage.runs(), options.merges);
     verdict.logs(&stage.logs());
 
     println!("campaign: seed {}, {} pull requests, {} s", options.seed, options.merges, started.elapsed().as_secs());
     let faults: Vec<String> = faults.iter().map(|(fault, count)| format!("{fault:?} {count}")).collect();
     println!("faults: {}", faults.join(", "));
-    println!("most memory of a service: {} MiB", stage.memory() / 1024);
+    println!("peak memory of a service: {} MiB", stage.memory() / 1024);
     verdict.conclude()
 }
 
-/// Sends everything, by several senders; what each was told.
+/// Sends all deliveries with [`SENDERS`] concurrent senders and returns each one's answer.
 async fn send_all(roads: &Roads, sends: impl IntoIterator<Item = Delivery>) -> Vec<(Delivery, Told)> {
     let queue = Arc::new(Mutex::new(sends.into_iter().collect::<VecDeque<_>>()));
     let senders = (0..SENDERS).map(|_| {

@@ -1,20 +1,20 @@
-//! What happens in a campaign: all of it follows from the seed.
+//! The plan of a campaign, which depends only on the seed and the number of merges.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 use sha2::{Digest, Sha256};
 
-/// Sends go on while the faults of a round happen.
+/// One fault, and the deliveries that are sent meanwhile.
 #[derive(Debug)]
 pub struct Round {
     pub fault: Fault,
-    /// Which of the two services it meets, where it meets one.
+    /// The service that the fault affects, if it affects only one.
     pub place: Place,
     pub sends: Vec<Delivery>,
 }
 
-/// One request, and how long its sender waits before it.
+/// One request, and its sender's pause before it.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     pub subject: Subject,
@@ -22,7 +22,7 @@ pub struct Delivery {
     pub pause: Duration,
 }
 
-/// A pull request, as its sender tells it.
+/// A pull request, as its sender describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subject {
     pub number: u64,
@@ -31,22 +31,22 @@ pub struct Subject {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A run is due.
+    /// Must have one run.
     Merge,
-    /// Closed without a merge.
+    /// Closed without a merge: no run.
     Unmerged,
-    /// A merge that nobody proves.
+    /// A merge with an invalid signature: no run.
     Forged,
 }
 
-/// How a delivery comes.
+/// The path of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Road {
     /// GitHub's request to the public service.
     Webhook(Form),
     /// A signed CloudEvent to the public service.
     SignedEvent(Mode),
-    /// GitHub's request to GitHubSource's adapter, and its event to the private service.
+    /// GitHub's request to GitHubSource's adapter, which sends an event to the private service.
     Source,
     /// An event through a Broker to the private service.
     Broker(Mode),
@@ -73,19 +73,19 @@ pub enum Place {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
-    /// SIGKILL, and a start.
+    /// SIGKILL, then a restart.
     ServiceKilled,
-    /// SIGTERM, and a start once it has ended.
+    /// SIGTERM, then a restart once it has exited.
     ServiceStopped,
-    /// SIGSTOP for two seconds, as a frozen pod.
+    /// SIGSTOP for a while, like a frozen pod.
     ServiceFrozen,
     ApiServerKilled,
     EtcdKilled,
-    /// Between senders and services.
+    /// This and the next two: between senders and services.
     SendersReset,
     SendersSlow,
     AnswersSwallowed,
-    /// Between services and API server.
+    /// This and the next two: between services and API server.
     ApiReset,
     ApiSlow,
     ApiAnswersSwallowed,
@@ -115,10 +115,10 @@ impl Fault {
     ];
 }
 
-/// Merges in a round.
+/// Pull requests per round.
 const BATCH: u64 = 25;
 
-/// The rounds for so many merges: every fault once before any comes again.
+/// The rounds for `merges` pull requests. Every fault occurs once before one is repeated.
 pub fn rounds(seed: u64, merges: u64) -> Vec<Round> {
     let mut random = Rng::with_seed(seed);
     let count = merges.div_ceil(BATCH).max(Fault::ALL.len() as u64);
@@ -138,7 +138,7 @@ pub fn rounds(seed: u64, merges: u64) -> Vec<Round> {
         let kind = kind_of(number);
         let subject = Subject { number, kind };
         let first = usize::try_from((number - 1) * count / merges).unwrap_or_default();
-        // Once, or sent again by whoever thinks so, now or in the next round.
+        // One to three times, in this round or in the next one.
         for _ in 0..random.usize(1..=3) {
             let round = (first + random.usize(0..=1)).min(rounds.len() - 1);
             let road = road(&mut random, kind);
@@ -151,7 +151,7 @@ pub fn rounds(seed: u64, merges: u64) -> Vec<Round> {
     rounds
 }
 
-/// What a pull request is, by its number: one in eight is not merged, one in eight is forged.
+/// The kind of a pull request, by its number: one in eight is not merged, one in eight is forged.
 pub fn kind_of(number: u64) -> Kind {
     match number % 8 {
         0 => Kind::Unmerged,
@@ -160,12 +160,12 @@ pub fn kind_of(number: u64) -> Kind {
     }
 }
 
-/// Long enough for the sends of a round to last as long as its fault.
+/// Long enough for a round's deliveries to last as long as its fault.
 fn random_pause(random: &mut Rng) -> Duration {
     Duration::from_millis(random.u64(0..900))
 }
 
-/// A Broker asks nobody for a proof, so that what is forged cannot come by it.
+/// A random path. A Broker does not authenticate its senders, so that it gets no forged deliveries.
 fn road(random: &mut Rng, kind: Kind) -> Road {
     let mode = if random.bool() { Mode::Binary } else { Mode::Structured };
     match random.u8(0..if kind == Kind::Forged { 5 } else { 7 }) {
@@ -179,12 +179,12 @@ fn road(random: &mut Rng, kind: Kind) -> Road {
 }
 
 impl Subject {
-    /// Its merge commit.
+    /// Merge commit: 40 hex digits, derived from the number.
     pub fn commit(self) -> String {
         hex::encode(Sha256::digest(format!("commit {}", self.number)))[..40].to_owned()
     }
 
-    /// The repository that it belongs to.
+    /// `owner/name`; one of five, by the number.
     pub fn repository(self) -> String {
         format!("acme/web-{}", self.number % 5)
     }

@@ -1,4 +1,4 @@
-//! The ways that a delivery takes, and what its sender learns of it.
+//! The paths of a delivery, and the answer that its sender gets.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -13,21 +13,21 @@ use crate::support::cloud_event::{PULL_REQUEST, binary, structured};
 use crate::support::http::{HttpClient, Reply};
 use crate::support::webhook::{self, merged};
 
-/// GitHub's patience.
+/// GitHub's timeout for a delivery.
 const GITHUB: Duration = Duration::from_secs(10);
-/// A Broker repeats for a while before it says what became of an event.
+/// Timeout of a Broker, which answers after its retries.
 const BROKER: Duration = Duration::from_secs(40);
-/// The secret of GitHubSource, whose adapter would need a new pod for another one.
+/// The secret of GitHubSource, which is not rotated: its adapter reads it only at its start.
 pub const SOURCE_SECRET: &str = "the source's secret";
 
-/// What a sender was told.
+/// The answer that a sender got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Told {
-    /// A success: it will not send again.
+    /// 2xx: the sender does not send it again.
     Acknowledged,
-    /// A status that allows to send again.
+    /// Any other status: the sender may send it again.
     Refused(u16),
-    /// No answer, or half of one.
+    /// No answer, or an incomplete one.
     Nothing,
 }
 
@@ -35,11 +35,11 @@ pub enum Told {
 #[derive(Debug, Clone)]
 pub struct Secrets {
     pub current: String,
-    /// One that is mounted no more.
+    /// No longer mounted.
     pub retired: String,
 }
 
-/// Where the roads begin.
+/// Addresses and secrets of the delivery paths.
 #[derive(Clone)]
 pub struct Roads {
     pub public: SocketAddr,
@@ -50,7 +50,7 @@ pub struct Roads {
 }
 
 impl Roads {
-    /// Sends one delivery.
+    /// Sends one delivery and waits for its answer.
     pub async fn send(&self, delivery: &Delivery) -> Told {
         let (subject, road) = (delivery.subject, delivery.road);
         let payload = payload(subject);
@@ -78,7 +78,7 @@ impl Roads {
             Road::Broker(mode) => {
                 let (headers, body) = event(mode, &id, &payload);
                 let reply = self.post(self.broker, &headers, body, BROKER).await;
-                // The Broker says what became of the event in the end.
+                // The Broker answers with the status of its last try.
                 let code = reply.and_then(|reply| u16::try_from(reply.json()["code"].as_u64()?).ok());
                 code.filter(|code| *code > 0).map_or(Told::Nothing, of_status)
             }
@@ -142,7 +142,7 @@ fn event(mode: Mode, id: &str, payload: &Value) -> Request {
     match mode {
         Mode::Binary => (binary(PULL_REQUEST, id), payload.to_string().into_bytes()),
         Mode::Structured => {
-            // The Trigger filters by the action.
+            // The Trigger filters by this attribute.
             let (headers, body) = structured(PULL_REQUEST, id, payload);
             let mut event: Value = serde_json::from_slice(&body).expect("JSON");
             event["action"] = json!("closed");

@@ -1,5 +1,5 @@
-//! What a campaign plays on: two services of one namespace, a real control plane, Knative's parts, and the networks
-//! between them; and what can go wrong there.
+//! The environment of a campaign: two services in one namespace, a real control plane, Knative's components and the
+//! networks between them; and the faults that it injects there.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -22,12 +22,12 @@ use crate::support::service::{Lines, Service, Setup, TEMPLATE};
 
 const NAMESPACE: &str = "campaign";
 const ACCOUNT: &str = "campaign:github-trigger";
-/// The shipped Trigger, with less patience.
+/// The shipped Trigger; [`Stage::build`] reduces its retries.
 const TRIGGER: &str = include_str!("../../config/github-source/trigger.yaml");
-/// How long a fault lasts that has no end of its own.
+/// Duration of a fault that does not end by itself.
 const A_WHILE: Duration = Duration::from_millis(1500);
 
-/// One service and the network before it.
+/// One service and the network in front of it.
 struct Instance {
     service: Service,
     proxy: Proxy,
@@ -35,7 +35,7 @@ struct Instance {
     secrets: Mount,
 }
 
-/// Everything that runs.
+/// All processes of a campaign.
 pub struct Stage {
     plane: ControlPlane,
     api: Proxy,
@@ -50,7 +50,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts all of it; nothing where there is no control plane, which says why.
+    /// Starts all of it. Returns `None` if there is no control plane, after printing why.
     pub async fn build(seed: u64) -> Option<Self> {
         let plane = own()?;
         plane.namespace(NAMESPACE);
@@ -82,7 +82,7 @@ impl Stage {
         let args = ["-sink", &sink, "-secret", SOURCE_SECRET, "-owner-and-repository", "acme/web"];
         let source = Peer::receive_adapter(&args)?;
         let trigger = trigger.display().to_string();
-        // Nobody listens to dead letters: they are not sent again.
+        // Dead letters are discarded: nothing listens on this port.
         let args = ["-trigger", &trigger, "-subscriber", &sink, "-dead-letter-sink", "http://127.0.0.1:9/"];
         let broker = Peer::broker(&args)?;
         let secrets = Arc::new(Mutex::new(secrets));
@@ -90,7 +90,7 @@ impl Stage {
         Some(Self { plane, api, public, private, source, broker, secrets, generation: 0, logs, _folder: folder })
     }
 
-    /// Where deliveries go.
+    /// Addresses and secrets for the senders.
     pub fn roads(&self) -> Roads {
         Roads {
             public: self.public.proxy.address,
@@ -101,17 +101,17 @@ impl Stage {
         }
     }
 
-    /// The runs that exist.
+    /// All PipelineRuns of the campaign's namespace.
     pub fn runs(&self) -> Vec<Value> {
         block_in_place(|| self.plane.runs(NAMESPACE))
     }
 
-    /// What the services have logged, since their first start.
+    /// All log lines of both services, including those before a restart.
     pub fn logs(&self) -> Vec<String> {
         self.logs.iter().flat_map(Lines::all).collect()
     }
 
-    /// The most memory that one of the services has held since its last start, KiB.
+    /// Peak memory of either service since its last start, in KiB.
     pub fn memory(&self) -> u64 {
         self.public.service.memory("VmHWM").max(self.private.service.memory("VmHWM"))
     }
@@ -123,7 +123,7 @@ impl Stage {
         }
     }
 
-    /// Lets something go wrong, and mends it.
+    /// Injects a fault, and repairs it.
     pub async fn play(&mut self, fault: Fault, place: Place) {
         sleep(Duration::from_millis(200)).await;
         match fault {
@@ -132,7 +132,7 @@ impl Stage {
                 let instance = self.instance(place);
                 instance.service.signal("TERM");
                 let ended = block_in_place(|| instance.service.wait(Duration::from_secs(20)));
-                assert!(ended.is_some_and(|status| status.success()), "it ends when it is told to: {ended:?}");
+                assert!(ended.is_some_and(|status| status.success()), "no exit 0 within 20 s of SIGTERM: {ended:?}");
                 self.restart(place);
             }
             Fault::ServiceFrozen => {
@@ -210,7 +210,7 @@ impl Stage {
         self.private.secrets.replace(files);
     }
 
-    /// As the README says: the new one beside the old one, then GitHub's side, then the old one is removed.
+    /// As in the README: mount the new secret in addition, change it in GitHub, then remove the old one.
     async fn rotate(&mut self) {
         self.generation += 1;
         let new = format!("secret {}", self.generation);
@@ -220,12 +220,12 @@ impl Stage {
         self.secrets.lock().expect("the secrets").current.clone_from(&new);
         sleep(Duration::from_millis(300)).await;
         self.mount_secrets(&[("current", &new)]);
-        // Both services have looked by then.
+        // Both services have reloaded by then.
         sleep(Duration::from_millis(2500)).await;
         self.secrets.lock().expect("the secrets").retired = old;
     }
 
-    /// Waits until everything is as it should be.
+    /// Waits until the API server is ready and the services may create runs.
     pub fn recover(&mut self) {
         block_in_place(|| {
             self.plane.wait_until_ready();
@@ -234,7 +234,7 @@ impl Stage {
     }
 }
 
-/// The same template in another version: what it is called, and so its runs, stays.
+/// A version of the template. The template's name stays, so that the names of its runs do.
 fn template(generation: u64) -> String {
     TEMPLATE.replace("target_branch }}\"", &format!("target_branch }}}}-{generation}\""))
 }

@@ -1,4 +1,4 @@
-//! What must be true, whatever happened.
+//! The conditions that must hold after every fault.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::plan::{Delivery, Form, Kind, Road, Subject, kind_of};
 use crate::roads::Told;
 
-/// What was seen so far, and what of it must not be.
+/// Observations so far, and the violations among them.
 #[derive(Default)]
 pub struct Verdict {
-    /// Merges that a sender was told to exist.
+    /// Pull request numbers of acknowledged merges.
     acknowledged: BTreeSet<u64>,
     counts: BTreeMap<String, u64>,
     wrong: Vec<String>,
@@ -20,7 +20,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// What senders were told while things broke.
+    /// Records the answers that senders got during the faults.
     pub fn told(&mut self, answers: Vec<(Delivery, Told)>) {
         for (Delivery { subject, road, .. }, told) in answers {
             let Subject { number, kind } = subject;
@@ -28,18 +28,18 @@ impl Verdict {
             let allowed = match (kind, told) {
                 (_, Told::Nothing | Told::Refused(503)) => true,
                 (Kind::Merge | Kind::Unmerged, Told::Acknowledged) => true,
-                // Signed with a secret that was removed while it was on its way.
+                // Its secret was removed while the delivery was in flight.
                 (Kind::Merge | Kind::Unmerged, Told::Refused(401)) => {
                     matches!(road, Road::Webhook(_) | Road::SignedEvent(_))
                 }
                 (Kind::Forged, Told::Refused(401)) => true,
-                // GitHubSource says 400 whatever its sink said, and a Broker what it heard itself.
+                // GitHubSource answers 400 for every error of its sink; a Broker reports the status that it got.
                 (_, Told::Refused(400)) => road == Road::Source,
                 (_, Told::Refused(code)) => matches!(road, Road::Broker(_)) && code >= 500,
                 (Kind::Forged, Told::Acknowledged) => false,
             };
             if !allowed {
-                self.wrong.push(format!("{kind:?} {number} by {road:?} was told {told:?}"));
+                self.wrong.push(format!("{kind:?} {number} by {road:?} was answered {told:?}"));
             }
             if kind == Kind::Merge && told == Told::Acknowledged {
                 self.acknowledged.insert(number);
@@ -47,17 +47,17 @@ impl Verdict {
         }
     }
 
-    /// Whoever was told so is right, and nobody else made a run.
+    /// Checks that every acknowledged merge has its run, and that every run is correct.
     pub fn acknowledged_exist(&mut self, runs: &[Value]) {
         let existing = self.existing(runs);
         let missing: Vec<&u64> = self.acknowledged.iter().filter(|number| !existing.contains(number)).collect();
-        self.summary.push(format!("acknowledged {}, of these missing {}", self.acknowledged.len(), missing.len()));
+        self.summary.push(format!("acknowledged {}, of these without run {}", self.acknowledged.len(), missing.len()));
         if !missing.is_empty() {
-            self.wrong.push(format!("acknowledged and missing: {missing:?}"));
+            self.wrong.push(format!("acknowledged, but without a run: {missing:?}"));
         }
     }
 
-    /// A last delivery of every merge, the ones first that nobody was told to exist.
+    /// A last delivery of every merge: first those of unacknowledged merges, then those of acknowledged ones.
     pub fn redeliveries(&self, pull_requests: u64) -> (Vec<Delivery>, Vec<Delivery>) {
         let merges = (1..=pull_requests).filter(|&number| kind_of(number) == Kind::Merge);
         let again = |number| Delivery {
@@ -69,27 +69,27 @@ impl Verdict {
         (not.into_iter().map(again).collect(), acknowledged.into_iter().map(again).collect())
     }
 
-    /// What came of them.
+    /// Checks that every redelivery was acknowledged.
     pub fn redelivered(&mut self, answers: Vec<(Delivery, Told)>, what: &str) {
         let failed: Vec<_> = answers.iter().filter(|(_, told)| *told != Told::Acknowledged).collect();
-        self.summary.push(format!("{what}: sent again {}, of these failed {}", answers.len(), failed.len()));
+        self.summary.push(format!("{what}: redelivered {}, of these failed {}", answers.len(), failed.len()));
         for (delivery, told) in failed {
-            self.wrong.push(format!("{what}, {}, was told {told:?} when it was sent again", delivery.subject.number));
+            self.wrong.push(format!("{what} {} was redelivered and answered {told:?}", delivery.subject.number));
         }
     }
 
-    /// One run for each merge, and no other.
+    /// Checks that there is one run for each merge, and no other.
     pub fn all_exist(&mut self, runs: &[Value], pull_requests: u64) {
         let existing = self.existing(runs);
         let merges: BTreeSet<u64> = (1..=pull_requests).filter(|&number| kind_of(number) == Kind::Merge).collect();
         self.summary.push(format!("merges {}, runs {}", merges.len(), runs.len()));
         if existing != merges {
             let missing: Vec<_> = merges.difference(&existing).collect();
-            self.wrong.push(format!("without a run in the end: {missing:?}"));
+            self.wrong.push(format!("merges without a run at the end: {missing:?}"));
         }
     }
 
-    /// The numbers of the pull requests that have a run; complains of what none may be.
+    /// The numbers of the pull requests that have a run. Records wrong and duplicate runs as violations.
     fn existing(&mut self, runs: &[Value]) -> BTreeSet<u64> {
         let mut seen = BTreeSet::new();
         for run in runs {
@@ -111,13 +111,13 @@ impl Verdict {
         seen
     }
 
-    /// No panic, and nothing else that calls itself a defect.
+    /// Checks that no service has logged a panic or a defect.
     pub fn logs(&mut self, lines: &[String]) {
         let defects = lines.iter().filter(|line| line.contains("defect") || line.contains("panicked"));
         self.wrong.extend(defects.map(|line| format!("a service logged: {line}")));
     }
 
-    /// Whether each wrong is seen as one: a judge that cannot say no proves nothing.
+    /// Checks that each kind of violation is detected. Panics if one is not.
     pub fn check_itself() {
         let run = |number: u64| {
             let subject = Subject { number, kind: kind_of(number) };
@@ -137,9 +137,9 @@ impl Verdict {
         let is_wrong = |what: &str, see: &dyn Fn(&mut Self)| {
             let mut verdict = Self::default();
             see(&mut verdict);
-            assert!(!verdict.wrong.is_empty(), "nobody would notice: {what}");
+            assert!(!verdict.wrong.is_empty(), "not detected: {what}");
         };
-        is_wrong("acknowledged and missing", &|verdict| {
+        is_wrong("an acknowledged merge without a run", &|verdict| {
             verdict.told(told(merge, Told::Acknowledged));
             verdict.acknowledged_exist(&[]);
         });
@@ -151,10 +151,10 @@ impl Verdict {
             other["spec"]["params"][0]["value"] = run(forged)["spec"]["params"][0]["value"].clone();
             verdict.acknowledged_exist(&[other]);
         });
-        is_wrong("a forged merge that is acknowledged", &|verdict| verdict.told(told(forged, Told::Acknowledged)));
-        is_wrong("a merge that is called malformed", &|verdict| verdict.told(told(merge, Told::Refused(400))));
-        is_wrong("a redelivery that fails", &|verdict| verdict.redelivered(told(merge, Told::Refused(503)), "a merge"));
-        is_wrong("a merge without a run in the end", &|verdict| verdict.all_exist(&[], merge));
+        is_wrong("an acknowledged forged merge", &|verdict| verdict.told(told(forged, Told::Acknowledged)));
+        is_wrong("a merge that is answered 400", &|verdict| verdict.told(told(merge, Told::Refused(400))));
+        is_wrong("a failed redelivery", &|verdict| verdict.redelivered(told(merge, Told::Refused(503)), "a merge"));
+        is_wrong("a merge without a run at the end", &|verdict| verdict.all_exist(&[], merge));
         is_wrong("a panic", &|verdict| verdict.logs(&["thread 'serve' panicked".to_owned()]));
         let mut right = Self::default();
         right.told(told(merge, Told::Acknowledged));
@@ -163,16 +163,16 @@ impl Verdict {
         assert!(right.wrong.is_empty(), "{:?}", right.wrong);
     }
 
-    /// Prints it all.
+    /// Prints counts, summary and violations. Returns a failure if there is a violation.
     pub fn conclude(self) -> ExitCode {
         let counts: Vec<String> = self.counts.iter().map(|(what, count)| format!("{what} {count}")).collect();
-        println!("told: {}", counts.join(", "));
+        println!("answers: {}", counts.join(", "));
         self.summary.iter().for_each(|line| println!("{line}"));
         if self.wrong.is_empty() {
-            println!("nothing is wrong");
+            println!("no violations");
             return ExitCode::SUCCESS;
         }
-        self.wrong.iter().for_each(|line| println!("WRONG: {line}"));
+        self.wrong.iter().for_each(|line| println!("VIOLATION: {line}"));
         ExitCode::FAILURE
     }
 }

@@ -1,4 +1,4 @@
-//! The shipped rules, alerts and dashboard, in a real Prometheus and a real Alertmanager that watch the running service.
+//! The shipped rules, alerts and dashboard, in a real Prometheus and Alertmanager that monitor the running service.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -17,25 +17,25 @@ use crate::support::go;
 use crate::support::http::HttpClient;
 use crate::support::process::{Guarded, free_ports};
 use crate::support::receiver::Receiver;
-use crate::support::service::{Service, Setup};
+use crate::support::service::{LOGGED, Service, Setup};
 use crate::support::webhook::{SHA, merged};
 
 const RULES: &str = "config/observability/prometheus-rules.yaml";
 
-/// A program of the system; nothing, with a line that says what to do, where it is not installed.
+/// Path of a program on `PATH`. Returns `None` if it is not installed, after printing what to install; panics then if
+/// `REQUIRE_CONTROL_PLANE` is set.
 fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.exists());
     if found.is_none() {
-        let message = format!("not run: tests with {name}; apt-get install prometheus prometheus-alertmanager");
+        let message = format!("skipped: tests that need {name}; apt-get install prometheus prometheus-alertmanager");
         assert!(std::env::var_os("REQUIRE_CONTROL_PLANE").is_none(), "{message}");
         go::say(&message);
     }
     found
 }
 
-/// Prometheus and Alertmanager around a service; their intervals are seconds instead of minutes, their rules the shipped
-/// ones.
+/// Prometheus and Alertmanager for one service, with the shipped rules and intervals of a second instead of a minute.
 struct Watch {
     prometheus: SocketAddr,
     alerts: Receiver,
@@ -46,7 +46,7 @@ struct Watch {
 impl Watch {
     async fn start(service: &Service) -> Option<Self> {
         let (prometheus, alertmanager) = (program("prometheus")?, program("prometheus-alertmanager")?);
-        let line = service.log.wait_for("serving metrics", Duration::from_secs(5));
+        let line = service.log.wait_for("serving metrics", LOGGED);
         let target = line.rsplit_once("address=").expect("an address").1;
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name).display().to_string();
@@ -90,7 +90,7 @@ impl Watch {
         Some(Self { prometheus, alerts, _processes: processes, folder })
     }
 
-    /// The samples of an instant query; none while Prometheus is starting.
+    /// The samples of an instant query; empty while Prometheus is starting.
     async fn query(&self, expression: &str) -> Vec<Value> {
         let path = format!("/api/v1/query?query={}", utf8_percent_encode(expression, NON_ALPHANUMERIC));
         let Ok(reply) = HttpClient::new().send(Method::GET, self.prometheus, &path, &[], Vec::new()).await else {
@@ -105,7 +105,7 @@ impl Watch {
         self.query(expression).await.first()?["value"][1].as_str()?.parse().ok()
     }
 
-    /// Waits until a query has this value.
+    /// Waits until a query returns this value, 40 s at most.
     async fn wait_for(&self, expression: &str, wanted: f64) {
         let end = Instant::now() + Duration::from_secs(40);
         loop {
@@ -119,7 +119,7 @@ impl Watch {
         }
     }
 
-    /// Whether an alert of this name has arrived at the webhook.
+    /// Whether Alertmanager has sent an alert with this name.
     fn has_arrived(&self, alert: &str) -> bool {
         let needle = format!("\"alertname\":\"{alert}\"");
         self.alerts.received().iter().any(|request| String::from_utf8_lossy(&request.body).contains(&needle))
@@ -132,7 +132,7 @@ async fn fail(service: &Service, number: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_than_three_errors_in_a_minute_arrive_and_three_do_not() {
+async fn alerts_on_more_than_three_errors_in_a_minute() {
     let api = FakeApi::start().await;
     let setup = Setup::cluster(&api.kubeconfig()).arg("--metrics-addr=127.0.0.1:0").arg("--deadline=1");
     let service = setup.start();
@@ -147,19 +147,19 @@ async fn more_than_three_errors_in_a_minute_arrive_and_three_do_not() {
     }
     watch.wait_for("github_trigger:log_errors:delta1m", 3.0).await;
     sleep(Duration::from_secs(3)).await;
-    assert!(watch.query("ALERTS{alertname=\"GithubTriggerErrors\"}").await.is_empty(), "three are quiet");
+    assert!(watch.query("ALERTS{alertname=\"GithubTriggerErrors\"}").await.is_empty(), "three errors fire no alert");
     assert!(!watch.has_arrived("GithubTriggerErrors"));
 
     fail(&service, 5).await;
     let end = Instant::now() + Duration::from_secs(30);
     for alert in ["GithubTriggerErrors", "GithubTriggerCreatesFail"] {
         while !watch.has_arrived(alert) {
-            assert!(Instant::now() < end, "{alert} does not arrive");
+            assert!(Instant::now() < end, "Alertmanager did not send {alert} within 30 s");
             sleep(Duration::from_millis(100)).await;
         }
     }
 
-    // Every query of the dashboard has an answer with a number in it.
+    // Every query of the dashboard returns at least one finite number.
     let dashboard = fs::read_to_string("config/observability/grafana-dashboard.json").expect("the dashboard");
     let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");
@@ -179,7 +179,7 @@ async fn more_than_three_errors_in_a_minute_arrive_and_three_do_not() {
 }
 
 #[test]
-fn every_rule_and_route_is_checked_by_its_own_tool() {
+fn shipped_rules_and_routes_pass_promtool_and_amtool() {
     let (Some(promtool), Some(_)) = (program("promtool"), program("prometheus-alertmanager")) else { return };
     let run = |program: &Path, args: &[&str]| {
         let output = Command::new(program).args(args).output().expect("the program");
@@ -188,7 +188,7 @@ fn every_rule_and_route_is_checked_by_its_own_tool() {
     };
     run(&promtool, &["check", "rules", RULES]);
     run(&promtool, &["test", "rules", "tests/data/prometheus/rules-test.yaml"]);
-    // Debian's Prometheus is built without Kubernetes' discovery: the rest is checked with a plain target.
+    // Debian's Prometheus is built without Kubernetes service discovery: check the rest with a static target.
     let config = fs::read_to_string("config/observability/prometheus.yaml").expect("the configuration");
     let mut config: Value = serde_saphyr::from_str(&config).expect("YAML");
     let job = config["scrape_configs"][0].as_object_mut().expect("a job");

@@ -1,6 +1,4 @@
-//! CloudEvents: their modes, their proofs and their answers.
-
-use std::time::Duration;
+//! CloudEvents: modes, authentication and answers.
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -9,7 +7,7 @@ use crate::support::cloud_event::{PULL_REQUEST, binary, structured};
 use crate::support::control_plane::shared;
 use crate::support::fake_api::{FakeApi, Fault};
 use crate::support::http::Reply;
-use crate::support::service::{Service, Setup};
+use crate::support::service::{LOGGED, Service, Setup};
 use crate::support::webhook::{SECRET, SHA, headers, merged, sha256};
 
 type Headers = Vec<(String, String)>;
@@ -37,7 +35,7 @@ fn trusting() -> Setup {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_merge_is_one_run_whichever_way_it_comes() {
+async fn creates_one_run_for_one_merge_in_every_format() {
     let Some(plane) = shared() else { return };
     plane.namespace("roads");
     let service = Setup::cluster(&plane.trigger_account("roads")).arg("--cloudevents-auth=none").start();
@@ -55,13 +53,13 @@ async fn one_merge_is_one_run_whichever_way_it_comes() {
     }
     assert_eq!(plane.runs("roads").len(), 1);
     for via in ["webhook", "cloudevent-binary", "cloudevent-structured"] {
-        let line = service.log.wait_for(&format!("via={via}"), Duration::from_secs(5));
+        let line = service.log.wait_for(&format!("via={via}"), LOGGED);
         assert!(line.contains("delivery=d1") && line.contains("event=pull_request"), "{line}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_success_has_an_empty_body_and_no_answer_is_404_or_409() {
+async fn answers_success_with_empty_body_and_never_404_or_409() {
     let api = FakeApi::start().await;
     let setup = Setup::cluster(&api.kubeconfig()).arg("--cloudevents-auth=none").arg("--deadline=1");
     let service = setup.start();
@@ -80,7 +78,7 @@ async fn a_success_has_an_empty_body_and_no_answer_is_404_or_409() {
         assert_eq!((reply.status, reply.body.as_str()), (status, ""), "{kind}");
         assert_eq!(reply.headers.get("content-length").map(|value| value.as_bytes()), Some(&b"0"[..]));
     }
-    // What cannot be retried, and what can.
+    // Permanent errors, then temporary ones.
     let incomplete = merged("acme/web", 5, "ec26c3e").to_string().into_bytes();
     let other_branch = merged("acme/web", 6, SHA).to_string().replace("\"ref\":\"main\"", "\"ref\":\"$(x)\"");
     let failures = [
@@ -101,7 +99,7 @@ async fn a_success_has_an_empty_body_and_no_answer_is_404_or_409() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forged_events_on_the_public_road_are_refused() {
+async fn rejects_events_without_valid_signature() {
     let service = Setup::dry_run().start();
     let body = payload();
     let (structured_headers, event) = structured(PULL_REQUEST, "d1", &merged("acme/web", 5, SHA));
@@ -110,7 +108,7 @@ async fn forged_events_on_the_public_road_are_refused() {
         (signed(binary(PULL_REQUEST, "d1"), b"another body"), body.clone()),
         (with(binary(PULL_REQUEST, "d1"), "authorization", "Bearer x.y.z"), body.clone()),
         (structured_headers.clone(), event.clone()),
-        // The signature of the data is not one of the event.
+        // Signs only the data, not the whole event.
         (signed(structured_headers.clone(), &body), event.clone()),
     ];
     for (headers, body) in forged {
@@ -118,7 +116,7 @@ async fn forged_events_on_the_public_road_are_refused() {
         assert_eq!((reply.status, reply.json()["reason"].as_str()), (StatusCode::UNAUTHORIZED, Some("signature")));
     }
     assert_eq!(service.output.all(), Vec::<String>::new());
-    // Signed like any delivery, an event is one; a token beside the signature is nobody's business.
+    // A valid signature is enough; a token in addition is ignored.
     let proven = [
         (signed(binary(PULL_REQUEST, "d1"), &body), body.clone()),
         (with(signed(binary(PULL_REQUEST, "d1"), &body), "authorization", "Bearer x.y.z"), body.clone()),
@@ -131,7 +129,7 @@ async fn forged_events_on_the_public_road_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_needs_its_signature_in_every_mode() {
+async fn requires_webhook_signature_although_cloudevents_auth_is_none() {
     let service = trusting().start();
     let body = payload();
     let mut unsigned = headers("pull_request", "d1", &body);
@@ -139,12 +137,12 @@ async fn a_webhook_needs_its_signature_in_every_mode() {
     let reply = post(&service, &unsigned, &body).await;
     assert_eq!((reply.status, reply.json()["reason"].as_str()), (StatusCode::UNAUTHORIZED, Some("signature")));
     assert_eq!(post(&service, &headers("pull_request", "d1", &body), &body).await.status, StatusCode::CREATED);
-    let line = service.log.wait_for("--cloudevents-auth=none", Duration::from_secs(5));
+    let line = service.log.wait_for("--cloudevents-auth=none", LOGGED);
     assert!(line.contains("WARN"), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_event_is_refused_and_never_acted_on() {
+async fn rejects_malformed_events_and_creates_no_run() {
     let service = trusting().start();
     let body = payload();
     let event = |data: Value| structured(PULL_REQUEST, "d1", &data);
@@ -163,7 +161,7 @@ async fn what_is_no_event_is_refused_and_never_acted_on() {
         (event(json!(text)).0, event(json!(text)).1, StatusCode::BAD_REQUEST),
         (event(Value::Null).0, event(Value::Null).1, StatusCode::BAD_REQUEST),
         (event(json!([1])).0, event(json!([1])).1, StatusCode::BAD_REQUEST),
-        // The payload of another event than the type says.
+        // The payload does not match the event type.
         (announced("dev.knative.source.github.push"), body.clone(), StatusCode::BAD_REQUEST),
         (announced("com.github.pull_request.opened"), body.clone(), StatusCode::BAD_REQUEST),
         (announced("com.github.issues.closed"), body.clone(), StatusCode::BAD_REQUEST),
@@ -174,14 +172,14 @@ async fn what_is_no_event_is_refused_and_never_acted_on() {
         let reply = post(&service, &headers, &body).await;
         assert_eq!(reply.status, status, "{headers:?}: {}", service.log.text());
     }
-    assert_eq!(service.output.all(), Vec::<String>::new(), "nothing of it may become a run");
+    assert_eq!(service.output.all(), Vec::<String>::new(), "no run is created");
     for line in service.logged().await {
         assert!(!line.chars().any(char::is_control), "{line:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sender_that_asks_is_replied_to_with_an_event() {
+async fn replies_with_event_if_sender_prefers_reply() {
     let service = trusting().arg("--reply-events").env("K_SERVICE", "merges").start();
     let asking = |id: &str| with(binary(PULL_REQUEST, id), "prefer", "reply");
     let reply = post(&service, &asking("d1"), &payload()).await;
@@ -195,7 +193,7 @@ async fn a_sender_that_asks_is_replied_to_with_an_event() {
     assert_eq!(reply.outcome(), "created");
     assert_eq!(reply.json()["pipelineRuns"].as_array().map(Vec::len), Some(1));
 
-    // Nobody else is, and a failure is a failure.
+    // No reply event without `Prefer: reply`, and none for an error.
     assert_eq!(post(&service, &binary(PULL_REQUEST, "d2"), &payload()).await.body, "");
     let failed = post(&service, &asking("d3"), b"{").await;
     assert_eq!((failed.status, failed.headers.contains_key("ce-type")), (StatusCode::BAD_REQUEST, false));
@@ -205,18 +203,18 @@ async fn a_sender_that_asks_is_replied_to_with_an_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_trace_of_an_event_goes_into_the_log_and_the_run() {
+async fn writes_event_trace_to_log_and_run() {
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let service = trusting().start();
     post(&service, &with(binary(PULL_REQUEST, "d1"), "ce-traceparent", PARENT), &payload()).await;
-    let line = service.log.wait_for("outcome=created", Duration::from_secs(5));
+    let line = service.log.wait_for("outcome=created", LOGGED);
     assert!(line.contains("trace_id=4bf92f3577b34da6a3ce929d0e0e4736"), "{line}");
-    let stamp = service.output.wait_for("tekton.dev/pipelinerunSpanContext", Duration::from_secs(5));
+    let stamp = service.output.wait_for("tekton.dev/pipelinerunSpanContext", LOGGED);
     assert!(stamp.contains(r#"{\"traceparent\":\"00-4bf92f3577b34da6a3ce929d0e0e4736-"#), "{stamp}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_handshake_of_webhooks_for_events_is_answered() {
+async fn answers_cloudevents_webhook_handshake() {
     let service = Setup::dry_run().start();
     let asking = [
         ("webhook-request-origin".to_owned(), "eventemitter.example.com".to_owned()),
@@ -230,7 +228,7 @@ async fn the_handshake_of_webhooks_for_events_is_answered() {
 }
 
 #[test]
-fn a_mode_that_cannot_work_stops_the_start() {
+fn refuses_to_start_with_incomplete_cloudevents_auth() {
     let start = |args: &[&str]| {
         let mut command = std::process::Command::new(crate::support::service::PROGRAM);
         let output = command.env_clear().args(["--dry-run", "--port", "0"]).args(args).output().expect("the program");

@@ -1,11 +1,9 @@
-//! Every row of the table of answers, and what a sender can do wrong.
-
-use std::time::Duration;
+//! Every row of the README's table of answers, and the errors of senders.
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::service::{Setup, TEMPLATE};
+use crate::support::service::{LOGGED, Setup, TEMPLATE};
 use crate::support::webhook::{SECRET, SHA, headers, merged, sha1, sha256};
 
 fn with(mut headers: Vec<(String, String)>, name: &str, value: &str) -> Vec<(String, String)> {
@@ -26,7 +24,7 @@ fn changed(pointer: &str, value: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_merge_is_created_and_printed_in_a_dry_run() {
+async fn dry_run_prints_run_of_merge() {
     let service = Setup::dry_run().start();
     let reply = service.merge("72d3162e", &merged("acme/web", 5, SHA)).await;
     assert_eq!(reply.status, StatusCode::CREATED);
@@ -37,17 +35,17 @@ async fn a_merge_is_created_and_printed_in_a_dry_run() {
         json!({"outcome": "created", "deliveryId": "72d3162e", "dryRun": true,
             "pipelineRuns": [{"namespace": "default", "name": name}]})
     );
-    let last = service.output.wait_for("value: main", Duration::from_secs(5));
+    let last = service.output.wait_for("value: main", LOGGED);
     assert_eq!(last, "    value: main");
     let document: Value = serde_saphyr::from_str(&service.output.text()).expect("YAML");
     assert_eq!(service.output.all()[0], "---");
     assert_eq!(document["metadata"]["name"], name);
     assert_eq!(document["spec"]["params"][0]["value"], SHA);
 
-    // No memory of earlier ones.
+    // A dry run does not remember earlier deliveries.
     let again = service.merge("72d3162e", &merged("acme/web", 5, SHA)).await;
     assert_eq!((again.status, again.body), (reply.status, reply.body));
-    let line = service.log.wait_for("outcome=created", Duration::from_secs(5));
+    let line = service.log.wait_for("outcome=created", LOGGED);
     for part in [
         "INFO delivery",
         "event=pull_request",
@@ -64,7 +62,7 @@ async fn a_merge_is_created_and_printed_in_a_dry_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ping_is_a_pong() {
+async fn answers_ping_with_pong() {
     let service = Setup::dry_run().start();
     let reply = service.deliver("ping", "p1", &json!({"zen": "Keep it logically awesome.", "hook_id": 1})).await;
     assert_eq!(
@@ -74,7 +72,7 @@ async fn a_ping_is_a_pong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_needs_no_run_is_ignored_with_the_reason() {
+async fn ignores_other_events_and_states_reason() {
     let template =
         TEMPLATE.replace("\"*/*\"", "\"acme/*\"\n    github-trigger.dev/on-target-branch: \"main, release/*\"");
     let service = Setup::dry_run().template(&template).start();
@@ -106,7 +104,7 @@ async fn what_needs_no_run_is_ignored_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_wrong_with_a_signature_the_answer_is_the_same() {
+async fn answers_every_invalid_signature_alike() {
     let service = Setup::dry_run().start();
     let body = merged("acme/web", 5, SHA).to_string().into_bytes();
     let right = headers("pull_request", "d1", &body);
@@ -125,7 +123,7 @@ async fn whatever_is_wrong_with_a_signature_the_answer_is_the_same() {
         // SHA-256 decides when it is present.
         with(with(right.clone(), "x-hub-signature", &sha1(SECRET, &body)), "x-hub-signature-256", "sha256=00"),
         twice,
-        // What is not proven is not looked at: these are no GitHub deliveries either.
+        // The signature is checked before the other headers: this one also lacks the event.
         without(with(right.clone(), "x-hub-signature-256", "sha256=00"), "x-github-event"),
     ];
     for headers in wrong {
@@ -137,17 +135,17 @@ async fn whatever_is_wrong_with_a_signature_the_answer_is_the_same() {
                 "message": "the signature is missing, malformed or wrong"})
         );
     }
-    // An unsigned body is not parsed: this one would be malformed.
+    // The signature is checked before the body is parsed: this body is malformed, too.
     let reply =
         service.send(Method::POST, "/", &with(headers("x", "d", b"x"), "x-hub-signature-256", "sha256=00"), b"x").await;
     assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
-    let line = service.log.wait_for("outcome=rejected", Duration::from_secs(5));
+    let line = service.log.wait_for("outcome=rejected", LOGGED);
     assert!(line.contains("WARN") && line.contains("delivery=d1") && line.contains("no signature"), "{line}");
     assert!(!service.logged().await.join("\n").contains(SECRET));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sha1_alone_is_enough_unless_sha256_is_required() {
+async fn accepts_sha1_unless_sha256_is_required() {
     let body = merged("acme/web", 5, SHA).to_string().into_bytes();
     let sha1_only = with(
         without(headers("pull_request", "d1", &body), "x-hub-signature-256"),
@@ -162,7 +160,7 @@ async fn sha1_alone_is_enough_unless_sha256_is_required() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_form_is_the_same_delivery() {
+async fn accepts_form_encoded_delivery() {
     let service = Setup::dry_run().start();
     let payload = merged("acme/web", 5, SHA);
     let body = form_urlencoded::Serializer::new(String::new()).append_pair("payload", &payload.to_string()).finish();
@@ -174,7 +172,7 @@ async fn a_form_is_the_same_delivery() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_proven_and_no_event_is_malformed() {
+async fn rejects_signed_malformed_deliveries() {
     let service = Setup::dry_run().start();
     let merge = merged("acme/web", 5, SHA).to_string().into_bytes();
     let cases = [
@@ -201,7 +199,7 @@ async fn what_is_proven_and_no_event_is_malformed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_methods_paths_and_types_are_refused() {
+async fn refuses_other_methods_paths_and_content_types() {
     let service = Setup::dry_run().start();
     for method in [Method::GET, Method::PUT, Method::DELETE, Method::PATCH] {
         let reply = service.send(method, "/", &[], b"").await;
@@ -235,7 +233,7 @@ async fn other_methods_paths_and_types_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_cannot_be_rendered_is_invalid() {
+async fn answers_422_if_no_template_can_be_rendered() {
     let template = format!("{TEMPLATE}    - name: time\n      value: \"{{{{.TimeString}}}}\"\n");
     let labelled =
         TEMPLATE.replace("generateName: build-", "generateName: labelled-\n  labels: {branch: \"{{.Branch}}\"}");
@@ -253,16 +251,16 @@ async fn an_event_that_cannot_be_rendered_is_invalid() {
             "{}",
             reply.body
         );
-        service.log.wait_for(reason, Duration::from_secs(5));
-        assert!(!reply.body.contains("labelled") || !reply.message().contains("labelled"), "no template is quoted");
+        service.log.wait_for(reason, LOGGED);
+        assert!(!reply.body.contains("labelled") || !reply.message().contains("labelled"), "quotes the template");
     }
-    // What one template cannot do does not keep the other from it.
+    // The other template still creates its run.
     let reply = service.merge("d1", &changed("/pull_request/base/ref", json!("feature/x"))).await;
     assert_eq!(reply.json()["pipelineRuns"].as_array().map(Vec::len), Some(1), "{}", reply.body);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_largest_body_is_taken_and_a_larger_one_is_not() {
+async fn accepts_body_of_25_mib_and_refuses_one_byte_more() {
     let service = Setup::dry_run().start();
     let mut payload = merged("acme/web", 5, SHA);
     let rest = 26_214_400 - payload.to_string().len() - ",\"padding\":\"\"".len();
@@ -279,7 +277,7 @@ async fn the_largest_body_is_taken_and_a_larger_one_is_not() {
 }
 
 #[test]
-fn it_refuses_to_start_without_a_secret_that_is_one() {
+fn refuses_to_start_without_usable_secret() {
     let folder = tempfile::tempdir().expect("a folder");
     let start = |args: &[&str], secret: Option<&str>| {
         let mut command = std::process::Command::new(crate::support::service::PROGRAM);
@@ -291,7 +289,7 @@ fn it_refuses_to_start_without_a_secret_that_is_one() {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{text}");
         let errors: Vec<&str> = text.lines().filter(|line| line.contains("ERROR")).collect();
-        assert_eq!(errors.len(), 1, "one clear sentence: {text}");
+        assert_eq!(errors.len(), 1, "expected one ERROR line: {text}");
         errors[0].to_owned()
     };
     assert!(start(&[], None).contains("no webhook secret: give --webhook-secret-file"));
@@ -306,7 +304,7 @@ fn it_refuses_to_start_without_a_secret_that_is_one() {
 }
 
 #[test]
-fn a_template_that_does_not_pass_stops_the_start_with_its_place() {
+fn refuses_to_start_with_invalid_template_and_states_position() {
     let cases = [
         ("apiVersion: tekton.dev/v1beta1", "apiVersion: tekton.dev/v1", "2:13: `tekton.dev/v1beta1` is an older API"),
         ("kind: Pipeline", "kind: PipelineRun", "3:7: a template's `kind` must be PipelineRun, not Pipeline"),
@@ -335,7 +333,7 @@ fn a_template_that_does_not_pass_stops_the_start_with_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_mounted_secret_matches_and_a_rotation_needs_no_restart() {
+async fn accepts_any_mounted_secret_and_reloads_rotated_secrets() {
     let setup = Setup::dry_run();
     std::fs::write(setup.secrets().join("next"), "the next one").expect("a file");
     let service = setup.start();
@@ -345,20 +343,20 @@ async fn any_mounted_secret_matches_and_a_rotation_needs_no_restart() {
     for secret in [SECRET, "the next one"] {
         assert_eq!(service.send(Method::POST, "/", &signed(secret), &body).await.status, StatusCode::CREATED);
     }
-    std::fs::remove_file(service.secrets().join("github")).expect("no file");
+    std::fs::remove_file(service.secrets().join("github")).expect("removed");
     std::fs::write(service.secrets().join("after-next"), "the one after").expect("a file");
-    service.log.wait_for("webhook secrets changed and are in use", Duration::from_secs(10));
+    service.log.wait_for("webhook secrets changed and are in use", LOGGED);
     assert_eq!(service.send(Method::POST, "/", &signed(SECRET), &body).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(service.send(Method::POST, "/", &signed("the one after"), &body).await.status, StatusCode::CREATED);
 
-    // An empty one is refused, and the last good ones stay.
+    // An empty secret is refused, and the last valid secrets stay in use.
     std::fs::write(service.secrets().join("after-next"), "").expect("a file");
-    service.log.wait_for("changed webhook secrets are refused", Duration::from_secs(10));
+    service.log.wait_for("changed webhook secrets are refused", LOGGED);
     assert_eq!(service.send(Method::POST, "/", &signed("the one after"), &body).await.status, StatusCode::CREATED);
     assert_eq!(service.send(Method::POST, "/", &signed(""), &body).await.status, StatusCode::UNAUTHORIZED);
 }
 
-/// `(\d+-\d+-\d+\s+\d+:\d+:\d+)\s+(\w+)\s+(.*)`, as the seed's log collection parses it.
+/// Whether a line matches `(\d+-\d+-\d+\s+\d+:\d+:\d+)\s+(\w+)\s+(.*)`, the pattern of the seed's log collector.
 fn is_log_line(line: &str) -> bool {
     let mut words = line.split_whitespace();
     let numbers = |word: Option<&str>, separator: char| {
@@ -374,21 +372,20 @@ fn is_log_line(line: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_line_is_one_line_whatever_the_event_holds() {
+async fn escapes_control_characters_in_log_lines() {
     let text = Setup::dry_run().start();
     let json = Setup::dry_run().arg("--log-format=json").start();
     let hostile = "closed\r\n2026-11-22 00:00:00 ERROR forged\u{1b}[31m \"quoted\" \u{2028}";
     let payload = changed("/action", json!(hostile));
     text.deliver("pull_request", "d1", &payload).await;
-    let line = text.log.wait_for("outcome=ignored", Duration::from_secs(5));
+    let line = text.log.wait_for("outcome=ignored", LOGGED);
     assert!(line.contains("delivery=d1") && line.contains("\\r\\n2026"), "{line}");
     for line in text.logged().await {
         assert!(is_log_line(&line), "{line:?}");
         assert!(!line.chars().any(|c| c.is_control() || c == '\u{2028}'), "{line:?}");
     }
     json.deliver("pull_request", "d1", &payload).await;
-    let line: Value =
-        serde_json::from_str(&json.log.wait_for("\"ignored\"", Duration::from_secs(5))).expect("one JSON object");
+    let line: Value = serde_json::from_str(&json.log.wait_for("\"ignored\"", LOGGED)).expect("one JSON object");
     assert_eq!((line["level"].as_str(), line["outcome"].as_str()), (Some("INFO"), Some("ignored")));
     assert_eq!((line["delivery"].as_str(), line["status"].as_u64()), (Some("d1"), Some(200)));
     assert_eq!(line["action"].as_str(), Some(hostile));

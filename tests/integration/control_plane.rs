@@ -1,4 +1,4 @@
-//! The service in front of a real kube-apiserver, with a token that may create PipelineRuns and nothing else.
+//! The service with a real kube-apiserver, and a token that may only create PipelineRuns.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use futures_util::future::join_all;
 use http::{Method, StatusCode};
 
 use crate::support::control_plane::{own, shared};
-use crate::support::service::{Setup, TEMPLATE};
+use crate::support::service::{LOGGED, Setup, TEMPLATE};
 use crate::support::webhook::{SHA, headers, merged};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_merge_is_created_and_its_redelivery_is_a_duplicate() {
+async fn creates_run_once_and_answers_redelivery_as_duplicate() {
     let Some(plane) = shared() else { return };
     plane.namespace("created");
     let service = Setup::cluster(&plane.trigger_account("created")).start();
@@ -29,7 +29,7 @@ async fn a_merge_is_created_and_its_redelivery_is_a_duplicate() {
     assert_eq!(runs[0]["metadata"]["managedFields"][0]["manager"], "github-trigger");
     assert_eq!(runs[0]["metadata"]["annotations"]["github-trigger.dev/delivery-id"], "d1");
 
-    // Another delivery of the same merge: an organisation's hook beside the repository's, for example.
+    // Another delivery of the same merge, for example from a webhook of the organisation.
     for delivery in ["d1", "d2"] {
         let again = service.merge(delivery, &payload).await;
         assert_eq!((again.status, again.outcome().as_str()), (StatusCode::OK, "duplicate"));
@@ -39,7 +39,7 @@ async fn a_merge_is_created_and_its_redelivery_is_a_duplicate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_deliveries_of_one_merge_at_once_make_one_run() {
+async fn twenty_deliveries_of_one_merge_at_once_create_one_run() {
     let Some(plane) = shared() else { return };
     plane.namespace("twenty");
     let service = Setup::cluster(&plane.trigger_account("twenty")).start();
@@ -52,7 +52,7 @@ async fn twenty_deliveries_of_one_merge_at_once_make_one_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_templates_are_several_runs_and_partial_success_can_be_sent_again() {
+async fn creates_run_per_template_and_completes_partial_success_on_redelivery() {
     let Some(plane) = shared() else { return };
     plane.namespace("several");
     let kubeconfig = plane.trigger_account("several");
@@ -75,15 +75,15 @@ async fn several_templates_are_several_runs_and_partial_success_can_be_sent_agai
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_field_is_refused_and_not_dropped() {
+async fn rejects_unknown_fields_of_template() {
     let Some(plane) = shared() else { return };
     plane.namespace("strict");
     let template = format!("{TEMPLATE}  taskRunTemplate:\n    podTemplate:\n      nodeSelectors: {{}}\n");
     let service = Setup::cluster(&plane.trigger_account("strict")).template(&template).start();
     let reply = service.merge("d1", &merged("acme/web", 8, SHA)).await;
     assert_eq!((reply.status, reply.outcome().as_str()), (StatusCode::UNPROCESSABLE_ENTITY, "invalid"));
-    assert!(!reply.body.contains("nodeSelectors"), "an answer quotes no template: {}", reply.body);
-    let line = service.log.wait_for("outcome=invalid", Duration::from_secs(5));
+    assert!(!reply.body.contains("nodeSelectors"), "the answer quotes the template: {}", reply.body);
+    let line = service.log.wait_for("outcome=invalid", LOGGED);
     assert!(
         line.contains("ERROR") && line.contains("unknown field \"spec.taskRunTemplate.podTemplate.nodeSelectors\""),
         "{line}"
@@ -92,21 +92,21 @@ async fn an_unknown_field_is_refused_and_not_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_right_is_unavailable_and_named_in_the_log() {
+async fn answers_503_and_logs_missing_permission() {
     let Some(plane) = shared() else { return };
     plane.namespace("norights");
     let service = Setup::cluster(&plane.account("norights", "stranger")).start();
     let reply = service.merge("d1", &merged("acme/web", 9, SHA)).await;
     assert_eq!((reply.status, reply.outcome().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "unavailable"));
     assert!(reply.headers.contains_key("retry-after"));
-    assert!(!reply.body.contains("stranger"), "an answer quotes no API server: {}", reply.body);
-    let line = service.log.wait_for("outcome=unavailable", Duration::from_secs(5));
+    assert!(!reply.body.contains("stranger"), "the answer quotes the API server: {}", reply.body);
+    let line = service.log.wait_for("outcome=unavailable", LOGGED);
     assert!(line.contains("User \"system:serviceaccount:norights:stranger\" cannot create resource"), "{line}");
     assert!(line.contains("the Role needs the verb create"), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_namespace_is_unavailable_and_named_in_the_log() {
+async fn answers_503_and_logs_missing_namespace() {
     let Some(plane) = shared() else { return };
     plane.namespace("nowhere-from");
     let kubeconfig = plane.account("nowhere-from", "everywhere");
@@ -117,12 +117,12 @@ async fn a_missing_namespace_is_unavailable_and_named_in_the_log() {
     let service = Setup::cluster(&kubeconfig).arg("--namespace=nowhere").start();
     let reply = service.merge("d1", &merged("acme/web", 10, SHA)).await;
     assert_eq!((reply.status, reply.outcome().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "unavailable"));
-    let line = service.log.wait_for("outcome=unavailable", Duration::from_secs(5));
+    let line = service.log.wait_for("outcome=unavailable", LOGGED);
     assert!(line.contains("namespaces \"nowhere\" not found"), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_token_is_unavailable() {
+async fn answers_503_if_token_is_invalid() {
     let Some(plane) = shared() else { return };
     plane.namespace("unknown");
     let kubeconfig = plane.trigger_account("unknown");
@@ -131,20 +131,20 @@ async fn a_wrong_token_is_unavailable() {
     let service = Setup::cluster(&kubeconfig).start();
     let reply = service.merge("d1", &merged("acme/web", 11, SHA)).await;
     assert_eq!((reply.status, reply.outcome().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "unavailable"));
-    let line = service.log.wait_for("outcome=unavailable", Duration::from_secs(5));
+    let line = service.log.wait_for("outcome=unavailable", LOGGED);
     assert!(line.contains("401 Unauthorized"), "{line}");
 }
 
-/// Kills the API server under load: nothing that was acknowledged may be missing, and everything else may be sent again.
+/// Kills the API server under load: every acknowledged merge has its run, and every other one can be redelivered.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_acknowledged_is_lost_when_the_api_server_dies() {
+async fn loses_no_acknowledged_merge_when_api_server_is_killed() {
     let Some(mut plane) = own() else { return };
     plane.namespace("crash");
     let service = Setup::cluster(&plane.trigger_account("crash")).arg("--deadline=3").start();
     let deliver = async |number: u64| {
         let body = merged("acme/web", number, SHA).to_string().into_bytes();
         let reply = service.try_post(&headers("pull_request", &format!("d{number}"), &body), &body).await;
-        reply.unwrap_or_else(|| panic!("every delivery is answered:\n{}", service.log.text()))
+        reply.unwrap_or_else(|| panic!("a delivery was not answered:\n{}", service.log.text()))
     };
 
     let sending = async {
@@ -179,12 +179,12 @@ async fn nothing_acknowledged_is_lost_when_the_api_server_dies() {
         let name = |run: &serde_json::Value| run["metadata"]["labels"]["github-trigger.dev/pull-request"].to_string();
         let runs = plane.runs("crash");
         let names: BTreeSet<String> = runs.iter().map(name).collect();
-        assert_eq!(names.len(), runs.len(), "one merge, one run");
+        assert_eq!(names.len(), runs.len(), "a merge has more than one run");
         names
     };
     let names = existing(&plane);
     for (number, _) in &acknowledged {
-        assert!(names.contains(&format!("\"{number}\"")), "acknowledged and lost: {number}");
+        assert!(names.contains(&format!("\"{number}\"")), "acknowledged, but without a run: {number}");
     }
     for (number, _) in &refused {
         assert!(deliver(*number).await.status.is_success(), "{number}:\n{}", service.log.text());
@@ -193,7 +193,7 @@ async fn nothing_acknowledged_is_lost_when_the_api_server_dies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_ready_before_the_api_server_is() {
+async fn is_ready_before_api_server() {
     let Some(mut plane) = own() else { return };
     plane.namespace("early");
     let kubeconfig = plane.trigger_account("early");

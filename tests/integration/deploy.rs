@@ -1,5 +1,5 @@
-//! The Deployer in front of a real API server, behind Serving's own admission. What Serving's controllers would do is
-//! played.
+//! The Deployer with a real API server and Serving's own admission. `support::serving` stands in for Serving's
+//! controllers.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 use crate::support::control_plane::{ControlPlane, shared};
 use crate::support::process::eventually;
-use crate::support::service::{Lines, PROGRAM};
+use crate::support::service::{LOGGED, Lines, PROGRAM};
 use crate::support::serving::{Fate, Serving, services, write_status};
 
 const IMAGE: &str = "registry.example.com/web";
 
-/// A namespace with an account that may do what `config/tekton` allows the Deployer.
+/// A namespace with a service account that has the Deployer's permissions of `config/tekton`.
 struct Stage {
     plane: &'static ControlPlane,
     namespace: String,
@@ -68,7 +68,7 @@ impl Stage {
         command
     }
 
-    /// Deploys, without holding up the played controllers.
+    /// Runs `deploy` without blocking the simulated controllers.
     async fn deploy(&self, args: &[&str]) -> Output {
         let mut command = self.command(args);
         tokio::task::spawn_blocking(move || command.output().expect("the program")).await.expect("an end")
@@ -89,7 +89,7 @@ impl Stage {
         self.get().await["spec"]["traffic"].clone()
     }
 
-    /// Who sees which revision.
+    /// Revisions with traffic, and their percentages.
     async fn users(&self) -> Vec<(String, i64)> {
         let service = self.get().await;
         let targets = service["status"]["traffic"].as_array().cloned().unwrap_or_default();
@@ -111,7 +111,7 @@ fn one(revision: &str) -> Vec<(String, i64)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_is_created_updated_and_left_alone() {
+async fn creates_and_updates_service_and_skips_unchanged_one() {
     let Some(stage) = Stage::new("deploy-life").await else { return };
     let _serving = Serving::start(stage.services.clone());
     let results = tempfile::tempdir().expect("a folder");
@@ -124,9 +124,9 @@ async fn a_service_is_created_updated_and_left_alone() {
     let created = stage.get().await;
     assert_eq!(created["metadata"]["labels"]["app.kubernetes.io/managed-by"], "github-trigger");
     let creator = "system:serviceaccount:deploy-life:deployer";
-    assert_eq!(created["metadata"]["annotations"]["serving.knative.dev/creator"], creator, "Serving's defaults ran");
+    assert_eq!(created["metadata"]["annotations"]["serving.knative.dev/creator"], creator, "set by Serving's defaults");
 
-    // The seed's command line, unchanged.
+    // The original program's command line (the seed), with its misspelled flag.
     let namespace = format!("--namespace={}", stage.namespace);
     let mut seed = Command::new(PROGRAM);
     seed.env_clear().env("KUBECONFIG", &stage.kubeconfig);
@@ -143,26 +143,26 @@ async fn a_service_is_created_updated_and_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tagged_revision_is_seen_by_its_url_and_promoted_later() {
+async fn exposes_tagged_revision_without_traffic_and_promotes_it() {
     let Some(stage) = Stage::new("deploy-tag").await else { return };
     let _serving = Serving::start(stage.services.clone());
     stage.deployed(&[&image(1)]).await;
     let said = stage.deployed(&[&image(2), "--no-traffic"]).await;
     assert!(said.contains("revision: web-00002\n") && said.contains("tag-url: http://test-web."), "{said}");
     assert_eq!(stage.users().await, one("web-00001"));
-    // And once more: the tag moves on, users stay.
+    // Once more: the tag moves to the new revision, traffic stays.
     stage.deployed(&[&image(3), "--no-traffic"]).await;
     assert_eq!(stage.users().await, one("web-00001"));
     assert_eq!(stage.spec_traffic().await.as_array().map(Vec::len), Some(2));
     stage.deployed(&[&image(3), "--to-latest"]).await;
     assert_eq!(stage.users().await, one("web-00003"));
-    // From here every deployment goes to everybody again.
+    // From here on, every deployment takes all traffic again.
     stage.deployed(&[&image(4)]).await;
-    assert_eq!(stage.users().await, one("web-00005"), "the fourth generation was the promotion");
+    assert_eq!(stage.users().await, one("web-00005"), "generation 4 was the promotion, so that this is revision 5");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_canary_grows_and_takes_over() {
+async fn increases_canary_and_promotes_it() {
     let Some(stage) = Stage::new("deploy-canary").await else { return };
     let _serving = Serving::start(stage.services.clone());
     stage.deployed(&[&image(1)]).await;
@@ -171,7 +171,7 @@ async fn a_canary_grows_and_takes_over() {
     assert_eq!(stage.users().await, [(old.clone(), 90), (new.clone(), 10)]);
     stage.deployed(&[&image(2), "--canary=50", "--tag=next"]).await;
     assert_eq!(stage.users().await, [(old, 50), (new.clone(), 50)]);
-    // Another canary replaces this one only when it is ready, so that it takes two changes.
+    // A new canary replaces the old one only when it is ready, so that it takes two changes.
     stage.deployed(&[&image(3), "--canary=20"]).await;
     let users = stage.users().await;
     assert_eq!(users.iter().map(|(_, percent)| percent).sum::<i64>(), 100);
@@ -181,7 +181,7 @@ async fn a_canary_grows_and_takes_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_stay_where_they_are_when_a_revision_fails() {
+async fn keeps_traffic_when_revision_fails() {
     let Some(stage) = Stage::new("deploy-fail").await else { return };
     let serving = Serving::start(stage.services.clone());
     stage.deployed(&[&image(1)]).await;
@@ -200,7 +200,7 @@ async fn users_stay_where_they_are_when_a_revision_fails() {
         );
         assert_eq!(stage.users().await, users, "{mode}");
     }
-    // The same again is no success because nothing changes.
+    // Repeating a failed deployment fails again, although it changes nothing.
     assert_eq!(stage.deploy(&[&image(5), "--no-traffic"]).await.status.code(), Some(1));
     serving.set(Fate::Ready);
     stage.deployed(&[&image(6), "--to-latest"]).await;
@@ -208,7 +208,7 @@ async fn users_stay_where_they_are_when_a_revision_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_end_is_given_up_or_interrupted() {
+async fn stops_waiting_at_timeout_or_signal() {
     let Some(stage) = Stage::new("deploy-wait").await else { return };
     let serving = Serving::start(stage.services.clone());
     stage.deployed(&[&image(1)]).await;
@@ -226,14 +226,14 @@ async fn what_does_not_end_is_given_up_or_interrupted() {
         let status = Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()).status();
         assert!(status.expect("kill").success());
         assert_eq!(child.wait().expect("an end").code(), i32::try_from(code).ok());
-        let line = log.wait_for("interrupted: the Service web has the new image", Duration::from_secs(5));
+        let line = log.wait_for("interrupted: the Service web has the new image", LOGGED);
         assert!(line.contains("users stay on ready revisions"), "{line}");
     }
     assert_eq!(stage.users().await, one("web-00001"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn others_may_write_at_the_same_time() {
+async fn retries_on_concurrent_writes() {
     let Some(stage) = Stage::new("deploy-conflict").await else { return };
     let _serving = Serving::start(stage.services.clone());
     stage.deployed(&[&image(1)]).await;
@@ -255,7 +255,7 @@ async fn others_may_write_at_the_same_time() {
 }
 
 #[test]
-fn what_cannot_be_an_image_is_refused_before_anything_is_asked() {
+fn rejects_invalid_arguments_before_any_api_call() {
     let nowhere = |args: &[&str]| {
         let mut command = Command::new(PROGRAM);
         command.env_clear().arg("deploy").args(args);
@@ -299,7 +299,7 @@ fn what_cannot_be_an_image_is_refused_before_anything_is_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_right_or_namespace_is_named_in_one_line() {
+async fn states_missing_permission_or_namespace_in_one_line() {
     let Some(plane) = shared() else { return };
     plane.namespace("deploy-rights");
     let run = |kubeconfig: &Path, namespace: &str| {
@@ -320,9 +320,9 @@ async fn a_missing_right_or_namespace_is_named_in_one_line() {
     assert!(line.contains("the namespace no-such-namespace does not exist"), "{line}");
 }
 
-/// Every kind of Service and every mode: what the Deployer writes passes Serving's own admission.
+/// Every kind of Service in every mode: the Deployer's change passes Serving's own admission.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_change_passes_servings_admission() {
+async fn changes_pass_serving_admission() {
     let Some(stage) = Stage::new("deploy-matrix").await else { return };
     let container = |image: &str| json!([{"image": image}]);
     let latest = json!([{"latestRevision": true, "percent": 100}]);
@@ -366,7 +366,7 @@ async fn every_change_passes_servings_admission() {
                 let timeout = format!("--wait-timeout={waits}");
                 let output = stage.deploy(&[&[&*image(7), &timeout], mode].concat()).await;
                 let errors = text(&output.stderr);
-                // Nobody plays the controllers here: who waits, waits in vain.
+                // No controller runs here: waiting ends with the timeout.
                 let waited_in_vain = waits == "1" && errors.contains("not ready in time");
                 assert!(output.status.success() || waited_in_vain, "{case} {mode:?} {waits}: {errors}");
                 let after = stage.get().await;
@@ -376,7 +376,7 @@ async fn every_change_passes_servings_admission() {
             }
         }
     }
-    // And that it can refuse: the seed's first update, which lost everybody.
+    // The admission does reject: the seed's first update wrote this traffic, which sums to 0 percent.
     let broken = json!({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "web"},
         "spec": {"template": plain, "traffic": [{"latestRevision": true, "tag": "test"}]}});
     let broken = serde_json::from_value(broken).expect("a Service");

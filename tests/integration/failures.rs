@@ -1,11 +1,11 @@
-//! An API server that fails: what is retried, what is answered, and that an answer is the truth.
+//! An API server that fails: retries, answers, and whether the answers are true.
 
 use std::time::Duration;
 
 use http::StatusCode;
 
 use crate::support::fake_api::{FakeApi, Fault};
-use crate::support::service::{Service, Setup};
+use crate::support::service::{LOGGED, Service, Setup};
 use crate::support::webhook::{SHA, merged};
 
 async fn service(fake: &FakeApi, deadline: u64) -> Service {
@@ -13,7 +13,7 @@ async fn service(fake: &FakeApi, deadline: u64) -> Service {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_create_is_one_strict_post() {
+async fn creates_run_with_one_strict_post() {
     let fake = FakeApi::start().await;
     let service = service(&fake, 8).await;
     let reply = service.merge("d1", &merged("acme/web", 1, SHA)).await;
@@ -25,7 +25,7 @@ async fn the_create_is_one_strict_post() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_pass_is_tried_again() {
+async fn retries_temporary_errors() {
     let fake = FakeApi::start().await;
     let service = service(&fake, 8).await;
     let faults = [
@@ -45,7 +45,7 @@ async fn what_may_pass_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_whose_creation_was_not_answered_is_not_created_twice() {
+async fn does_not_create_run_twice_if_answer_is_lost() {
     let fake = FakeApi::start().await;
     let service = service(&fake, 8).await;
     fake.fail(Fault::CreateAndReset);
@@ -55,7 +55,7 @@ async fn a_run_whose_creation_was_not_answered_is_not_created_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_pass_is_not_tried_again() {
+async fn does_not_retry_permanent_errors() {
     let fake = FakeApi::start().await;
     let service = service(&fake, 8).await;
     let cases = [
@@ -70,15 +70,15 @@ async fn what_cannot_pass_is_not_tried_again() {
         fake.fail(fault.clone());
         let reply = service.merge("d1", &merged("acme/web", count, SHA)).await;
         assert_eq!(reply.status, status, "{fault:?}");
-        assert!(!reply.body.contains("made to fail"), "an answer quotes no API server: {}", reply.body);
+        assert!(!reply.body.contains("made to fail"), "the answer quotes the API server: {}", reply.body);
         assert_eq!(fake.creates().len(), usize::try_from(count).expect("a count"), "{fault:?}");
     }
-    service.log.wait_for("403 made to fail", Duration::from_secs(5));
+    service.log.wait_for("403 made to fail", LOGGED);
     assert_eq!(fake.runs().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pause_past_the_end_of_time_is_no_defect() {
+async fn survives_largest_retry_after() {
     let api = FakeApi::start().await;
     api.fail(Fault::RetryAfter(429, u64::MAX));
     let service = Setup::cluster(&api.kubeconfig()).arg("--deadline=1").start();
@@ -87,9 +87,9 @@ async fn a_pause_past_the_end_of_time_is_no_defect() {
     assert!(reply.message().contains("send the delivery again"), "{}", reply.body);
 }
 
-/// An operator counts ERROR lines: there is one for each delivery, however often the API server was asked.
+/// Operators count ERROR lines: a failed delivery writes exactly one, however many API calls it took.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_is_one_error_line() {
+async fn logs_one_error_line_per_failed_delivery() {
     let api = FakeApi::start().await;
     api.fail_always(Some(Fault::Reset));
     let service = Setup::cluster(&api.kubeconfig()).arg("--deadline=1").start();
@@ -97,13 +97,13 @@ async fn a_failure_is_one_error_line() {
         let reply = service.merge(&format!("d{number}"), &merged("acme/web", number, SHA)).await;
         assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     }
-    assert!(api.creates().len() > 2, "it was asked again");
+    assert!(api.creates().len() > 2, "expected retries");
     let errors: Vec<String> = service.logged().await.into_iter().filter(|line| line.contains(" ERROR ")).collect();
     assert_eq!(errors.len(), 2, "{}", errors.join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_answer_comes_within_the_deadline() {
+async fn answers_within_deadline() {
     let fake = FakeApi::start().await;
     let service = service(&fake, 2).await;
     for fault in [

@@ -24,7 +24,7 @@ async fn ask(router: Router, headers: &[(String, String)]) -> Reply {
 }
 
 #[tokio::test]
-async fn it_greets_and_fails_on_purpose() {
+async fn greets_and_fails_by_percentage() {
     let reply = ask(router(settings()), &[]).await;
     assert_eq!((reply.status, reply.body.as_str()), (StatusCode::OK, "Hello Knative from hello-00001!\n"));
     let reply = ask(router(Settings { fail_percent: 100, ..settings() }), &[]).await;
@@ -32,7 +32,7 @@ async fn it_greets_and_fails_on_purpose() {
 }
 
 #[tokio::test]
-async fn it_passes_the_trace_on() {
+async fn forwards_trace_headers_only() {
     let next = Receiver::answering(StatusCode::OK, "and from me\n").await;
     let trace = [
         ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),

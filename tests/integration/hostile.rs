@@ -1,4 +1,4 @@
-//! Senders that mean harm: the service keeps its memory, its log and its time for everybody else.
+//! Hostile senders: memory, log and answer times stay within their limits.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ use crate::support::http::{raw, read_until};
 use crate::support::service::{Service, Setup};
 use crate::support::webhook::{SHA, headers, merged};
 
-/// The limit of the container in `service.yaml`, KiB.
+/// Memory limit of the container in `service.yaml`, in KiB.
 const CONTAINER: u64 = 256 << 10;
 const MIB: usize = 1 << 20;
 
-/// A head with a well-formed and wrong signature.
+/// A request head with a well-formed but wrong signature.
 fn head(more: &str) -> String {
     format!(
         "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nx-github-event: pull_request\r\n\
@@ -27,7 +27,7 @@ fn head(more: &str) -> String {
     )
 }
 
-/// A real delivery, while all that goes on.
+/// Sends a valid delivery, which must succeed within 8 s.
 async fn is_answered(service: &Service, number: u64) {
     let reply = timeout(Duration::from_secs(8), service.merge("real", &merged("acme/web", number, SHA))).await;
     assert_eq!(reply.expect("an answer in time").status, StatusCode::CREATED, "{}", service.log.text());
@@ -37,7 +37,7 @@ async fn connect(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.expect("a connection")
 }
 
-/// Sends 25 MiB, in one piece or in chunks, and reads the status.
+/// Sends 25 MiB, with a length or chunked, and reads the status.
 async fn send_large(address: SocketAddr, chunked: bool) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     let length =
@@ -72,7 +72,7 @@ async fn two_hundred_large_bodies(chunked: bool) {
     let statuses: Vec<String> =
         join_all(senders).await.into_iter().filter_map(|sent| sent.expect("a sender").ok()).collect();
     let count = |status: &str| statuses.iter().filter(|seen| *seen == status).count();
-    // Wrong, or not looked at for want of memory; and both are told, unless a sender takes longer than is read on for.
+    // 401 for the wrong signature, or 503 if the buffers were full. A slow sender may get a closed connection instead.
     assert_eq!(count("401") + count("503"), statuses.len(), "{statuses:?}");
     assert!(count("401") > 0 && answered > 1, "{statuses:?}");
     let peak = service.memory("VmHWM");
@@ -80,19 +80,19 @@ async fn two_hundred_large_bodies(chunked: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_large_bodies_with_their_length() {
+async fn bounds_memory_for_large_bodies_with_length() {
     two_hundred_large_bodies(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_large_bodies_without_their_length() {
+async fn bounds_memory_for_large_chunked_bodies() {
     two_hundred_large_bodies(true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_beside_a_thousand_half_open_heads() {
+async fn answers_despite_a_thousand_unfinished_heads() {
     let service = Setup::dry_run().start();
-    // Nearly as large as a head may be: what each of them can take.
+    // Nearly the largest head that is accepted.
     let beginning = head(&format!("x-filler: {}", "x".repeat(60 << 10)));
     let senders = (0..1000).map(|_| async {
         let mut stream = connect(service.address).await;
@@ -109,15 +109,15 @@ async fn answers_beside_a_thousand_half_open_heads() {
     is_answered(&service, 21).await;
 }
 
-/// More connections than are held at the same time: none of them is refused, and real ones come through again.
+/// More connections than the service holds at the same time: memory stays bounded, and it answers again afterwards.
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_without_end_do_not_take_memory_without_end() {
+async fn bounds_memory_for_unlimited_connections() {
     let service = Setup::dry_run().start();
     let beginning = head(&format!("x-filler: {}", "x".repeat(60 << 10)));
     let mut streams = Vec::new();
     for _ in 0..2200 {
         let mut stream = connect(service.address).await;
-        // A connection that nobody has accepted yet takes only what the kernel holds for it.
+        // A connection that is not accepted yet takes only what the kernel buffers.
         let _ = timeout(Duration::from_millis(20), stream.write_all(beginning.as_bytes())).await;
         streams.push(stream);
     }
@@ -129,7 +129,7 @@ async fn connections_without_end_do_not_take_memory_without_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_byte_at_a_time_ends_at_the_deadline() {
+async fn ends_slow_bodies_at_deadline() {
     let service = Setup::dry_run().arg("--deadline=2").start();
     let drip = async || {
         let mut stream = connect(service.address).await;
@@ -150,7 +150,7 @@ async fn a_byte_at_a_time_ends_at_the_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pipelined_requests_are_answered_in_their_order_and_garbage_ends_them() {
+async fn answers_pipelined_requests_in_order_until_garbage() {
     let service = Setup::dry_run().start();
     let body = merged("acme/web", 1, SHA).to_string();
     let mut delivery = "POST / HTTP/1.1\r\nhost: x\r\n".to_owned();
@@ -177,7 +177,7 @@ async fn pipelined_requests_are_answered_in_their_order_and_garbage_ends_them() 
         head("content-length: 99999999999999999999999\r\n\r\n"),
     ] {
         let answer = timeout(Duration::from_secs(30), raw(service.address, garbage.as_bytes(), "")).await;
-        // An answer that refuses, or a closed connection.
+        // Either 4xx or a closed connection.
         let answer = answer.expect("an end").unwrap_or_default();
         let statuses = answer.match_indices("HTTP/1.1 ").filter_map(|(at, _)| answer.get(at + 9..at + 10));
         assert!(statuses.into_iter().all(|class| class == "4"), "{answer}");
@@ -187,7 +187,7 @@ async fn pipelined_requests_are_answered_in_their_order_and_garbage_ends_them() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn huge_sets_of_headers_are_refused() {
+async fn refuses_too_many_or_too_long_headers() {
     let service = Setup::dry_run().start();
     let many: String = (0..5_000).map(|number| format!("x-{number}: {number}\r\n")).collect();
     let long = format!("x-long: {}\r\n", "x".repeat(MIB));
@@ -195,7 +195,7 @@ async fn huge_sets_of_headers_are_refused() {
     for headers in [many, long, small] {
         let request = head(&format!("{headers}content-length: 2\r\n\r\n{{}}"));
         let senders = join_all((0..100).map(|_| raw(service.address, request.as_bytes(), ""))).await;
-        // Who still writes when the connection closes may not see the answer.
+        // A sender that is still writing when the connection closes may not see the answer.
         for answer in senders.into_iter().flatten().filter(|answer| !answer.is_empty()) {
             assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
         }
@@ -207,7 +207,7 @@ async fn huge_sets_of_headers_are_refused() {
 
 /// `WRONG_SIGNATURES=1000000 cargo test --release wrong_signatures` sends a million.
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_signatures_are_counted_and_not_all_logged() {
+async fn wrong_signatures_are_counted_but_not_all_logged() {
     let count = std::env::var("WRONG_SIGNATURES").ok().and_then(|count| count.parse().ok()).unwrap_or(20_000_u64);
     let service = Setup::dry_run().arg("--metrics-addr=127.0.0.1:0").start();
     let request = head("content-length: 2\r\n\r\n{}");

@@ -1,5 +1,5 @@
-//! The service among Knative's own parts: what GitHubSource's adapter and a Broker make of it, and tokens that a real API
-//! server has issued.
+//! The service with Knative's own components: GitHubSource's adapter, a Broker, and tokens that a real API server has
+//! issued.
 
 use std::fs;
 use std::time::Duration;
@@ -28,7 +28,7 @@ fn url(service: &Service) -> String {
     format!("http://{}/", service.address)
 }
 
-/// How often a delivery with this id came.
+/// Number of log lines with this delivery id, one for each attempt.
 async fn attempts(service: &Service, id: &str) -> usize {
     let needle = format!("delivery={id} ");
     service.logged().await.iter().filter(|line| line.contains(&needle)).count()
@@ -38,7 +38,7 @@ async fn post(peer: &Peer, headers: &[(String, String)], body: Vec<u8>) -> Reply
     HttpClient::new().send(Method::POST, peer.address, "/", headers, body).await.expect("an answer")
 }
 
-/// A webhook for GitHubSource, which knows SHA-1 only.
+/// Sends a webhook to GitHubSource's adapter, which supports only SHA-1.
 async fn webhook(adapter: &Peer, id: &str, number: u64) -> Reply {
     let body = payload(number);
     let headers = [
@@ -51,7 +51,7 @@ async fn webhook(adapter: &Peer, id: &str, number: u64) -> Reply {
     post(adapter, &headers, body).await
 }
 
-/// Sends an event through a Broker; what its dispatcher says became of it.
+/// Sends an event through a Broker and returns its dispatcher's result.
 async fn publish(broker: &Peer, id: &str, body: Vec<u8>) -> Value {
     let reply = post(broker, &binary(PULL_REQUEST, id), body).await;
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
@@ -59,7 +59,7 @@ async fn publish(broker: &Peer, id: &str, body: Vec<u8>) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_goes_through_githubsource_into_a_run() {
+async fn creates_run_from_webhook_through_githubsource() {
     let Some(plane) = shared() else { return };
     plane.namespace("github-source");
     let service = Setup::cluster(&plane.trigger_account("github-source")).arg("--cloudevents-auth=none").start();
@@ -72,16 +72,16 @@ async fn a_webhook_goes_through_githubsource_into_a_run() {
     assert_eq!(runs.len(), 1);
     assert_eq!(runs[0]["metadata"]["annotations"]["github-trigger.dev/delivery-id"], "d1");
     assert_eq!(runs[0]["spec"]["params"][0]["value"], SHA);
-    // GitHub's own delivery of the same merge, and the source's again.
+    // GitHub's own delivery of the same merge, then GitHubSource's again.
     let direct = service.merge("d1", &merged("acme/web", 5, SHA)).await;
     assert_eq!((direct.status, direct.outcome().as_str()), (StatusCode::OK, "duplicate"));
     assert_eq!(webhook(&adapter, "d1", 5).await.status, StatusCode::ACCEPTED);
     assert_eq!(plane.runs("github-source").len(), 1);
 }
 
-/// The adapter of these tests sends what was captured from the real one, header by header.
+/// The adapter of these tests sends the same headers as the real one, from which they were captured.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_adapter_sends_what_githubsource_sends() {
+async fn test_adapter_sends_headers_of_githubsource() {
     let sink = Receiver::start().await;
     let args = ["-sink", &sink.url(), "-secret", SECRET, "-owner-and-repository", "acme/web"];
     let Some(adapter) = Peer::receive_adapter(&args) else { return };
@@ -105,12 +105,12 @@ async fn the_adapter_sends_what_githubsource_sends() {
     ] {
         assert_eq!(event.header(name), value, "{name}");
     }
-    // Parsed and written anew: no signature could match it.
+    // The adapter parses and rewrites the body, so that GitHub's signature does not match it any more.
     assert_ne!(event.body, payload(5));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn githubsource_shows_github_a_failure_and_no_secret_of_it() {
+async fn githubsource_reports_failure_without_details() {
     let api = FakeApi::start().await;
     let setup = Setup::cluster(&api.kubeconfig()).arg("--cloudevents-auth=none").arg("--deadline=1");
     let service = setup.start();
@@ -127,7 +127,7 @@ async fn githubsource_shows_github_a_failure_and_no_secret_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_treats_every_status_as_it_is_meant() {
+async fn broker_retries_503_and_dead_letters_400_and_422() {
     let api = FakeApi::start().await;
     let setup = Setup::cluster(&api.kubeconfig()).arg("--cloudevents-auth=none").arg("--deadline=1");
     let service = setup.start();
@@ -135,7 +135,7 @@ async fn a_broker_treats_every_status_as_it_is_meant() {
     let args = ["-trigger", TRIGGER, "-subscriber", &url(&service), "-dead-letter-sink", &dead.url()];
     let Some(broker) = Peer::broker(&args) else { return };
 
-    // 2xx: once, whatever the outcome is.
+    // 2xx: delivered once, for every outcome.
     let unmerged = String::from_utf8_lossy(&payload(5)).replace("\"merged\":true", "\"merged\":false").into_bytes();
     for (id, body, code) in [("created", payload(5), 201), ("duplicate", payload(5), 200), ("ignored", unmerged, 200)] {
         let answer = publish(&broker, id, body).await;
@@ -144,7 +144,7 @@ async fn a_broker_treats_every_status_as_it_is_meant() {
     }
     assert_eq!(api.runs().len(), 1);
 
-    // 503: again and again, until the run exists.
+    // 503: retried until the run exists.
     api.fail_always(Some(Fault::Status(500, "InternalError")));
     let recovery = async {
         let log = service.log.clone();
@@ -156,22 +156,22 @@ async fn a_broker_treats_every_status_as_it_is_meant() {
     assert_eq!(answer["code"].as_u64(), Some(201), "{answer}");
     assert!(attempts(&service, "later").await >= 2, "{}", service.log.text());
     assert_eq!(api.runs().len(), 2);
-    assert!(dead.received().is_empty(), "nothing is lost so far");
+    assert!(dead.received().is_empty(), "no dead letters so far");
 
-    // 400 and 422: to the dead letters at once.
+    // 400 and 422: dead-lettered without a retry.
     let short = merged("acme/web", 7, "ec26c3e").to_string().into_bytes();
     let expanded = String::from_utf8_lossy(&payload(8)).replace("\"ref\":\"main\"", "\"ref\":\"$(x)\"").into_bytes();
     for (count, (id, body, code)) in [("malformed", short, "400"), ("invalid", expanded, "422")].into_iter().enumerate()
     {
         publish(&broker, id, body).await;
-        let letters = dead.wait_for(count + 1, Duration::from_secs(10)).await;
+        let letters = dead.wait_for(count + 1, LOGGED).await;
         assert_eq!(letters.len(), count + 1);
         assert_eq!(letters[count].header("ce-id"), id);
         assert_eq!(letters[count].header("ce-knativeerrorcode"), code);
         assert_eq!(attempts(&service, id).await, 1, "{}", service.log.text());
     }
 
-    // What the Trigger does not want does not arrive.
+    // The Trigger filters out other events.
     let mut opened = binary(PULL_REQUEST, "opened");
     opened.retain(|(name, _)| name != "ce-action");
     opened.push(("ce-action".to_owned(), "opened".to_owned()));
@@ -179,9 +179,9 @@ async fn a_broker_treats_every_status_as_it_is_meant() {
     assert_eq!(attempts(&service, "opened").await, 0);
 }
 
-/// The test above can fail: a Broker does send again what was answered with JSON, and gives up in the end.
+/// Checks the test above: a Broker retries an event that was answered with a JSON body, and then dead-letters it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_repeats_a_success_that_talks() {
+async fn broker_retries_success_with_json_body() {
     let dead = Receiver::start().await;
     let talking = Receiver::answering(StatusCode::OK, "{\"outcome\":\"created\"}").await;
     let folder = tempfile::tempdir().expect("a folder");
@@ -197,7 +197,7 @@ async fn a_broker_repeats_a_success_that_talks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_takes_replies_that_are_events() {
+async fn broker_accepts_reply_events() {
     let api = FakeApi::start().await;
     let setup = Setup::cluster(&api.kubeconfig()).arg("--cloudevents-auth=none").arg("--reply-events");
     let service = setup.start();
@@ -207,7 +207,7 @@ async fn a_broker_takes_replies_that_are_events() {
     let Some(broker) = Peer::broker(&args) else { return };
     for (index, outcome) in ["created", "duplicate"].into_iter().enumerate() {
         publish(&broker, "d1", payload(5)).await;
-        let replies = replies.wait_for(index + 1, Duration::from_secs(10)).await;
+        let replies = replies.wait_for(index + 1, LOGGED).await;
         let reply = &replies[index];
         assert_eq!(reply.header("ce-type"), format!("dev.github-trigger.pipelinerun.{outcome}"));
         let data: Value = serde_json::from_slice(&reply.body).expect("JSON");
@@ -230,7 +230,7 @@ async fn with_token(service: &Service, token: Option<&str>, number: u64) -> Repl
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_the_api_server_are_told_apart() {
+async fn accepts_only_valid_tokens_of_allowed_subjects() {
     let Some(plane) = shared() else { return };
     plane.namespace("oidc");
     let kubeconfig = plane.trigger_account("oidc");
@@ -243,7 +243,7 @@ async fn tokens_of_the_api_server_are_told_apart() {
     assert_eq!((reply.status, reply.body.as_str()), (StatusCode::CREATED, ""), "{}", service.log.text());
     assert_eq!(plane.runs("oidc").len(), 1);
 
-    // The API server gives no token for less than ten minutes, so that an expired one is made with its key.
+    // The API server issues no token for less than ten minutes, so that the expired one is signed with its key here.
     let issuer_key = SigningKey::of_pem(&plane.token_key());
     let expired = issuer_key.sign_again(&token, |claims| claims["exp"] = 1_700_000_000.into());
     let elsewhere = issuer_key.sign_again(&token, |claims| claims["iss"] = "https://elsewhere.example.com".into());
@@ -260,14 +260,14 @@ async fn tokens_of_the_api_server_are_told_apart() {
     for (token, why) in wrong {
         let reply = with_token(&service, token.map(String::as_str), 2).await;
         assert_eq!((reply.status, reply.json()["reason"].as_str()), (StatusCode::UNAUTHORIZED, Some("token")), "{why}");
-        let line = service.log.wait_for(why, Duration::from_secs(5));
+        let line = service.log.wait_for(why, LOGGED);
         assert!(line.contains("outcome=rejected") && line.contains("delivery=d1"), "{line}");
     }
     let reply = with_token(&service, Some(&plane.token_for("oidc", "stranger", AUDIENCE)), 2).await;
     assert_eq!(reply.status, StatusCode::FORBIDDEN);
-    service.log.wait_for("system:serviceaccount:oidc:stranger is not one of --oidc-subject", Duration::from_secs(5));
+    service.log.wait_for("system:serviceaccount:oidc:stranger is not one of --oidc-subject", LOGGED);
 
-    // A token is not a signature, and a signature is not a token.
+    // A signature does not replace the token of an event, nor a token the signature of a webhook.
     let body = payload(2);
     let mut signed = binary(PULL_REQUEST, "d1");
     signed.push(("x-hub-signature-256".to_owned(), crate::support::webhook::sha256(SECRET, &body)));
@@ -280,7 +280,7 @@ async fn tokens_of_the_api_server_are_told_apart() {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!(service.send(Method::POST, "/", &direct, &body).await.json()["reason"], "signature");
-    // With both, the one that is asked for counts.
+    // With both, only the configured one counts.
     signed.push(("authorization".to_owned(), format!("Bearer {token}")));
     signed.iter_mut().filter(|(name, _)| name == "x-hub-signature-256").for_each(|(_, value)| value.push('0'));
     assert_eq!(service.send(Method::POST, "/", &signed, &body).await.status, StatusCode::CREATED);
@@ -288,11 +288,11 @@ async fn tokens_of_the_api_server_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_with_an_identity_is_let_in_and_another_is_not() {
+async fn accepts_broker_with_allowed_identity_only() {
     let Some(plane) = shared() else { return };
     plane.namespace("broker-oidc");
     let kubeconfig = plane.trigger_account("broker-oidc");
-    // The name that Eventing gives the account of a Trigger called `merges`.
+    // Name of the service account that Eventing creates for the Trigger `merges`.
     let account = "merges-oidc-eventing.knative.dev-trigger";
     plane.account("broker-oidc", account);
     plane.account("broker-oidc", "other");
@@ -323,13 +323,13 @@ async fn a_broker_with_an_identity_is_let_in_and_another_is_not() {
     let answer = publish(&merges, "d1", payload(5)).await;
     assert_eq!(answer["code"].as_u64(), Some(201), "{answer} {}", service.log.text());
     publish(&other, "d2", payload(6)).await;
-    assert_eq!(dead.wait_for(1, Duration::from_secs(10)).await[0].header("ce-knativeerrorcode"), "403");
+    assert_eq!(dead.wait_for(1, LOGGED).await[0].header("ce-knativeerrorcode"), "403");
     assert_eq!(attempts(&service, "d2").await, 1);
     assert_eq!(plane.runs("broker-oidc").len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_are_verified_as_soon_as_the_api_server_is_there() {
+async fn verifies_tokens_once_api_server_is_reachable() {
     let Some(mut plane) = own() else { return };
     plane.namespace("early");
     let kubeconfig = plane.trigger_account("early");
@@ -338,11 +338,11 @@ async fn tokens_are_verified_as_soon_as_the_api_server_is_there() {
     let service = oidc(&kubeconfig, "system:serviceaccount:early:*").arg("--deadline=2").start();
     assert_eq!(service.send(Method::GET, "/readyz", &[], b"").await.status, StatusCode::OK);
     let reply = with_token(&service, Some(&token), 1).await;
-    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "neither right nor wrong: {}", reply.body);
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "the token cannot be checked yet: {}", reply.body);
     assert!(reply.headers.contains_key("retry-after"));
     plane.start_api_server();
     plane.wait_until_ready();
-    // The API server was asked a moment ago, and is asked again a second after that.
+    // The service fetches the keys again a second after the last try.
     let mut answer = with_token(&service, Some(&token), 1).await.status;
     for _ in 0..100 {
         if answer == StatusCode::CREATED {

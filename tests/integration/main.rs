@@ -1,4 +1,4 @@
-//! The service from outside: its sockets, its answers, its log, and a real Kubernetes API server behind it.
+//! Integration tests: the built program, over its sockets, its answers and its log, with a real Kubernetes API server.
 
 #![allow(clippy::expect_used, clippy::panic)]
 

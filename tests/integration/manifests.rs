@@ -1,4 +1,4 @@
-//! The manifests, applied by the command that users type to an API server with the real CRDs.
+//! The manifests, applied with kubectl to an API server that has the real CRDs.
 
 use std::fs;
 use std::process::Command;
@@ -11,9 +11,9 @@ use crate::support::service::{PROGRAM, Setup};
 use crate::support::serving::{Serving, services};
 use crate::support::webhook::{SHA, merged};
 
-/// What a newcomer applies is enough: the service account of the manifests creates the shipped template's run.
+/// `kubectl apply -k config/direct` is enough: its service account creates the run of the shipped template.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_direct_road_is_applied_and_works() {
+async fn applies_direct_manifests_and_creates_run() {
     let Some(plane) = own() else { return };
     let applied = plane.kubectl(&["apply", "-k", "config/direct"]);
     for object in [
@@ -33,7 +33,7 @@ async fn the_direct_road_is_applied_and_works() {
     let args = plane.kubectl(&["get", "ksvc", "github-trigger", "-n", "github-trigger", "-o", args]);
     assert_eq!(args, r#"["--trigger-config=/app/config","--webhook-secret-file=/app/secrets","--require-sha256"]"#);
 
-    // A secret that was put in survives another apply.
+    // A secret that the operator has added survives another apply.
     let patch = r#"{"stringData":{"2026-11":"s3cret"}}"#;
     plane.kubectl(&["patch", "secret", "github-trigger-webhook", "-n", "github-trigger", "-p", patch]);
     plane.kubectl(&["apply", "-k", "config/direct"]);
@@ -51,9 +51,9 @@ async fn the_direct_road_is_applied_and_works() {
     assert_eq!(plane.runs("github-trigger").len(), 1);
 }
 
-/// The road of events: everything is valid, only the cluster reaches the service, and no webhook's secret is asked for.
+/// `config/github-source`: all objects are valid, the service is cluster-local, and it needs no webhook secret.
 #[test]
-fn the_github_source_road_is_applied() {
+fn applies_github_source_manifests() {
     let Some(plane) = own() else { return };
     let applied = plane.kubectl(&["apply", "--validate=strict", "-k", "config/github-source"]);
     for object in [
@@ -77,14 +77,14 @@ fn the_github_source_road_is_applied() {
     let args = get("ksvc", "github-trigger", "{.spec.template.spec.containers[0].args}");
     assert_eq!(args, r#"["--trigger-config=/app/config","--cloudevents-auth=none"]"#);
     assert_eq!(get("ksvc", "github-trigger", "{.spec.template.spec.volumes[*].name}"), "templates");
-    // Nothing that could be taken for a secret.
+    // No placeholder that could be mistaken for a secret.
     assert_eq!(get("secret", "github-source", "{.data}"), "");
 }
 
-/// The pipeline's parts are valid, its Deployer has the rights that it needs and no more, and the templates give it what
-/// it asks for.
+/// `config/tekton`: all objects are valid, the Deployer has just the permissions that it needs, and every template sets
+/// the pipeline's required params and workspaces.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_pipeline_is_applied_and_its_deployer_can_deploy() {
+async fn applies_pipeline_manifests_and_deploys() {
     let Some(plane) = own() else { return };
     plane.namespace("github-trigger");
     let applied = plane.kubectl(&["apply", "--validate=strict", "-k", "config/tekton"]);
@@ -117,7 +117,7 @@ async fn the_pipeline_is_applied_and_its_deployer_can_deploy() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     let output = deploy("another", 1).await.expect("an end");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("no right to get"), "its Role names one Service");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no right to get"), "the Role allows one Service");
 
     let pipeline =
         plane.kubectl(&["get", "pipeline.tekton.dev", "build-and-deploy", "-n", "github-trigger", "-o", "json"]);
@@ -136,7 +136,7 @@ async fn the_pipeline_is_applied_and_its_deployer_can_deploy() {
             assert_eq!(run["spec"]["taskRunSpecs"][0]["serviceAccountName"], "deployer");
         }
     }
-    // No param is ever part of a script.
+    // No script contains a param: it could inject commands.
     for task in ["build-image", "deploy"] {
         let scripts = plane.kubectl(&[
             "get",
@@ -156,7 +156,7 @@ fn names(list: &Value) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn the_sample_application_is_applied() {
+fn applies_sample_application() {
     let Some(plane) = shared() else { return };
     plane.namespace("sample");
     let created =
@@ -164,9 +164,9 @@ fn the_sample_application_is_applied() {
     assert!(created.contains("service.serving.knative.dev/hello-sample created"), "{created}");
 }
 
-/// What each project's own admission refuses, so that the tests above can fail.
+/// Checks the tests above: each project's own admission rejects an invalid object.
 #[test]
-fn every_projects_admission_is_asked() {
+fn admission_of_each_project_rejects_invalid_objects() {
     let Some(plane) = shared() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     for (name, manifest, complaint) in [
@@ -194,9 +194,9 @@ fn every_projects_admission_is_asked() {
     }
 }
 
-/// The direct road, watched; and Knative's and Istio's own parts of it.
+/// `config/observability`, and the observability settings of Knative.
 #[test]
-fn the_watched_road_is_applied() {
+fn applies_observability_manifests() {
     let Some(plane) = own() else { return };
     let applied = plane.kubectl(&["apply", "--validate=strict", "-k", "config/observability"]);
     assert!(applied.contains("service.serving.knative.dev/github-trigger created"), "{applied}");
@@ -211,7 +211,7 @@ fn the_watched_road_is_applied() {
 }
 
 #[test]
-fn the_mesh_is_told_about_github() {
+fn applies_istio_manifests() {
     let Some(plane) = own() else { return };
     plane.namespace("github-trigger");
     let applied = plane.kubectl(&["apply", "--validate=strict", "-k", "config/istio"]);
@@ -220,16 +220,16 @@ fn the_mesh_is_told_about_github() {
 }
 
 #[test]
-fn the_service_alone_is_applied_too() {
+fn applies_service_yaml_alone() {
     let Some(plane) = shared() else { return };
     plane.namespace("kn");
     let created = plane.kubectl(&["create", "--validate=strict", "-f", "service.yaml", "-n", "kn"]);
     assert!(created.contains("service.serving.knative.dev/github-trigger created"), "{created}");
 }
 
-/// The test above can fail: the API server knows Serving's fields.
+/// Checks the test above: the API server knows Serving's fields.
 #[test]
-fn a_field_that_serving_does_not_know_is_refused() {
+fn rejects_unknown_field_of_service() {
     let Some(plane) = shared() else { return };
     plane.namespace("kn-broken");
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,8 +1,7 @@
-//! What an operator sees: series, spans, and what a collector gets.
+//! Metrics and spans, as Prometheus and an OpenTelemetry collector get them.
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::time::Duration;
 
 use http::{Method, StatusCode};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -33,7 +32,7 @@ fn endpoint(collector: &Receiver) -> String {
     format!("http://{}", collector.address)
 }
 
-/// The spans that a collector got, by name.
+/// The spans that a collector has received, by name.
 fn spans(collector: &Receiver) -> BTreeMap<String, Span> {
     let requests = collector.received().into_iter().filter(|request| request.path == "/v1/traces");
     let decoded = requests.map(|request| ExportTraceServiceRequest::decode(request.body).expect("spans"));
@@ -42,7 +41,7 @@ fn spans(collector: &Receiver) -> BTreeMap<String, Span> {
 }
 
 async fn metrics(service: &Service) -> String {
-    let line = service.log.wait_for("serving metrics", Duration::from_secs(5));
+    let line = service.log.wait_for("serving metrics", LOGGED);
     let address = line.rsplit_once("address=").expect("an address").1.parse().expect("an address");
     HttpClient::new().send(Method::GET, address, "/metrics", &[], "").await.expect("metrics").body
 }
@@ -53,7 +52,7 @@ fn value(text: &str, series: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_is_a_trace_that_the_run_continues() {
+async fn traces_delivery_and_passes_trace_to_run() {
     let (api, collector) = (FakeApi::start().await, Receiver::start().await);
     let setup = Setup::cluster(&api.kubeconfig()).env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint(&collector));
     let mut service = setup.env("K_SERVICE", "merges").start();
@@ -61,11 +60,11 @@ async fn a_delivery_is_a_trace_that_the_run_continues() {
     let mut traced = headers("pull_request", "d1", &body);
     traced.push(("traceparent".to_owned(), parent()));
     assert_eq!(service.send(Method::POST, "/", &traced, &body).await.status, StatusCode::CREATED);
-    let line = service.log.wait_for("outcome=created", Duration::from_secs(5));
+    let line = service.log.wait_for("outcome=created", LOGGED);
     assert!(line.contains(&format!("trace_id={TRACE}")), "{line}");
-    // What is not sent yet is sent at the end.
+    // The remaining spans are exported at shutdown.
     service.signal("TERM");
-    assert!(service.wait(Duration::from_secs(10)).is_some_and(|status| status.success()));
+    assert!(service.wait(LOGGED).is_some_and(|status| status.success()));
 
     let spans = spans(&collector);
     let names: Vec<&str> = spans.keys().map(String::as_str).collect();
@@ -78,7 +77,7 @@ async fn a_delivery_is_a_trace_that_the_run_continues() {
         assert_eq!((&child.trace_id, &child.parent_span_id), (&server.trace_id, &server.span_id), "{name}");
         let inside = server.start_time_unix_nano <= child.start_time_unix_nano
             && child.end_time_unix_nano <= server.end_time_unix_nano;
-        assert!(inside, "{name} lies within the request");
+        assert!(inside, "{name} is outside of the request");
     }
     let call = format!("00-{TRACE}-{}-01", hex::encode(&spans["create"].span_id));
     assert_eq!(api.traces(), [call]);
@@ -88,7 +87,7 @@ async fn a_delivery_is_a_trace_that_the_run_continues() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_events_origin_is_its_trace_and_a_refusal_has_a_span_too() {
+async fn continues_trace_of_event_and_traces_rejections() {
     let collector = Receiver::start().await;
     let setup = Setup::dry_run().arg("--cloudevents-auth=none");
     let mut service =
@@ -98,7 +97,7 @@ async fn an_events_origin_is_its_trace_and_a_refusal_has_a_span_too() {
     traced.push(("ce-traceparent".to_owned(), parent()));
     service.send(Method::POST, "/", &traced, &body).await;
     service.signal("TERM");
-    service.wait(Duration::from_secs(10));
+    service.wait(LOGGED);
     assert_eq!(hex::encode(&spans(&collector)["POST /"].parent_span_id), CALLER);
 
     let collector = Receiver::start().await;
@@ -106,32 +105,32 @@ async fn an_events_origin_is_its_trace_and_a_refusal_has_a_span_too() {
     let reply = service.send(Method::POST, "/", &[("content-type".into(), "application/json".into())], b"{}").await;
     assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
     service.signal("TERM");
-    service.wait(Duration::from_secs(10));
+    service.wait(LOGGED);
     let spans = spans(&collector);
     assert_eq!(spans.keys().collect::<Vec<_>>(), ["POST /"]);
     assert!(spans["POST /"].attributes.iter().any(|attribute| attribute.key == "github_trigger.reason"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_away_costs_no_answer() {
+async fn answers_without_collector() {
     let mut service = Setup::dry_run().env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1").start();
     assert_eq!(service.merge("d1", &merged("acme/web", 5, SHA)).await.status, StatusCode::CREATED);
     service.signal("TERM");
-    assert!(service.wait(Duration::from_secs(15)).is_some_and(|status| status.success()));
+    assert!(service.wait(LOGGED).is_some_and(|status| status.success()));
     let unusable = Setup::dry_run().env("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example.com").start();
-    unusable.log.wait_for("metrics are not exported", Duration::from_secs(5));
+    unusable.log.wait_for("metrics are not exported", LOGGED);
     assert_eq!(unusable.merge("d1", &merged("acme/web", 5, SHA)).await.status, StatusCode::CREATED);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_are_pushed_where_nobody_can_scrape() {
+async fn pushes_metrics_over_otlp() {
     let collector = Receiver::start().await;
     let setup =
         Setup::dry_run().env("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", &format!("{}/v1/metrics", endpoint(&collector)));
     let mut service = setup.env("OTEL_METRIC_EXPORT_INTERVAL", "100").env("OTEL_SERVICE_NAME", "trigger").start();
     service.merge("d1", &merged("acme/web", 5, SHA)).await;
     service.signal("TERM");
-    service.wait(Duration::from_secs(10));
+    service.wait(LOGGED);
     let last = collector.received().pop().expect("a request");
     assert_eq!((last.path.as_str(), last.header("content-type")), ("/v1/metrics", "application/x-protobuf"));
     let request = ExportMetricsServiceRequest::decode(last.body).expect("metrics");
@@ -145,7 +144,7 @@ async fn metrics_are_pushed_where_nobody_can_scrape() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_is_counted_and_what_does_not_is_zero() {
+async fn counts_outcomes_and_starts_all_series_at_zero() {
     let api = FakeApi::start().await;
     let setup = Setup::cluster(&api.kubeconfig()).arg("--metrics-addr=127.0.0.1:0").arg("--deadline=1");
     let service = setup.start();
@@ -192,10 +191,10 @@ async fn what_happens_is_counted_and_what_does_not_is_zero() {
     }
     let series =
         |text: &str| text.lines().filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect::<Vec<_>>();
-    assert_eq!(series(&before), series(&after), "no series comes later");
+    assert_eq!(series(&before), series(&after), "every series exists from the start");
 }
 
-/// Waits until the lines that hold `needle` and those that were left out are as many as were sent; returns both counts.
+/// Waits until the lines that contain `needle` and the omitted lines add up to `sent`; returns both counts.
 fn all_counted(service: &Service, needle: &str, sent: u64) -> (u64, u64) {
     let counted = || {
         let log = service.log.all();
@@ -207,9 +206,9 @@ fn all_counted(service: &Service, needle: &str, sent: u64) -> (u64, u64) {
     eventually(LOGGED, counted).unwrap_or_else(|| panic!("not {sent} counted:\n{}", service.log.text()))
 }
 
-/// Whoever guesses at the secret fills no disk, hides nobody's line, and is counted to the last.
+/// Guessing the secret does not flood the log: the lines are limited, and each attempt is counted.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_wrong_signatures_is_counted_and_not_logged_one_by_one() {
+async fn limits_and_counts_log_lines_of_wrong_signatures() {
     const FLOOD: u64 = 3_000;
     let service = Setup::dry_run().arg("--metrics-addr=127.0.0.1:0").start();
     let body = merged("acme/web", 5, SHA).to_string().into_bytes();
@@ -229,9 +228,9 @@ async fn a_flood_of_wrong_signatures_is_counted_and_not_logged_one_by_one() {
     assert_eq!(value(&metrics(&service).await, rejected), 3_000.0);
 }
 
-/// Half a body needs no secret either.
+/// An incomplete body needs no secret either.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_half_bodies_is_limited_too() {
+async fn limits_and_counts_log_lines_of_incomplete_bodies() {
     const FLOOD: u64 = 200;
     let service = Setup::dry_run().start();
     let head = format!(
@@ -254,7 +253,7 @@ async fn a_flood_of_half_bodies_is_limited_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_deployer_joins_the_trace_of_its_pipeline() {
+async fn deployer_continues_trace_of_pipeline() {
     let Some(plane) = shared() else { return };
     let collector = Receiver::start().await;
     for (name, traceparent) in [("raw", parent()), ("tekton", json!({"traceparent": parent()}).to_string())] {

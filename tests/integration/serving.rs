@@ -1,4 +1,4 @@
-//! Connections: slow, half-sent, many, and the end of the service.
+//! Connections: slow, incomplete and many ones, and the shutdown.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -27,7 +27,7 @@ fn request(body: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_does_not_arrive_is_answered_at_the_deadline() {
+async fn answers_incomplete_body_at_deadline() {
     let service = Setup::dry_run().arg("--deadline=1").start();
     let body = merged("acme/web", 5, SHA).to_string().into_bytes();
     let request = request(&body);
@@ -37,7 +37,7 @@ async fn a_body_that_does_not_arrive_is_answered_at_the_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sender_that_closes_its_side_still_gets_the_answer() {
+async fn answers_sender_that_half_closes_connection() {
     let service = Setup::dry_run().start();
     let mut stream = TcpStream::connect(service.address).await.expect("a connection");
     stream.write_all(&request(merged("acme/web", 5, SHA).to_string().as_bytes())).await.expect("a request");
@@ -47,7 +47,7 @@ async fn a_sender_that_closes_its_side_still_gets_the_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn garbage_is_answered_and_harms_nobody() {
+async fn answers_garbage_with_4xx_and_goes_on() {
     let service = Setup::dry_run().start();
     for garbage in
         [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"[..], b"GET / HTTP/1.1\r\nbad header\r\n\r\n"]
@@ -56,7 +56,7 @@ async fn garbage_is_answered_and_harms_nobody() {
         assert!(answer.starts_with("HTTP/1.1 400"), "{answer:?}");
     }
     let huge = format!("POST / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(200_000));
-    // The rest of the head is never read, so that the connection may be reset behind the answer.
+    // The rest of the head is never read, so that the connection may be reset after the answer.
     if let Ok(answer) = raw(service.address, huge.as_bytes(), "").await {
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer:?}");
     }
@@ -66,11 +66,11 @@ async fn garbage_is_answered_and_harms_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_body_does_not_cost_the_sender_the_answer() {
+async fn sends_answer_although_body_is_refused() {
     let service = Setup::dry_run().start();
     let body = vec![b'x'; 20 << 20];
     let unsigned = [("content-type".to_owned(), "application/json".to_owned())];
-    // With a declared length, and streamed.
+    // With a content length, then streamed.
     let reply = service.send(Method::POST, "/", &unsigned, &body).await;
     assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
     let chunks = futures_util::stream::iter((0..300).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 100 << 10])));
@@ -81,7 +81,7 @@ async fn a_refused_body_does_not_cost_the_sender_the_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_bodies_together_are_bounded_and_small_ones_still_pass() {
+async fn limits_buffered_bytes_and_accepts_small_bodies() {
     let limits = ["--max-buffered-bytes=8388608", "--max-body-bytes=8388608"];
     let service = limits.iter().fold(Setup::dry_run(), |setup, arg| setup.arg(arg)).start();
     // Each holds 4 MiB and never ends.
@@ -93,11 +93,11 @@ async fn all_bodies_together_are_bounded_and_small_ones_still_pass() {
             "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nx-hub-signature-256: {signature}\r\ncontent-length: 8388608\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).await.expect("a head");
-        // Those for which there is no room are answered and closed, so that not all of it is taken.
+        // Connections over the limit are answered and closed, so that the write may not finish.
         let _ = timeout(Duration::from_secs(2), stream.write_all(&vec![b'x'; 4 << 20])).await;
         held.push(stream);
     }
-    let line = service.log.wait_for("too many bytes of other deliveries", Duration::from_secs(5));
+    let line = service.log.wait_for("too many bytes of other deliveries", LOGGED);
     assert!(line.contains("ERROR") && line.contains("status=503"), "{line}");
     let reply = service.merge("d1", &merged("acme/web", 5, SHA)).await;
     assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.body);
@@ -106,7 +106,7 @@ async fn all_bodies_together_are_bounded_and_small_ones_still_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_finishes_what_is_in_flight_and_exits_0() {
+async fn sigterm_finishes_deliveries_in_flight_and_exits_0() {
     let fake = FakeApi::start().await;
     let mut service = Setup::cluster(&fake.kubeconfig()).start();
     fake.fail(Fault::Hang(Duration::from_secs(2)));
@@ -128,21 +128,17 @@ async fn sigterm_finishes_what_is_in_flight_and_exits_0() {
 
     let reply = in_flight.await.expect("a task").expect("an answer");
     assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.body);
-    let status = service.wait(Duration::from_secs(5)).expect("the end");
+    let status = service.wait(LOGGED).expect("the end");
     assert_eq!(status.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_without_work_ends_at_once_and_a_second_one_ends_everything() {
+async fn sigterm_stops_idle_service_at_once_and_second_one_aborts() {
     let mut idle = Setup::dry_run().start();
     assert_eq!(idle.send(Method::GET, "/healthz", &[], b"").await.status, StatusCode::OK);
     let asked = Instant::now();
     idle.signal("TERM");
-    assert_eq!(
-        idle.wait(Duration::from_secs(5)).and_then(|status| status.code()),
-        Some(0),
-        "an idle connection holds it"
-    );
+    assert_eq!(idle.wait(LOGGED).and_then(|status| status.code()), Some(0), "an idle connection delays the shutdown");
     assert!(asked.elapsed() < Duration::from_secs(4));
 
     let fake = FakeApi::start().await;
@@ -157,10 +153,10 @@ async fn sigterm_without_work_ends_at_once_and_a_second_one_ends_everything() {
     busy.signal("TERM");
     sleep(Duration::from_millis(100)).await;
     busy.signal("TERM");
-    assert_eq!(busy.wait(Duration::from_secs(5)).and_then(|status| status.code()), Some(1));
+    assert_eq!(busy.wait(LOGGED).and_then(|status| status.code()), Some(1));
 }
 
-/// Starts the program with pipes that nobody reads, and waits until it answers.
+/// Starts the program with unread pipes for stdout and stderr, and waits until it accepts connections.
 fn start_unread(args: &[&str], port: u16) -> Child {
     let mut command = Command::new(PROGRAM);
     command.env_clear().env("WEBHOOK_SECRET", SECRET).env("RUST_LOG", "trace").args(["--dry-run", "--port"]);
@@ -177,11 +173,11 @@ fn terminate(child: &Child) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ends_within_its_time_although_nobody_reads_its_output() {
+async fn stops_in_time_although_output_is_not_read() {
     let [port] = free_ports();
     let mut child = start_unread(&["--deadline=2"], port);
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    // More lines, and more printed runs, than any pipe holds.
+    // More output than a pipe buffers.
     let body = merged("acme/web", 5, SHA).to_string().into_bytes();
     let headers = headers("pull_request", &"d".repeat(128), &body);
     let mut last = StatusCode::CREATED;
@@ -192,17 +188,17 @@ async fn ends_within_its_time_although_nobody_reads_its_output() {
             break;
         }
     }
-    assert_eq!(last, StatusCode::SERVICE_UNAVAILABLE, "a run that cannot be printed is not created");
+    assert_eq!(last, StatusCode::SERVICE_UNAVAILABLE, "a run that cannot be printed is not acknowledged");
     let asked = Instant::now();
     terminate(&child);
     let status = eventually(LOGGED, || child.try_wait().expect("a status")).expect("the end");
-    // The drain time (the deadline and a second) and one second more; two for a busy machine.
+    // The drain time (deadline + 1 s), 1 s for the exit, and 2 s for a busy machine.
     assert!(asked.elapsed() <= Duration::from_secs(2 + 1 + 1 + 2), "{:?}", asked.elapsed());
     assert_eq!(status.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_it_at_once_although_nobody_reads_its_output() {
+async fn second_signal_stops_at_once_although_output_is_not_read() {
     let [port] = free_ports();
     let mut child = start_unread(&["--deadline=60"], port);
     let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -225,8 +221,8 @@ async fn a_second_signal_ends_it_at_once_although_nobody_reads_its_output() {
         answer.is_none().then_some(())
     };
     eventually(LOGGED, drains).expect("a closed listener");
-    assert_eq!(child.try_wait().expect("a status"), None, "the stuck delivery has its time");
+    assert_eq!(child.try_wait().expect("a status"), None, "the delivery in flight keeps its deadline");
     terminate(&child);
-    let status = eventually(Duration::from_secs(5), || child.try_wait().expect("a status")).expect("the end");
+    let status = eventually(LOGGED, || child.try_wait().expect("a status")).expect("the end");
     assert_eq!(status.code(), Some(1));
 }

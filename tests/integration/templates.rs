@@ -1,4 +1,4 @@
-//! Templates from the outside: `lint`, `render`, the templates that are shipped, and what changes while it runs.
+//! Templates: `lint`, `render`, the shipped templates, and changes while the service runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::control_plane::shared;
 use crate::support::http::HttpClient;
 use crate::support::mount::Mount;
-use crate::support::service::{PROGRAM, Setup, TEMPLATE};
+use crate::support::service::{LOGGED, PROGRAM, Setup, TEMPLATE};
 use crate::support::webhook::{SHA, headers, merged};
 
 fn run(args: &[&str]) -> Output {
@@ -22,7 +22,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A merge that all shipped templates but the release's are for, one repository each.
+/// A merge in `repository` that every shipped template but `release.yaml` matches.
 fn sample_merge(repository: &str) -> Value {
     let mut payload = merged(repository, 5, SHA);
     payload["pull_request"]["labels"] = json!([{"name": "deploy"}, {"name": "service/all"}]);
@@ -37,7 +37,7 @@ fn release() -> Value {
     payload
 }
 
-/// Template file, event and payload.
+/// The shipped templates: file, event and matching payload.
 fn shipped() -> Vec<(&'static str, &'static str, Value)> {
     vec![
         ("config/base/deployer-trigger.yaml", "pull_request", sample_merge("acme/web")),
@@ -49,7 +49,7 @@ fn shipped() -> Vec<(&'static str, &'static str, Value)> {
 }
 
 #[test]
-fn every_template_that_is_shipped_is_in_the_list() {
+fn tests_cover_every_shipped_template() {
     let listed: Vec<_> = shipped().into_iter().map(|(file, ..)| PathBuf::from(file)).collect();
     for entry in fs::read_dir("config/templates").expect("the folder") {
         let path = entry.expect("an entry").path();
@@ -57,9 +57,9 @@ fn every_template_that_is_shipped_is_in_the_list() {
     }
 }
 
-/// `UPDATE_GOLDEN=1 cargo test` writes the files anew; read what changed before it goes in.
+/// `UPDATE_GOLDEN=1 cargo test shipped` rewrites the golden files; review the difference.
 #[test]
-fn shipped_templates_pass_lint_and_render_as_before() {
+fn shipped_templates_pass_lint_and_render_as_golden_files() {
     let folder = tempfile::tempdir().expect("a folder");
     for (file, event, payload) in shipped() {
         let lint = run(&["lint", "--trigger-config", file]);
@@ -79,9 +79,9 @@ fn shipped_templates_pass_lint_and_render_as_before() {
     }
 }
 
-/// What `render` prints is what `serve` creates, on a real API server.
+/// `serve` creates the runs that `render` prints, on a real API server.
 #[tokio::test(flavor = "multi_thread")]
-async fn shipped_templates_are_created_as_they_are_rendered() {
+async fn shipped_templates_create_rendered_runs() {
     let Some(plane) = shared() else { return };
     plane.namespace("builds");
     let kubeconfig = plane.trigger_account("builds");
@@ -105,7 +105,7 @@ async fn shipped_templates_are_created_as_they_are_rendered() {
 }
 
 #[test]
-fn lint_asks_the_api_server_if_told_to() {
+fn lint_server_validates_with_api_server() {
     let Some(plane) = shared() else { return };
     plane.namespace("asked");
     let kubeconfig = plane.trigger_account("asked").display().to_string();
@@ -164,7 +164,7 @@ fn lint_and_render_have_stable_exit_codes() {
 }
 
 #[test]
-fn render_reads_what_people_save_and_says_why() {
+fn render_reads_all_payload_formats_and_explains_conditions() {
     let folder = tempfile::tempdir().expect("a folder");
     let template = folder.path().join("t.yaml");
     let source = TEMPLATE.replace("\"*/*\"", "\"acme/*\"\n    github-trigger.dev/on-cel: body.number > 4");
@@ -200,14 +200,14 @@ fn render_reads_what_people_save_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_events_and_conditions_are_served() {
+async fn serves_other_events_by_on_event() {
     let push = TEMPLATE.replace("\"*/*\"", "\"*/*\"\n    github-trigger.dev/on-event: push, issue_comment.created");
     let service = Setup::dry_run().template(&push).start();
     let repository = merged("acme/web", 5, SHA)["repository"].clone();
     let payload = json!({"ref": "refs/heads/main", "after": SHA, "repository": repository});
     let first = service.deliver("push", "d1", &payload).await;
     assert_eq!(first.status, StatusCode::CREATED, "{}", service.log.text());
-    assert_eq!(service.deliver("push", "d1", &payload).await.body, first.body, "one delivery, one name");
+    assert_eq!(service.deliver("push", "d1", &payload).await.body, first.body, "one delivery has one run name");
     let other = service.deliver("push", "d2", &payload).await;
     assert_ne!(other.json()["pipelineRuns"], first.json()["pipelineRuns"]);
     let deleted = json!({"ref": "refs/heads/x", "after": "0".repeat(40), "deleted": true, "repository": repository});
@@ -221,7 +221,7 @@ async fn other_events_and_conditions_are_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_condition_in_cel_filters_and_an_undecidable_one_is_invalid() {
+async fn filters_by_cel_and_answers_422_if_cel_fails() {
     let template = TEMPLATE.replace(
         "\"*/*\"",
         "\"*/*\"\n    github-trigger.dev/on-cel: body.pull_request.labels.exists(l, l.name == 'deploy')",
@@ -240,9 +240,9 @@ async fn a_condition_in_cel_filters_and_an_undecidable_one_is_invalid() {
     assert_eq!((missing.status, missing.outcome().as_str()), (StatusCode::UNPROCESSABLE_ENTITY, "invalid"));
 }
 
-/// An expression that takes far longer than the deadline: the answer is in time, and the service goes on.
+/// An expression that runs far longer than the deadline: its delivery is answered in time, and others are not delayed.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endless_expression_holds_nobody_up() {
+async fn slow_expression_delays_no_other_delivery() {
     let template = TEMPLATE
         .replace("\"*/*\"", "\"*/*\"\n    github-trigger.dev/on-cel: body.items.all(a, body.items.all(b, a + b >= 0))");
     let plain = TEMPLATE.replace("generateName: build-", "generateName: plain-").replace("*/*", "acme/plain");
@@ -262,7 +262,7 @@ async fn an_endless_expression_holds_nobody_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_swaps_under_load_give_no_wrong_answer() {
+async fn reloads_templates_under_load_without_wrong_answers() {
     let version = |number: usize| TEMPLATE.replace("target_branch }}\"", &format!("target_branch }}}}-{number}\""));
     let setup = Setup::dry_run();
     let files = move |number: usize| [version(number), version(number).replace("build-", "other-")];
@@ -285,12 +285,12 @@ async fn a_thousand_swaps_under_load_give_no_wrong_answer() {
     }
     swapping.await.expect("swaps");
     assert!(answers > 100, "{answers}");
-    // Both runs of an answer are of one version, never of two.
+    // Both runs of a delivery come from the same version of the templates.
     let values: Vec<String> = service.output.all().into_iter().filter(|line| line.contains("value: main-")).collect();
     for pair in values.chunks_exact(2) {
         assert_eq!(pair[0], pair[1]);
     }
-    // And the last version is in use soon.
+    // The last version is loaded in the end.
     let mut in_use = false;
     for _ in 0..200 {
         service.merge("d1", &merged("acme/web", 5, SHA)).await;
@@ -300,15 +300,15 @@ async fn a_thousand_swaps_under_load_give_no_wrong_answer() {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert!(in_use, "the last version is not in use");
+    assert!(in_use, "the last version was not loaded");
     assert!(!service.log.text().contains("refused"), "{}", service.log.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_change_is_refused_with_one_line_and_a_gauge_until_it_is_mended() {
+async fn keeps_templates_and_reports_stale_until_invalid_change_is_fixed() {
     let service = Setup::dry_run().arg("--metrics-addr=127.0.0.1:0").start();
     let stale = async || {
-        let line = service.log.wait_for("serving metrics", Duration::from_secs(5));
+        let line = service.log.wait_for("serving metrics", LOGGED);
         let address = line.split("address=").nth(1).and_then(|address| address.parse().ok()).expect("an address");
         let reply = HttpClient::new().send(Method::GET, address, "/metrics", &[], "").await.expect("metrics");
         reply.body.contains("github_trigger_config_stale{config=\"templates\"} 1")
@@ -316,22 +316,22 @@ async fn a_broken_change_is_refused_with_one_line_and_a_gauge_until_it_is_mended
     assert!(!stale().await);
     let file = service.templates().join("template.yaml");
     fs::write(&file, TEMPLATE.replace("pipelineRef", "pipelineReff")).expect("a file");
-    let line = service.log.wait_for("changed templates are refused", Duration::from_secs(10));
+    let line = service.log.wait_for("changed templates are refused", LOGGED);
     assert!(line.contains("ERROR") && line.contains("did you mean `pipelineRef`?"), "{line}");
     assert_eq!(service.merge("d1", &merged("acme/web", 5, SHA)).await.outcome(), "created");
     assert_eq!(service.log.text().matches("changed templates are refused").count(), 1);
     assert!(stale().await);
     fs::write(&file, TEMPLATE.replace("generateName: build-", "generateName: mended-")).expect("a file");
-    service.log.wait_for("templates changed and are in use", Duration::from_secs(10));
+    service.log.wait_for("templates changed and are in use", LOGGED);
     assert!(!stale().await);
     let reply = service.merge("d2", &merged("acme/web", 5, SHA)).await;
     let name = reply.json()["pipelineRuns"][0]["name"].as_str().expect("a name").to_owned();
     assert!(name.starts_with("mended-"), "{name}");
 }
 
-/// The fields that `lint` says it knows are those of Tekton's own CRDs.
+/// The fields that `lint` lists as known are those of Tekton's CRDs.
 #[test]
-fn lint_knows_the_fields_of_tektons_crds() {
+fn lint_knows_fields_of_tekton_crds() {
     let Some(assets) = crate::support::control_plane::assets() else { return };
     let crd = |name: &str| {
         let text = fs::read_to_string(assets.crd(name)).expect("the CRD");
@@ -342,7 +342,7 @@ fn lint_knows_the_fields_of_tektons_crds() {
     };
     let (run, pipeline, task) = (crd("pipelineruns.tekton.dev"), crd("pipelines.tekton.dev"), crd("tasks.tekton.dev"));
     let inline = "pipelineSpec: {tasks: [{taskSpec: ";
-    // Where an unknown field is put, and where the CRD says what is known there.
+    // A spec with the unknown field `x_x_x`, and the CRD and JSON pointer with the known fields at that place.
     let levels = [
         ("pipelineRef: {name: a}, x_x_x: 1".to_owned(), &run, ""),
         ("pipelineRef: {x_x_x: 1}".to_owned(), &run, "/properties/pipelineRef"),

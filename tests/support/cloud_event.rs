@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// GitHubSource's type of a pull request's event.
+/// GitHubSource's event type for pull requests.
 pub const PULL_REQUEST: &str = "dev.knative.source.github.pull_request";
 
 /// The headers of an event in binary mode, with an empty and a non-ASCII extension, as GitHubSource sends them.

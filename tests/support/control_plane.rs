@@ -1,8 +1,8 @@
-//! A real control plane on loopback: etcd and kube-apiserver with RBAC, and the real CRDs of Tekton and Knative, behind
-//! whose own admission every object has to pass.
+//! A real control plane on loopback: etcd, kube-apiserver with RBAC, the real CRDs of Tekton and Knative, and the
+//! projects' own admission.
 //!
 //! Binaries come from `KUBEBUILDER_ASSETS`, else from the cache below `target/`, else they are built with `go` from
-//! `tests/control-plane/`, where every version is pinned. No controller runs: what one would write, tests write.
+//! `tests/control-plane/`, where every version is pinned. No controller runs: tests write the statuses themselves.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,16 +25,16 @@ use super::peers::Peer;
 use super::process::{Guarded, free_ports};
 
 const ADMIN_TOKEN: &str = "tests-own-administrator";
-/// An API server that is not ready by then never is.
+/// Timeout for the API server's readiness.
 const READY: Duration = Duration::from_secs(120);
 
-/// The folder of the Go modules that pin what is built.
+/// The folder of the Go modules that pin the versions.
 const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/control-plane");
 
-/// The CRD of GitHubSource, which comes in no module.
+/// The CRD of GitHubSource, which no Go module contains.
 const OWN_CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/crds/githubsources.yaml");
 
-/// CRDs by Go module and the paths in it.
+/// The CRDs' files, by Go module.
 const CRDS: &[(&str, &[&str])] = &[
     (
         "github.com/tektoncd/pipeline",
@@ -58,26 +58,27 @@ const CRDS: &[(&str, &[&str])] = &[
     ("istio.io/api", &["kubernetes/customresourcedefinitions.gen.yaml"]),
 ];
 
-/// The control plane that tests share; started by the first that asks.
+/// The control plane that tests share, started at the first call.
 ///
-/// Nothing, with one line that says what to do, where there are neither binaries nor `go` to build them; a failure if
+/// Returns `None` if there are neither binaries nor `go` to build them, after printing what to install. Panics then if
 /// `REQUIRE_CONTROL_PLANE` is set.
 pub fn shared() -> Option<&'static ControlPlane> {
     static SHARED: OnceLock<Option<ControlPlane>> = OnceLock::new();
     SHARED.get_or_init(|| Some(ControlPlane::start(assets()?))).as_ref()
 }
 
-/// A control plane of one's own, to be killed.
+/// A separate control plane, for tests that kill it or apply cluster-wide objects. `None` as for [`shared`].
 pub fn own() -> Option<ControlPlane> {
     Some(ControlPlane::start(assets()?))
 }
 
-/// One without the admission of Serving, Eventing and Tekton: what is measured then is the API server itself.
+/// A separate control plane without the projects' admission webhooks, which would distort measurements. `None` as for
+/// [`shared`].
 pub fn without_admission() -> Option<ControlPlane> {
     Some(ControlPlane::bare(assets()?))
 }
 
-/// Programs and CRDs, found or built once.
+/// Folders of the programs and CRDs.
 #[derive(Debug, Clone)]
 pub struct Assets {
     binaries: PathBuf,
@@ -85,18 +86,18 @@ pub struct Assets {
 }
 
 impl Assets {
-    /// A CRD as JSON, by its name.
+    /// Path of a CRD as JSON, by its name, for example `tasks.tekton.dev`.
     pub fn crd(&self, name: &str) -> PathBuf {
         self.crds.join(format!("{name}.json"))
     }
 
-    /// The command that users type.
+    /// Path of kubectl.
     pub fn kubectl(&self) -> PathBuf {
         self.binaries.join("kubectl")
     }
 }
 
-/// A client for a kubeconfig.
+/// A client with the credentials of a kubeconfig.
 pub async fn client_of(kubeconfig: &Path) -> Client {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
     let options = KubeConfigOptions::default();
@@ -104,7 +105,7 @@ pub async fn client_of(kubeconfig: &Path) -> Client {
     Client::try_from(config).expect("a client")
 }
 
-/// Finds or builds what a control plane is made of.
+/// Finds or builds the programs and CRDs, once. `None` as for [`shared`].
 pub fn assets() -> Option<&'static Assets> {
     static ASSETS: OnceLock<Option<Assets>> = OnceLock::new();
     ASSETS
@@ -112,7 +113,7 @@ pub fn assets() -> Option<&'static Assets> {
             Ok(assets) => Some(assets),
             Err(why) => {
                 let message = format!(
-                    "not run: tests on a real Kubernetes API server ({why}); install go 1.26 or newer, or set \
+                    "skipped: tests that need a real Kubernetes API server ({why}); install Go 1.26 or newer, or set \
                      KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and kubectl"
                 );
                 assert!(std::env::var_os("REQUIRE_CONTROL_PLANE").is_none(), "{message}");
@@ -139,7 +140,7 @@ fn find_or_build() -> Result<Assets, String> {
     Ok(Assets { binaries, crds })
 }
 
-/// Below `target/`, and another one for other versions.
+/// A folder below `target/`; its name contains a hash of the files in `made_of`, which pin the versions.
 fn cache_folder(name: &str, made_of: &[PathBuf]) -> Result<PathBuf, String> {
     let mut hash = Sha256::new();
     for file in made_of {
@@ -164,7 +165,7 @@ fn build(cache: &Path) -> Result<PathBuf, String> {
     Ok(cache.to_owned())
 }
 
-/// Copies the CRDs of the pinned modules, without what needs a conversion webhook.
+/// Copies the CRDs of the pinned modules, without their conversion webhooks.
 fn crds(cache: &Path) -> Result<PathBuf, String> {
     let folder = cache.join("crds");
     if folder.exists() {
@@ -183,7 +184,10 @@ fn crds(cache: &Path) -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-/// Writes every CRD of a YAML file into a file of its own.
+/// Writes every CRD of a YAML file as JSON into `<folder>/<name>.json`.
+///
+/// # Errors
+/// If a file cannot be read or written, or an object has no spec or no name.
 pub fn write_crds(file: &Path, folder: &Path) -> Result<(), String> {
     let fail = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     let text = fs::read_to_string(file).map_err(|error| fail(&error))?;
@@ -195,12 +199,12 @@ pub fn write_crds(file: &Path, folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// etcd and kube-apiserver; they end when this is dropped, and when the test process ends, however it does.
+/// etcd and kube-apiserver. They are killed when this is dropped, and when the test process ends, even by SIGKILL.
 pub struct ControlPlane {
     assets: Assets,
     folder: TempDir,
     port: u16,
-    /// For clients, and for other members.
+    /// Client URL and peer URL.
     etcd_urls: [String; 2],
     etcd: Option<Guarded>,
     api_server: Option<Guarded>,
@@ -229,7 +233,7 @@ impl ControlPlane {
         plane
     }
 
-    /// Registers the webhooks, and waits until they are asked.
+    /// Registers the admission webhooks, and waits until the API server calls them.
     fn start_admission(&mut self) {
         let (certificate, key) = (self.path("server.crt"), self.path("server.key"));
         let eventing = go::module_folder(&Path::new(MODULES).join("crds"), "knative.dev/eventing").expect("the module");
@@ -268,7 +272,7 @@ impl ControlPlane {
         fs::write(&invalid, service.to_string()).expect("a file");
         let end = Instant::now() + Duration::from_secs(20);
         while self.try_kubectl(&["create", "--dry-run=server", "-f", &invalid.display().to_string()]).status.success() {
-            assert!(Instant::now() < end, "the admission webhook is not asked");
+            assert!(Instant::now() < end, "the API server did not call the admission webhook within 20 s");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -288,7 +292,7 @@ impl ControlPlane {
             format!("--listen-peer-urls={peer}"),
             format!("--initial-advertise-peer-urls={peer}"),
             format!("--initial-cluster=default={peer}"),
-            // A killed process loses nothing by it: the page cache survives.
+            // Safe here: the page cache survives a killed process.
             "--unsafe-no-fsync".to_owned(),
             "--log-level=error".to_owned(),
         ]);
@@ -312,7 +316,7 @@ impl ControlPlane {
             format!("--service-account-key-file={}", file("service-account.pub")),
             format!("--service-account-signing-key-file={}", file("service-account.key")),
             "--service-cluster-ip-range=10.96.0.0/24".to_owned(),
-            // No controller makes the default account that it asks for.
+            // It requires the default service account, which no controller creates here.
             "--disable-admission-plugins=ServiceAccount".to_owned(),
         ]);
         self.api_server = Some(Guarded::spawn(&command, &self.path("kube-apiserver.log")));
@@ -328,12 +332,12 @@ impl ControlPlane {
         self.etcd = None;
     }
 
-    /// Where the API server listens, on loopback.
+    /// Port of the API server on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Waits until the API server answers that it is ready.
+    /// Waits until `/readyz` answers `ok`. Panics if the API server has ended, or at the timeout [`READY`].
     pub fn wait_until_ready(&mut self) {
         let end = Instant::now() + READY;
         let ready = |output: Output| output.status.success() && output.stdout == b"ok";
@@ -362,7 +366,7 @@ impl ControlPlane {
             .expect("kubectl")
     }
 
-    /// Runs kubectl as administrator; what it prints.
+    /// Runs kubectl as administrator, which must succeed, and returns its stdout.
     pub fn kubectl(&self, args: &[&str]) -> String {
         let output = self.try_kubectl(args);
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -370,7 +374,7 @@ impl ControlPlane {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Runs kubectl, which must fail; what it complains about.
+    /// Runs kubectl as administrator, which must fail, and returns its stderr.
     pub fn kubectl_refuses(&self, args: &[&str]) -> String {
         let output = self.try_kubectl(args);
         assert!(!output.status.success(), "kubectl {} succeeds", args.join(" "));
@@ -392,17 +396,17 @@ impl ControlPlane {
         path
     }
 
-    /// A client with all rights.
+    /// A client with the administrator's credentials.
     pub async fn admin(&self) -> Client {
         client_of(&self.path("admin")).await
     }
 
-    /// A new namespace.
+    /// Creates a namespace.
     pub fn namespace(&self, name: &str) {
         self.kubectl(&["create", "namespace", name]);
     }
 
-    /// A service account of `namespace` that may create PipelineRuns there and nothing else; its kubeconfig.
+    /// Creates a service account that may only create PipelineRuns in `namespace`, and returns its kubeconfig.
     pub fn trigger_account(&self, namespace: &str) -> PathBuf {
         let kubeconfig = self.account(namespace, "github-trigger");
         self.allow(&format!("{namespace}:github-trigger"), namespace);
@@ -418,51 +422,51 @@ impl ControlPlane {
         self.wait_until_allowed(account, namespace);
     }
 
-    /// The authoriser learns of a new binding by a watch.
+    /// Waits until RBAC lets a service account create PipelineRuns: a new binding takes effect after a moment.
     pub fn wait_until_allowed(&self, account: &str, namespace: &str) {
         let user = format!("--as=system:serviceaccount:{account}");
         let question = ["auth", "can-i", "create", "pipelineruns.tekton.dev", "-n", namespace, &user];
         let end = Instant::now() + Duration::from_secs(20);
         while !self.try_kubectl(&question).status.success() {
-            assert!(Instant::now() < end, "{account} may not create runs in {namespace}");
+            assert!(Instant::now() < end, "{account} may not create runs in {namespace} after 20 s");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    /// A service account without any rights; its kubeconfig.
+    /// Creates a service account without any permissions, and returns its kubeconfig.
     pub fn account(&self, namespace: &str, name: &str) -> PathBuf {
         self.kubectl(&["create", "serviceaccount", name, "-n", namespace]);
         self.token_of(namespace, name)
     }
 
-    /// A kubeconfig with a token of a service account.
+    /// A kubeconfig with a token of an existing service account, valid for an hour.
     pub fn token_of(&self, namespace: &str, name: &str) -> PathBuf {
         let token = self.kubectl(&["create", "token", name, "-n", namespace, "--duration=1h"]);
         self.write_kubeconfig(&format!("{namespace}-{name}"), token.trim(), namespace)
     }
 
-    /// A token of a service account for somebody else than the API server, by a token request.
+    /// A token of a service account for another audience than the API server, valid for an hour.
     pub fn token_for(&self, namespace: &str, name: &str, audience: &str) -> String {
         let audience = format!("--audience={audience}");
         self.kubectl(&["create", "token", name, "-n", namespace, "--duration=1h", &audience]).trim().to_owned()
     }
 
-    /// The command that users type.
+    /// Path of kubectl.
     pub fn kubectl_path(&self) -> PathBuf {
         self.assets.kubectl()
     }
 
-    /// The administrator's kubeconfig.
+    /// Path of the administrator's kubeconfig.
     pub fn admin_kubeconfig(&self) -> PathBuf {
         self.path("admin")
     }
 
-    /// The key that the API server signs tokens with, PKCS#8 as PEM.
+    /// The API server's signing key for service account tokens: PKCS#8, PEM.
     pub fn token_key(&self) -> String {
         fs::read_to_string(self.path("service-account.key")).expect("the key")
     }
 
-    /// The PipelineRuns of a namespace.
+    /// The PipelineRuns of a namespace, with their managed fields.
     pub fn runs(&self, namespace: &str) -> Vec<Value> {
         let list =
             self.kubectl(&["get", "pipelineruns.tekton.dev", "-n", namespace, "-o", "json", "--show-managed-fields"]);
@@ -474,7 +478,7 @@ impl ControlPlane {
     }
 }
 
-/// A CA of this run, the server's certificate, the key of service account tokens and the administrator's token.
+/// Writes a new CA, the server's certificate, the key of service account tokens and the administrator's token.
 fn write_credentials(folder: &Path) {
     let write = |name: &str, content: &str| fs::write(folder.join(name), content).expect("a file");
     let ca_key = KeyPair::generate().expect("a key");

@@ -1,4 +1,4 @@
-//! An API server that misbehaves on command. What a real one does is for [`super::control_plane`].
+//! A fake API server that fails on demand. See [`super::control_plane`] for a real one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -17,18 +17,18 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-/// What to do with the next create instead of creating.
+/// What to do with a create request instead of creating the run.
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// Answer with a Status of this code and reason.
+    /// Answer with a Kubernetes `Status` of this code and reason.
     Status(u16, &'static str),
-    /// The same with `Retry-After` in seconds.
+    /// Answer with this code and `Retry-After` in seconds.
     RetryAfter(u16, u64),
-    /// Answer with this text, which is no Status.
+    /// Answer with this code and plain text.
     Text(u16, &'static str),
-    /// Do not answer for so long, then create.
+    /// Wait for this time, then create.
     Hang(Duration),
-    /// Create, but let the answer get lost.
+    /// Create, then close the connection without an answer.
     CreateAndReset,
     /// Close the connection without an answer.
     Reset,
@@ -43,7 +43,7 @@ struct Inner {
     traces: Vec<String>,
 }
 
-/// The fake, and what it has seen.
+/// The running fake, and the requests that it has received.
 pub struct FakeApi {
     inner: Arc<Mutex<Inner>>,
     folder: TempDir,
@@ -70,17 +70,17 @@ impl FakeApi {
         Path::join(self.folder.path(), "kubeconfig")
     }
 
-    /// The next create meets this.
+    /// Fails the next create; faults are queued.
     pub fn fail(&self, fault: Fault) {
         self.inner.lock().expect("the state").faults.push_back(fault);
     }
 
-    /// Every create meets this from now on.
+    /// Fails every create from now on; `None` ends it.
     pub fn fail_always(&self, fault: Option<Fault>) {
         self.inner.lock().expect("the state").always = fault;
     }
 
-    /// The runs that exist.
+    /// The created runs.
     pub fn runs(&self) -> Vec<Value> {
         self.inner.lock().expect("the state").runs.values().cloned().collect()
     }
@@ -96,7 +96,7 @@ impl FakeApi {
     }
 }
 
-/// A service that fails makes hyper drop the connection, which is how a reset is played.
+/// An error of the service makes hyper drop the connection, which simulates a reset.
 async fn serve(listener: TcpListener, inner: Arc<Mutex<Inner>>) {
     while let Ok((stream, _)) = listener.accept().await {
         let inner = Arc::clone(&inner);

@@ -1,4 +1,4 @@
-//! Programs that tests build with Go, once, below `target/`.
+//! Builds Go programs for the tests, once, below `target/`.
 
 use std::fs;
 use std::io::{self, Write};
@@ -8,32 +8,35 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-/// To the terminal at once: cargo shows what a test prints only when it fails.
+/// Prints to stderr at once. cargo would show `eprintln!` output only if the test fails.
 pub fn say(message: &str) {
     let _ = writeln!(io::stderr(), "tests: {message}");
 }
 
-/// `target/`, wherever cargo has it.
+/// cargo's target folder.
 pub fn target_folder() -> PathBuf {
     // target/<profile>/github-trigger
     Path::new(super::service::PROGRAM).ancestors().nth(2).expect("a target folder").to_owned()
 }
 
-/// Keeps a second test run from building into the same folder, as long as it is held.
+/// Locks a folder while the returned file is held, so that two test runs do not build into it at once.
 pub fn lock(folder: &Path) -> Result<fs::File, String> {
     let lock = fs::File::create(folder.join("lock")).map_err(|error| error.to_string())?;
     lock.lock().map_err(|error| error.to_string())?;
     Ok(lock)
 }
 
-/// Builds a package of a module into a file, unless it is there.
+/// Builds a package of the Go module in `module` into the file `finished`, unless that exists.
+///
+/// # Errors
+/// If `go` cannot be run or the build fails.
 pub fn build(module: &Path, package: &str, finished: &Path) -> Result<(), String> {
     if finished.exists() {
         return Ok(());
     }
     let name = finished.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let started = Instant::now();
-    say(&format!("building {name}, once, some minutes on two cores"));
+    say(&format!("building {name}; this is done once and takes some minutes"));
     let unfinished = finished.with_extension("part");
     let status = Command::new("go")
         .args(["build", "-trimpath", "-ldflags=-s -w", "-o"])
@@ -53,7 +56,10 @@ pub fn build(module: &Path, package: &str, finished: &Path) -> Result<(), String
     Ok(())
 }
 
-/// Where a module that `requiring` pins has been unpacked.
+/// Downloads a Go module in the version that `requiring` pins, and returns its folder in the module cache.
+///
+/// # Errors
+/// If `go` cannot be run or the download fails.
 pub fn module_folder(requiring: &Path, module: &str) -> Result<PathBuf, String> {
     let output = Command::new("go")
         .args(["mod", "download", "-json", module])

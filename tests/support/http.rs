@@ -1,4 +1,4 @@
-//! A small HTTP client for tests: real sockets, nothing remembered.
+//! A small HTTP client for tests, on real sockets.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// An answer, read to its end.
+/// A complete answer.
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub status: StatusCode,
@@ -27,23 +27,23 @@ impl Reply {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    /// The outcome that the body names.
+    /// `outcome` of the JSON body; empty if it has none.
     pub fn outcome(&self) -> String {
         self.json()["outcome"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// The message of the body.
+    /// `message` of the JSON body; empty if it has none.
     pub fn message(&self) -> String {
         self.json()["message"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// The reason that the body names.
+    /// `reason` of the JSON body; empty if it has none.
     pub fn reason(&self) -> String {
         self.json()["reason"].as_str().unwrap_or_default().to_owned()
     }
 }
 
-/// Connections are kept between requests.
+/// A client that reuses its connections.
 #[derive(Clone)]
 pub struct HttpClient(Client<HttpConnector, Body>);
 
@@ -55,7 +55,7 @@ impl HttpClient {
     /// Sends one request.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// If there is no complete answer.
     pub async fn send(
         &self,
         method: Method,
@@ -75,20 +75,20 @@ impl HttpClient {
     }
 }
 
-/// Writes raw bytes to a new connection and reads until the other side closes or `enough` is seen.
+/// Writes raw bytes to a new connection, then reads as [`read_until`].
 ///
 /// # Errors
-/// When the connection breaks before that.
+/// If the connection cannot be opened or breaks.
 pub async fn raw(address: SocketAddr, bytes: &[u8], enough: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(bytes).await?;
     read_until(&mut stream, enough).await
 }
 
-/// Reads until the other side closes or `enough` is seen.
+/// Reads until the peer closes the connection or the text contains `enough`; an empty `enough` reads to the end.
 ///
 /// # Errors
-/// When the connection breaks before that.
+/// If the connection breaks before that.
 pub async fn read_until(stream: &mut TcpStream, enough: &str) -> io::Result<String> {
     let mut seen = Vec::new();
     let mut chunk = [0; 4096];

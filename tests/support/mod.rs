@@ -1,5 +1,5 @@
-//! What the tests and benchmarks stand on: the program as a child process, signed deliveries, and the API servers that
-//! it talks to.
+//! Support for tests and benchmarks: the program as a child process, signed deliveries, and the API servers that it
+//! calls.
 
 #![allow(dead_code, missing_docs, clippy::expect_used, clippy::panic)]
 

@@ -1,27 +1,27 @@
-//! A folder that changes as the kubelet changes a mounted ConfigMap or Secret: all of it in one step.
+//! A folder that is updated like a mounted ConfigMap or Secret: atomically, by exchanging a link.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-/// A mounted folder.
+/// A folder with the kubelet's layout: files are links into `..data`.
 pub struct Mount {
     folder: PathBuf,
     version: usize,
 }
 
 impl Mount {
-    /// Takes over a folder; what was in it is gone.
+    /// Replaces the content of a folder with `files` (name, content).
     pub fn over(folder: &Path, files: &[(&str, &str)]) -> Self {
         for entry in fs::read_dir(folder).expect("a folder") {
-            fs::remove_file(entry.expect("an entry").path()).expect("no file");
+            fs::remove_file(entry.expect("an entry").path()).expect("removed");
         }
         let mut mount = Self { folder: folder.to_owned(), version: 0 };
         mount.replace(files);
         mount
     }
 
-    /// The files, by name and content, are these from now on.
+    /// Replaces all files (name, content) in one step.
     pub fn replace(&mut self, files: &[(&str, &str)]) {
         self.version += 1;
         let new = format!("..{}", self.version);
@@ -34,11 +34,11 @@ impl Mount {
         fs::rename(self.folder.join("..data_tmp"), self.folder.join("..data")).expect("a rename");
         self.link(files);
         if let Some(old) = old {
-            fs::remove_dir_all(self.folder.join(old)).expect("no old folder");
+            fs::remove_dir_all(self.folder.join(old)).expect("removed");
         }
     }
 
-    /// A link for each file that is there, and none for what is gone.
+    /// Adds links for new files and removes those of removed files.
     fn link(&self, files: &[(&str, &str)]) {
         for (name, _) in files {
             let link = self.folder.join(name);
@@ -50,7 +50,7 @@ impl Mount {
             let name = entry.expect("an entry").file_name();
             let name = name.to_string_lossy();
             if !name.starts_with("..") && !files.iter().any(|(file, _)| *file == name) {
-                fs::remove_file(self.folder.join(&*name)).expect("no link");
+                fs::remove_file(self.folder.join(&*name)).expect("removed");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The peers that the service has on a cluster, made of their own code (`tests/peers/`): GitHubSource's receive adapter,
-//! the data plane of a Broker, and the admission of Serving, Eventing and Tekton.
+//! The service's peers on a cluster, built from the projects' own code (`tests/peers/`): GitHubSource's receive
+//! adapter, a Broker's data plane, and the admission of Serving, Eventing and Tekton.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -15,14 +15,14 @@ use super::go;
 
 const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers");
 
-/// A running peer; it ends when dropped.
+/// A running peer, killed when dropped.
 pub struct Peer {
     child: Child,
     pub address: SocketAddr,
 }
 
 impl Peer {
-    /// Starts GitHubSource's receive adapter, or nothing where it cannot be built.
+    /// Starts GitHubSource's receive adapter. Returns `None` if it cannot be built, see [`program`].
     pub fn receive_adapter(args: &[&str]) -> Option<Self> {
         Self::start("eventing", "receive-adapter", args)
     }
@@ -32,7 +32,7 @@ impl Peer {
         Self::start("eventing", "broker", args)
     }
 
-    /// Starts the defaults and the validation of Serving, Eventing and Tekton, as an admission webhook.
+    /// Starts an admission webhook with the defaults and the validation of Serving, Eventing and Tekton.
     pub fn admission(args: &[&str]) -> Option<Self> {
         Self::start("admission", "webhook", args)
     }
@@ -43,11 +43,11 @@ impl Peer {
             Command::new(program).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the peer");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("a line");
-        let address = line.trim().parse().unwrap_or_else(|_| panic!("{name} has no address: {line:?}"));
+        let address = line.trim().parse().unwrap_or_else(|_| panic!("{name} printed no address: {line:?}"));
         Some(Self { child, address })
     }
 
-    /// Where it listens.
+    /// `http://<address>/`.
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
@@ -61,7 +61,8 @@ impl Drop for Peer {
     }
 }
 
-/// A peer's program, built once; nothing where there is no control plane either, which says why.
+/// Builds a peer's program once, and returns its path. Returns `None` if there is no control plane either, after
+/// printing why.
 pub fn program(module: &str, name: &str) -> Option<PathBuf> {
     static BUILDING: OnceLock<std::sync::Mutex<()>> = OnceLock::new();
     assets()?;

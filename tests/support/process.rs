@@ -1,4 +1,4 @@
-//! Programs that run beside the tests.
+//! Child processes, polling and free ports.
 
 use std::fs;
 use std::net::TcpListener;
@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Interval between two looks.
+/// Poll interval of [`eventually`].
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Looks again and again until there is something; `None` if there is nothing within `limit`.
+/// Polls `look` until it returns `Some`. Returns `None` if it does not within `limit`.
 pub fn eventually<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
     loop {
@@ -21,11 +21,11 @@ pub fn eventually<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Op
     }
 }
 
-/// A child that dies with us: a shell holds it and kills it when our end of a pipe closes.
+/// A child process that ends with this one: a shell kills it when this process's end of a pipe closes.
 pub struct Guarded(Child);
 
 impl Guarded {
-    /// Starts a program that writes into a log file.
+    /// Starts a program and appends its output to a log file.
     pub fn spawn(command: &[String], log: &Path) -> Self {
         let log = fs::OpenOptions::new().create(true).append(true).open(log).expect("a log file");
         let script =
@@ -41,7 +41,7 @@ impl Guarded {
         Self(child)
     }
 
-    /// Whether it is over.
+    /// Whether it has exited.
     pub fn has_ended(&mut self) -> bool {
         self.0.try_wait().is_ok_and(|status| status.is_some())
     }
@@ -61,7 +61,7 @@ pub fn memory(pid: u32, field: &str) -> u64 {
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
 }
 
-/// Ports that nobody listened on a moment ago.
+/// Free ports on 127.0.0.1. Another process may take them before they are used.
 pub fn free_ports<const N: usize>() -> [u16; N] {
     let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a port"));
     listeners.map(|listener| listener.local_addr().expect("an address").port())

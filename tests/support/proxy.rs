@@ -1,4 +1,4 @@
-//! A network that misbehaves on command: a TCP proxy on loopback.
+//! A network that fails on demand: a TCP proxy on loopback.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,22 +10,22 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What becomes of what passes from now on, on new connections and old ones.
+/// What the proxy does with data, on new and existing connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weather {
-    /// Everything arrives.
+    /// Forwards everything.
     Fair,
-    /// Every piece may take up to so many milliseconds.
+    /// Delays every piece by a random time up to this many milliseconds.
     Slow(u64),
-    /// One piece in so many resets its connection, in either direction.
+    /// Resets the connection at one piece in so many, in either direction.
     Resets(u32),
-    /// One answer in so many resets its connection instead of arriving: what was asked for has happened.
+    /// Resets the connection instead of forwarding one answer in so many: the request has been processed.
     Swallows(u32),
 }
 
-/// A proxy; it ends when dropped.
+/// A running proxy, stopped when dropped.
 pub struct Proxy {
-    /// Where it listens.
+    /// Listening address.
     pub address: SocketAddr,
     state: Arc<State>,
     task: JoinHandle<()>,
@@ -50,7 +50,7 @@ enum Fate {
 }
 
 impl Proxy {
-    /// A proxy to `upstream`, with fair weather; chance goes by `seed`.
+    /// Starts a proxy to `upstream` that forwards everything. `seed` determines its random choices.
     pub async fn start(upstream: SocketAddr, seed: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("an address");
@@ -63,7 +63,7 @@ impl Proxy {
         Self { address, state, task }
     }
 
-    /// Where new connections lead from now on.
+    /// Sets the upstream of new connections.
     pub fn lead_to(&self, upstream: SocketAddr) {
         *self.state.upstream.lock().expect("the state") = upstream;
     }
@@ -98,7 +98,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-/// Both directions until both have ended, or one of them badly: that resets both.
+/// Forwards both directions until both have ended; an error of either resets both connections.
 async fn connect(mut near: TcpStream, state: Arc<State>) -> io::Result<()> {
     let upstream = *state.upstream.lock().expect("the state");
     let Ok(mut far) = TcpStream::connect(upstream).await else { return near.set_zero_linger() };

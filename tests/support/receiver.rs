@@ -1,4 +1,4 @@
-//! A receiver of HTTP requests that keeps what it gets: a dead letter sink, somebody who waits for replies, an alert's
+//! An HTTP server that records its requests: a dead letter sink, a reply sink, an OpenTelemetry collector or an alert
 //! webhook.
 
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, Uri};
 use tokio::net::TcpListener;
 
-/// A request that came.
+/// A recorded request.
 #[derive(Debug, Clone)]
 pub struct Received {
     pub path: String,
@@ -21,7 +21,7 @@ pub struct Received {
 }
 
 impl Received {
-    /// A header's text.
+    /// Value of a header; empty if there is none or it is not ASCII text.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
@@ -41,12 +41,12 @@ struct Inner {
 }
 
 impl Receiver {
-    /// One that takes everything and says nothing.
+    /// Starts a receiver that answers 200 with an empty body.
     pub async fn start() -> Self {
         Self::answering(StatusCode::OK, "").await
     }
 
-    /// One that answers everything alike.
+    /// Starts a receiver that answers every request with this status and body.
     pub async fn answering(status: StatusCode, body: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("an address");
@@ -56,17 +56,17 @@ impl Receiver {
         Self { address, state }
     }
 
-    /// Where it listens.
+    /// `http://<address>/`.
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
-    /// What came so far.
+    /// The requests so far, in order.
     pub fn received(&self) -> Vec<Received> {
         self.state.received.lock().expect("the state").clone()
     }
 
-    /// Waits until so many requests came.
+    /// Waits until at least `count` requests have come. Panics if they have not within `limit`.
     pub async fn wait_for(&self, count: usize, limit: Duration) -> Vec<Received> {
         let end = Instant::now() + limit;
         loop {
@@ -74,7 +74,7 @@ impl Receiver {
             if received.len() >= count {
                 return received;
             }
-            assert!(Instant::now() < end, "{} of {count} requests came: {received:?}", received.len());
+            assert!(Instant::now() < end, "received {} of {count} requests: {received:?}", received.len());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

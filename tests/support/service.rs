@@ -1,4 +1,4 @@
-//! The program under test, started as a user would start it.
+//! The program under test, as a child process.
 
 use std::fs::File;
 use std::io::Read;
@@ -22,10 +22,10 @@ use super::webhook::{self, SECRET};
 /// The program that cargo built for these tests.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_github-trigger");
 
-/// A program that has not logged by then never does.
+/// Timeout for an expected log line or another reaction of the program.
 pub const LOGGED: Duration = Duration::from_secs(20);
 
-/// A template that takes every merge.
+/// A template that matches every merge.
 pub const TEMPLATE: &str = r#"
 apiVersion: tekton.dev/v1
 kind: PipelineRun
@@ -43,7 +43,7 @@ spec:
       value: "{{ target_branch }}"
 "#;
 
-/// How to start the program.
+/// Arguments, environment and files of the program.
 pub struct Setup {
     args: Vec<String>,
     env: Vec<(String, String)>,
@@ -51,12 +51,12 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// With a template and the secret of [`webhook`], in a dry run.
+    /// A dry run with [`TEMPLATE`] and the webhook secret [`SECRET`].
     pub fn dry_run() -> Self {
         Self::with_template(TEMPLATE).arg("--dry-run")
     }
 
-    /// With a template and the secret of [`webhook`], creating runs in the cluster of a kubeconfig.
+    /// Creates runs in the cluster of a kubeconfig, with [`TEMPLATE`] and the webhook secret [`SECRET`].
     pub fn cluster(kubeconfig: &Path) -> Self {
         Self::with_template(TEMPLATE).env("KUBECONFIG", &kubeconfig.display().to_string())
     }
@@ -70,13 +70,13 @@ impl Setup {
         setup.template(template)
     }
 
-    /// Another template.
+    /// Replaces the template.
     pub fn template(self, template: &str) -> Self {
         std::fs::write(self.templates().join("template.yaml"), template).expect("a file");
         self
     }
 
-    /// One more template file.
+    /// Adds a template file.
     pub fn template_file(self, name: &str, content: &[u8]) -> Self {
         std::fs::write(self.templates().join(name), content).expect("a file");
         self
@@ -119,7 +119,7 @@ impl Setup {
         command
     }
 
-    /// Starts the program and waits until it takes deliveries.
+    /// Starts the program and waits until it accepts deliveries, 20 s at most.
     pub fn start(self) -> Service {
         let Started { child, address, log, output } = self.spawn();
         Service { child, address, log, output, setup: self, client: HttpClient::new() }
@@ -130,13 +130,13 @@ impl Setup {
         let log = Lines::of(child.stderr.take().expect("stderr"));
         let output = Lines::of(child.stdout.take().expect("stdout"));
         let line = log.wait_for("taking deliveries", Duration::from_secs(20));
-        // As text and as JSON.
+        // Works for text and JSON logs.
         let port = line.split("[::]:").nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
         let port = port.and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("no address in {line}"));
         Started { child, address: SocketAddr::from(([127, 0, 0, 1], port)), log, output }
     }
 
-    /// Starts the program, which must refuse to; returns its exit code and what it said.
+    /// Starts the program, which is expected to exit, and returns its exit code and stderr.
     pub fn refuse(self) -> (Option<i32>, String) {
         let output = self.command().output().expect("the program");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
@@ -171,7 +171,7 @@ impl Service {
         self.setup.secrets()
     }
 
-    /// Starts it again, on another port and with another log; what still runs is killed.
+    /// Kills the program if it runs, and starts it again: on another port, with a new log.
     pub fn restart(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -179,13 +179,13 @@ impl Service {
         (self.child, self.address, self.log, self.output) = (child, address, log, output);
     }
 
-    /// Sends one request.
+    /// Sends one request. Panics if there is no answer.
     pub async fn send(&self, method: Method, path: &str, headers: &[(String, String)], body: &[u8]) -> Reply {
         let reply = self.client.send(method, self.address, path, headers, body.to_vec()).await;
         reply.unwrap_or_else(|error| panic!("no answer: {error}\n{}", self.log.text()))
     }
 
-    /// Sends one request and lets it fail.
+    /// Sends one POST to `/`. Returns `None` if there is no answer.
     pub async fn try_post(&self, headers: &[(String, String)], body: &[u8]) -> Option<Reply> {
         self.client.send(Method::POST, self.address, "/", headers, body.to_vec()).await.ok()
     }
@@ -211,13 +211,13 @@ impl Service {
         assert!(status.expect("kill").success());
     }
 
-    /// Waits for the end of the program.
+    /// Waits until the program exits. Returns `None` if it does not within `limit`.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         process::eventually(limit, || self.child.try_wait().expect("a status"))
     }
 
-    /// All log lines until now. The log is written a moment after what it tells of, but in its order: once the line of a
-    /// ping is there, so are all before it.
+    /// All log lines until now. The log is written asynchronously but in order: this sends a ping and waits for its
+    /// line, after which all earlier lines are there.
     pub async fn logged(&self) -> Vec<String> {
         static PINGS: AtomicU32 = AtomicU32::new(0);
         let id = format!("logged-{}", PINGS.fetch_add(1, Ordering::Relaxed));
@@ -239,19 +239,19 @@ impl Drop for Service {
     }
 }
 
-/// The lines that a program writes to a pipe. A look at them sees everything that was in the pipe before.
+/// The lines that a program writes to a pipe. Each read includes everything that is in the pipe at that time.
 #[derive(Clone)]
 pub struct Lines(Arc<Mutex<Reader>>);
 
 struct Reader {
     pipe: File,
     lines: Vec<String>,
-    /// The beginning of the next line.
+    /// An incomplete last line.
     rest: Vec<u8>,
 }
 
 impl Reader {
-    /// Takes everything that is in the pipe now. Returns false at its end.
+    /// Reads everything that is in the pipe now, without blocking. Returns `false` at the end of the pipe.
     fn drain(&mut self) -> bool {
         let mut chunk = vec![0; 64 << 10];
         while is_readable(&self.pipe, Some(Duration::ZERO)) {
@@ -268,7 +268,7 @@ impl Reader {
     }
 }
 
-/// Waits until there is something to read, or the pipe's other end is closed.
+/// Waits until the pipe has data or is closed, `limit` at most (`None`: no limit). Returns `false` at the limit.
 fn is_readable(pipe: &File, limit: Option<Duration>) -> bool {
     let limit = limit.map(|limit| limit.try_into().expect("a short time"));
     let mut polled = [PollFd::new(pipe, PollFlags::IN)];
@@ -276,13 +276,13 @@ fn is_readable(pipe: &File, limit: Option<Duration>) -> bool {
 }
 
 impl Lines {
-    /// Collects a pipe's lines until it ends.
+    /// Collects the lines of a pipe in the background, until its end.
     pub fn of(pipe: impl Into<OwnedFd>) -> Self {
         let pipe = File::from(pipe.into());
         let other = pipe.try_clone().expect("a descriptor");
         let lines = Self(Arc::new(Mutex::new(Reader { pipe, lines: Vec::new(), rest: Vec::new() })));
         let reader = lines.clone();
-        // A full pipe would hold up the program.
+        // Drain it always: a full pipe would block the program.
         std::thread::spawn(move || {
             while is_readable(&other, None) {
                 if !reader.0.lock().expect("the lines").drain() {
@@ -293,7 +293,7 @@ impl Lines {
         lines
     }
 
-    /// All lines until now.
+    /// All complete lines until now.
     pub fn all(&self) -> Vec<String> {
         let mut reader = self.0.lock().expect("the lines");
         reader.drain();
@@ -304,7 +304,7 @@ impl Lines {
         self.all().join("\n")
     }
 
-    /// The first line that holds `needle`; waits for it.
+    /// Waits for a line that contains `needle` and returns the first one. Panics if there is none within `limit`.
     pub fn wait_for(&self, needle: &str, limit: Duration) -> String {
         let found = || self.all().into_iter().find(|line| line.contains(needle));
         process::eventually(limit, found).unwrap_or_else(|| panic!("no line with {needle:?} in\n{}", self.text()))

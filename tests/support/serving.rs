@@ -1,4 +1,4 @@
-//! Serving's controllers, played: nobody else writes statuses on the tests' API server.
+//! Simulates Serving's controllers: no real controller writes statuses on the tests' API server.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,29 +9,29 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// What becomes of new revisions.
+/// The simulated result for new revisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     Ready,
-    /// The image cannot be pulled, for example.
+    /// Fails with this message, for example because the image cannot be pulled.
     Failed(&'static str),
-    /// It stays under way.
+    /// Never becomes ready and never fails.
     Never,
 }
 
-/// The Services of a namespace.
+/// API of the Knative Services in a namespace.
 pub fn services(client: Client, namespace: &str) -> Api<DynamicObject> {
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("serving.knative.dev", "v1", "Service"));
     Api::namespaced_with(client, namespace, &kind)
 }
 
-/// Writes a status.
+/// Merges `status` into a Service's status.
 pub async fn write_status(services: &Api<DynamicObject>, name: &str, status: &Value) {
     let patch = json!({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "status": status});
     services.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await.expect("a status");
 }
 
-/// Looks after the Services of one namespace until dropped.
+/// Reconciles the Services of one namespace every 20 ms, until dropped.
 pub struct Serving {
     fate: Arc<Mutex<Fate>>,
     task: JoinHandle<()>,
@@ -58,7 +58,7 @@ impl Serving {
         Self { fate, task }
     }
 
-    /// What becomes of revisions from now on.
+    /// Sets the result for revisions from now on.
     pub fn set(&self, fate: Fate) {
         *self.fate.lock().expect("the fate") = fate;
     }
@@ -70,7 +70,7 @@ impl Drop for Serving {
     }
 }
 
-/// The status that the controllers would write next; nothing if they would not.
+/// The next status of a Service. Returns `None` if it is up to date.
 fn reconcile(service: &Value, fate: Fate) -> Option<Value> {
     let (metadata, status) = (&service["metadata"], &service["status"]);
     let name = metadata["name"].as_str()?;

@@ -1,21 +1,21 @@
-//! Tokens that an API server would not give.
+//! Tokens that an API server would not issue: expired, foreign and unsigned ones.
 
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 
-/// A key of the algorithm that the control plane's tokens are signed with.
+/// An ES256 key, the algorithm of the control plane's tokens.
 pub struct SigningKey(EcdsaKeyPair);
 
 impl SigningKey {
-    /// The key of a PEM file.
+    /// Reads a PKCS#8 key from PEM text.
     pub fn of_pem(pem: &str) -> Self {
         let base64: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
         Self::of_pkcs8(&BASE64_STANDARD.decode(base64).expect("Base64"))
     }
 
-    /// One that nobody has seen.
+    /// A new key, which the API server does not know.
     pub fn generate() -> Self {
         let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
         Self::of_pkcs8(key.expect("a key").as_ref())
@@ -26,7 +26,7 @@ impl SigningKey {
         Self(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random).expect("a key"))
     }
 
-    /// A token with the header of another one and its claims, changed, signed anew.
+    /// Signs a copy of `token`, with the same header and with claims changed by `change`.
     pub fn sign_again(&self, token: &str, change: impl FnOnce(&mut Value)) -> String {
         let mut parts = token.split('.');
         let header = parts.next().expect("a header");

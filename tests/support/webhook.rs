@@ -1,4 +1,4 @@
-//! Deliveries as GitHub sends them.
+//! Webhook deliveries as GitHub sends them.
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 /// The secret that [`super::service::Service`] is started with.
 pub const SECRET: &str = "It's a Secret to Everybody";
 
-/// A merge commit that nothing else uses.
+/// The merge commit of the tests' payloads.
 pub const SHA: &str = "ec26c3e57ca3a959ca5aad62de7213c562f8c821";
 
-/// The payload of a merged pull request, with the fields of GitHub's documentation that matter and some that do not.
+/// The payload of a merged pull request: the relevant fields of GitHub's documentation, and some others.
 pub fn merged(repository: &str, number: u64, sha: &str) -> Value {
     let (owner, name) = repository.split_once('/').expect("owner/name");
     let url = format!("https://github.com/{repository}");

@@ -1,7 +1,7 @@
-//! `baseline PORT SECRET`: axum servers that do nothing more than they must.
+//! `baseline PORT SECRET`: minimal axum handlers for comparison.
 //!
-//! `GET /healthz` and `POST /ok` answer `ok`. `POST /` is the ceiling: it verifies GitHub's signature, parses the fields
-//! that a trigger cannot do without, and answers.
+//! `GET /healthz` and `POST /ok` answer `ok`. `POST /` is the upper bound: it verifies GitHub's signature, parses the
+//! fields that a trigger needs, and answers.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -35,8 +35,8 @@ struct Repository {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let port: u16 = arguments.next().ok_or("no port")?.parse()?;
-    let secret = arguments.next().ok_or("no secret")?;
+    let port: u16 = arguments.next().ok_or("no port; usage: baseline PORT SECRET")?.parse()?;
+    let secret = arguments.next().ok_or("no secret; usage: baseline PORT SECRET")?;
     let key = Hmac::<Sha256>::new_from_slice(secret.as_bytes())?;
     let router = Router::new()
         .route("/", post(verify))
@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Verifies and parses, and nothing else.
+/// Verifies the signature, parses the payload, and answers with its fields.
 async fn verify(State(key): State<Hmac<Sha256>>, headers: HeaderMap, body: Bytes) -> Result<String, StatusCode> {
     let signature = headers.get("x-hub-signature-256").and_then(|value| value.to_str().ok()?.strip_prefix("sha256="));
     let digest = hex::decode(signature.ok_or(StatusCode::UNAUTHORIZED)?).map_err(|_| StatusCode::UNAUTHORIZED)?;

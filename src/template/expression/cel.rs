@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use std::thread;
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
 use cel::common::value::{CowVal, Val};
@@ -28,6 +29,8 @@ const MAX_NESTED_LOOPS: usize = 2;
 /// Maximum factor by which all `replace` calls of an expression together may lengthen a text.
 const MAX_GROWTH_FACTOR: usize = 64;
 
+/// Stack of the parser in bytes; the longest expression needs less than a quarter of it, even unoptimised.
+const PARSER_STACK_BYTES: usize = 32 << 20;
 /// Variables besides [`Name`].
 const VARIABLES: &[&str] = &["body", "headers", "event"];
 
@@ -70,8 +73,18 @@ fn environment() -> Arc<Env> {
 }
 
 impl Program {
-    /// Parses `source` (at most [`super::MAX_LENGTH`] characters) and rejects expensive expressions.
+    /// Parses `source` (at most [`super::MAX_LENGTH`] characters) and rejects expensive expressions, on a thread of its own:
+    /// the depth of the CEL parser grows with the length of the text.
     pub(super) fn compile(source: &str) -> Result<Self, Error> {
+        let failed = |why: &str| Error::Syntax(format!("the CEL parser failed ({why}); please report it"));
+        thread::scope(|scope| {
+            let parser =
+                thread::Builder::new().stack_size(PARSER_STACK_BYTES).spawn_scoped(scope, || Self::parse(source));
+            parser.map_err(|error| failed(&error.to_string()))?.join().map_err(|_| failed("panic"))?
+        })
+    }
+
+    fn parse(source: &str) -> Result<Self, Error> {
         let program = environment().compile(source).map_err(|errors| {
             let first = errors.errors.first().map_or_else(|| errors.to_string(), |error| error.msg.clone());
             Error::Syntax(first.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect())

@@ -94,7 +94,6 @@ pub(crate) enum EvaluationError {
 impl Expression {
     /// Compiles the text between the braces.
     ///
-    /// Needs a stack of several MiB ([`super::load()`] provides it): the CEL parser recurses deeper for longer text.
     /// Fails when the text is not an expression, is too long or could be too expensive.
     pub(crate) fn compile(source: &str) -> Result<Self, Error> {
         let source = source.trim();

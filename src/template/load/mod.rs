@@ -3,14 +3,10 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use super::model::{Template, TemplateSet};
 use super::{compile, yaml};
 use crate::mounted;
-
-/// Stack size in bytes; the longest allowed expression needs less than a quarter of it, even unoptimised.
-const CHECK_STACK_BYTES: usize = 32 << 20;
 
 /// An error or a warning about a template file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,32 +93,11 @@ pub(crate) fn lint(path: &Path) -> Result<(TemplateSet, Vec<Finding>), LoadError
     Ok(parse(files))
 }
 
-/// Checks the contents of template files; returns the valid templates and all findings.
-///
-/// Runs on a thread with a larger stack, because the CEL parser needs more than a serving thread has.
+/// Checks the content of template files. Returns the valid templates, and all findings.
 pub(crate) fn parse(files: Vec<mounted::File>) -> (TemplateSet, Vec<Finding>) {
-    let check = || {
-        let mut reader = Reader::default();
-        for file in &files {
-            reader.file(&file.path, &file.content);
-        }
-        (TemplateSet::from(reader.templates), reader.findings)
-    };
-    let checked = thread::scope(|scope| {
-        let thread =
-            thread::Builder::new().name("templates".into()).stack_size(CHECK_STACK_BYTES).spawn_scoped(scope, check);
-        thread.map(|thread| thread.join())
-    });
-    let problem = match checked {
-        Ok(Ok(checked)) => return checked,
-        Ok(Err(_)) => "the template check crashed; this is a bug, please report it".to_owned(),
-        Err(error) => {
-            format!("cannot start a thread to check the templates; check the memory and process limits: {error}")
-        }
-    };
-    let file = files.into_iter().next().map(|file| file.path).unwrap_or_default();
-    let at = yaml::Position { line: 1, column: 1 };
-    (TemplateSet::default(), vec![Finding { file, at, severity: Severity::Error, message: problem }])
+    let mut reader = Reader::default();
+    files.iter().for_each(|file| reader.file(&file.path, &file.content));
+    (TemplateSet::from(reader.templates), reader.findings)
 }
 
 fn not_text(before: &[u8]) -> yaml::Fault {

@@ -1,7 +1,7 @@
-// Webhook admits objects to the tests' API server as Knative Serving, Knative Eventing and Tekton Pipelines would: with
-// their own defaults and their own validation.
+// Webhook is the tests' admission webhook for objects of Knative Serving, Knative Eventing and Tekton Pipelines. It
+// uses the projects' own defaults and validation.
 //
-// It prints the address that it listens on, and ends when its standard input does.
+// It prints its listening address, and exits when its standard input is closed.
 package main
 
 import (
@@ -31,7 +31,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Resource is what all three projects' types can do.
+// resource is the interface that the types of all three projects implement.
 type resource interface {
 	apis.Defaultable
 	apis.Validatable
@@ -51,9 +51,9 @@ var resources = map[metav1.GroupVersionKind]func() resource{
 }
 
 func main() {
-	certificate := flag.String("cert", "", "the server's certificate")
-	key := flag.String("key", "", "its key")
-	eventing := flag.String("eventing-config", "", "the folder of Eventing's shipped ConfigMaps")
+	certificate := flag.String("cert", "", "PEM file with the server's certificate")
+	key := flag.String("key", "", "PEM file with its private key")
+	eventing := flag.String("eventing-config", "", "folder with Eventing's shipped ConfigMaps")
 	flag.Parse()
 	if err := readEventingConfig(*eventing); err != nil {
 		log.Fatal(err)
@@ -78,7 +78,7 @@ var (
 	defaults *config.Defaults
 )
 
-// ReadEventingConfig reads what Eventing is installed with: Brokers and Triggers are judged by it.
+// readEventingConfig reads Eventing's shipped features and defaults, which apply to Brokers and Triggers.
 func readEventingConfig(folder string) error {
 	read := func(name string) (*corev1.ConfigMap, error) {
 		text, err := os.ReadFile(filepath.Join(folder, name))
@@ -103,7 +103,7 @@ func readEventingConfig(folder string) error {
 	return err
 }
 
-// Answer wraps a decision into an AdmissionReview.
+// answer returns a handler that wraps the result of decide in an AdmissionReview: a JSON patch, or an error to deny.
 func answer(decide func(*admissionv1.AdmissionRequest) ([]byte, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var review admissionv1.AdmissionReview
@@ -127,7 +127,7 @@ func answer(decide func(*admissionv1.AdmissionRequest) ([]byte, error)) http.Han
 	}
 }
 
-// Decode is strict, as the projects' own webhooks are.
+// decode parses an object and rejects unknown fields, as the projects' own webhooks do.
 func decode(kind metav1.GroupVersionKind, raw []byte) (resource, error) {
 	create, known := resources[kind]
 	if !known {
@@ -142,7 +142,7 @@ func decode(kind metav1.GroupVersionKind, raw []byte) (resource, error) {
 	return object, nil
 }
 
-// ContextFor tells defaults and validation what is being done, by whom, and to what.
+// contextFor returns the context for defaults and validation: operation, user, old object and configuration.
 func contextFor(request *admissionv1.AdmissionRequest) (context.Context, error) {
 	ctx := apis.WithUserInfo(context.Background(), &request.UserInfo)
 	ctx = feature.ToContext(ctx, features)
@@ -164,7 +164,7 @@ func contextFor(request *admissionv1.AdmissionRequest) (context.Context, error) 
 	}
 }
 
-// Read takes an object out of a request, with the context that it is to be judged in.
+// read returns the object of a request, and the context for its defaults and validation.
 func read(request *admissionv1.AdmissionRequest) (resource, context.Context, error) {
 	object, err := decode(request.Kind, request.Object.Raw)
 	if err != nil {
@@ -184,7 +184,7 @@ func setDefaults(request *admissionv1.AdmissionRequest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The patch starts from what was sent: what marshalling alone adds has to be in it, too.
+	// The patch starts from the object as sent, so that it includes the fields that marshalling adds.
 	return duck.CreateBytePatch(json.RawMessage(request.Object.Raw), json.RawMessage(after))
 }
 

@@ -1,8 +1,8 @@
 // Broker is the data plane of a Knative Broker with one Trigger, in one process: the dispatcher with the Trigger's retry
 // policy and dead letter sink in front of the Broker's own filter handler, which sends to the subscriber.
 //
-// It prints the address that it listens on, answers an event once its dispatch is over, and ends when its standard
-// input does.
+// It prints its listening address, answers an event when its dispatch has ended, and exits when its standard input is
+// closed.
 package main
 
 import (
@@ -48,13 +48,13 @@ type broker struct {
 }
 
 func main() {
-	manifest := flag.String("trigger", "", "a file with the Trigger")
-	subscriber := flag.String("subscriber", "", "where the Trigger's subscriber is")
-	audience := flag.String("audience", "", "the subscriber's audience")
-	account := flag.String("service-account", "", "the Trigger's identity, for OIDC")
-	kubeconfig := flag.String("kubeconfig", "", "where that identity's tokens come from")
-	deadLetters := flag.String("dead-letter-sink", "", "where events go that cannot be delivered")
-	replies := flag.String("reply", "", "where replies go")
+	manifest := flag.String("trigger", "", "YAML file with the Trigger")
+	subscriber := flag.String("subscriber", "", "URL of the Trigger's subscriber")
+	audience := flag.String("audience", "", "OIDC audience of the subscriber; no token is sent without it")
+	account := flag.String("service-account", "", "service account of the Trigger, for OIDC")
+	kubeconfig := flag.String("kubeconfig", "", "kubeconfig of the API server that issues the tokens")
+	deadLetters := flag.String("dead-letter-sink", "", "URL for undeliverable events")
+	replies := flag.String("reply", "", "URL for reply events")
 	flag.Parse()
 
 	trigger := &eventingv1.Trigger{}
@@ -121,7 +121,7 @@ func newBroker(ctx context.Context, trigger *eventingv1.Trigger, listener net.Li
 	}
 }
 
-// ServeHTTP takes an event and answers with what became of it.
+// ServeHTTP dispatches an event and answers with the result: code, body and error.
 func (b *broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	event, err := cehttp.NewEventFromHTTPRequest(r)
 	if err != nil {

@@ -1,7 +1,7 @@
-// Receive-adapter does what the receive adapter of Knative's GitHubSource does with a webhook, out of the same parts:
-// webhooks.v5 verifies and parses it, and the CloudEvents SDK sends what was parsed, marshalled anew, to the sink.
+// Receive-adapter handles webhooks like the receive adapter of Knative's GitHubSource, with the same libraries:
+// webhooks.v5 verifies and parses a webhook, and the CloudEvents SDK sends the payload, marshalled again, to the sink.
 //
-// It prints the address that it listens on, and ends when its standard input does.
+// It prints its listening address, and exits when its standard input is closed.
 package main
 
 import (
@@ -30,9 +30,9 @@ type adapter struct {
 }
 
 func main() {
-	sink := flag.String("sink", "", "where events go")
-	secret := flag.String("secret", "", "the webhook's secret")
-	repository := flag.String("owner-and-repository", "", "the source's ownerAndRepository")
+	sink := flag.String("sink", "", "URL for events")
+	secret := flag.String("secret", "", "webhook secret")
+	repository := flag.String("owner-and-repository", "", "ownerAndRepository of the GitHubSource")
 	flag.Parse()
 
 	hook, err := github.New(github.Options.Secret(*secret))
@@ -56,7 +56,7 @@ func main() {
 	log.Fatal(http.Serve(listener, handler))
 }
 
-// ServeHTTP answers as the adapter does: 202 if the sink took the event, else 400 with what the sink said.
+// ServeHTTP answers like the real adapter: 202 if the sink accepted the event, else 400 with the sink's answer.
 func (a *adapter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	payload, err := a.hook.Parse(r, github.PullRequestEvent, github.PingEvent, github.PushEvent)
 	switch {
