@@ -11,7 +11,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::support::http::{raw, read_until};
-use crate::support::service::{Service, Setup};
+use crate::support::process::eventually;
+use crate::support::service::{LOGGED, Service, Setup};
 use crate::support::webhook::{SHA, headers, merged};
 
 /// Memory limit of the container in `service.yaml`, in KiB.
@@ -226,18 +227,17 @@ async fn wrong_signatures_are_counted_but_not_all_logged() {
     });
     let (sent, ()) = tokio::join!(join_all(senders), is_answered(&service, 1));
     sent.into_iter().for_each(|sender| sender.expect("a sender"));
-    // A second for the window, and one for the report of what was left out.
-    sleep(Duration::from_secs(2)).await;
+    // The number of left out lines is reported each second.
+    let counted = || {
+        let lines = service.log.all();
+        let written = lines.iter().filter(|line| line.contains("outcome=rejected")).count() as u64;
+        let left_out = lines.iter().filter_map(|line| line.split("left_out=").nth(1)?.trim().parse::<u64>().ok());
+        (written + left_out.sum::<u64>() == count).then_some(written)
+    };
+    let written = eventually(LOGGED, counted).unwrap_or_else(|| panic!("not {count}:\n{}", service.log.text()));
     let seconds = started.elapsed().as_secs() + 1;
-
-    let lines = service.log.all();
-    let written = lines.iter().filter(|line| line.contains("outcome=rejected")).count() as u64;
-    let left_out: u64 = lines
-        .iter()
-        .filter_map(|line| line.split("left_out=").nth(1)?.split_whitespace().next()?.parse::<u64>().ok())
-        .sum();
-    assert_eq!(written + left_out, count, "each of them is counted");
     assert!(written <= 20 * seconds, "{written} lines in {seconds} s");
+    let lines = service.log.all();
     let metrics = lines.iter().find_map(|line| line.split("127.0.0.1:").nth(1).filter(|_| line.contains("metrics")));
     let port: u16 = metrics.and_then(|port| port.trim().parse().ok()).expect("the address of the metrics");
     let metrics = raw(

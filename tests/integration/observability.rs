@@ -97,7 +97,7 @@ async fn continues_trace_of_event_and_traces_rejections() {
     traced.push(("ce-traceparent".to_owned(), parent()));
     service.send(Method::POST, "/", &traced, &body).await;
     service.signal("TERM");
-    service.wait(LOGGED);
+    assert!(service.wait(LOGGED).is_some(), "the program does not end");
     assert_eq!(hex::encode(&spans(&collector)["POST /"].parent_span_id), CALLER);
 
     let collector = Receiver::start().await;
@@ -105,7 +105,7 @@ async fn continues_trace_of_event_and_traces_rejections() {
     let reply = service.send(Method::POST, "/", &[("content-type".into(), "application/json".into())], b"{}").await;
     assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
     service.signal("TERM");
-    service.wait(LOGGED);
+    assert!(service.wait(LOGGED).is_some(), "the program does not end");
     let spans = spans(&collector);
     assert_eq!(spans.keys().collect::<Vec<_>>(), ["POST /"]);
     assert!(spans["POST /"].attributes.iter().any(|attribute| attribute.key == "github_trigger.reason"));
@@ -130,7 +130,7 @@ async fn pushes_metrics_over_otlp() {
     let mut service = setup.env("OTEL_METRIC_EXPORT_INTERVAL", "100").env("OTEL_SERVICE_NAME", "trigger").start();
     service.merge("d1", &merged("acme/web", 5, SHA)).await;
     service.signal("TERM");
-    service.wait(LOGGED);
+    assert!(service.wait(LOGGED).is_some(), "the program does not end");
     let last = collector.received().pop().expect("a request");
     assert_eq!((last.path.as_str(), last.header("content-type")), ("/v1/metrics", "application/x-protobuf"));
     let request = ExportMetricsServiceRequest::decode(last.body).expect("metrics");

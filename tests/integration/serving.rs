@@ -5,7 +5,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
-use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -115,16 +114,18 @@ async fn sigterm_finishes_deliveries_in_flight_and_exits_0() {
     let in_flight = tokio::spawn(async move {
         HttpClient::new().send(Method::POST, address, "/", &headers("pull_request", "d1", &body), body).await
     });
-    sleep(Duration::from_millis(500)).await;
+    wait_for_create(&fake).await;
     service.signal("TERM");
-    sleep(Duration::from_millis(50)).await;
-    let ready =
-        raw(address, b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "").await.expect("an answer");
-    assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
-    let late = raw(address, &request(json!({}).to_string().as_bytes()), "").await.expect("an answer");
-    assert!(late.starts_with("HTTP/1.1 503") && late.contains("retry-after"), "{late}");
-    sleep(Duration::from_millis(500)).await;
-    assert!(TcpStream::connect(address).await.is_err(), "still accepting");
+    service.log.wait_for("stopping", LOGGED);
+    // For a moment new connections are answered with 503; then they are refused.
+    let client = HttpClient::new();
+    let probe = client.send(Method::GET, address, "/readyz", &[], b"".to_vec()).await;
+    let late = client.send(Method::POST, address, "/", &headers("push", "late", b"{}"), b"{}".to_vec()).await;
+    for reply in [probe, late].into_iter().flatten() {
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{}", reply.body);
+    }
+    let closed = || std::net::TcpStream::connect(address).is_err().then_some(());
+    eventually(LOGGED, closed).expect("a closed listener");
 
     let reply = in_flight.await.expect("a task").expect("an answer");
     assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.body);
@@ -149,11 +150,21 @@ async fn sigterm_stops_idle_service_at_once_and_second_one_aborts() {
     tokio::spawn(async move {
         HttpClient::new().send(Method::POST, address, "/", &headers("pull_request", "d1", &body), body).await.ok()
     });
-    sleep(Duration::from_millis(300)).await;
+    wait_for_create(&fake).await;
     busy.signal("TERM");
-    sleep(Duration::from_millis(100)).await;
+    busy.log.wait_for("stopping", LOGGED);
     busy.signal("TERM");
     assert_eq!(busy.wait(LOGGED).and_then(|status| status.code()), Some(1));
+}
+
+/// Waits until the API server has been asked for a run.
+async fn wait_for_create(fake: &FakeApi) {
+    let asked = async {
+        while fake.creates().is_empty() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LOGGED, asked).await.expect("a create");
 }
 
 /// Starts the program with unread pipes for stdout and stderr, and waits until it accepts connections.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::body::Body;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -12,6 +13,10 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// A server that has not answered by then never does, on the busiest machine.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A complete answer.
 #[derive(Debug, Clone)]
@@ -68,10 +73,13 @@ impl HttpClient {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let response = self.0.request(request.body(body.into())?).await?;
-        let (head, body) = response.into_parts();
-        let body = body.collect().await?.to_bytes();
-        Ok(Reply { status: head.status, headers: head.headers, body: String::from_utf8_lossy(&body).into_owned() })
+        let request = request.body(body.into())?;
+        let exchange = async {
+            let (head, body) = self.0.request(request).await?.into_parts();
+            let body = body.collect().await?.to_bytes();
+            Ok(Reply { status: head.status, headers: head.headers, body: String::from_utf8_lossy(&body).into_owned() })
+        };
+        timeout(ANSWER_TIMEOUT, exchange).await?
     }
 }
 
@@ -93,7 +101,7 @@ pub async fn read_until(stream: &mut TcpStream, enough: &str) -> io::Result<Stri
     let mut seen = Vec::new();
     let mut chunk = [0; 4096];
     loop {
-        let count = stream.read(&mut chunk).await?;
+        let count = timeout(ANSWER_TIMEOUT, stream.read(&mut chunk)).await??;
         seen.extend_from_slice(&chunk[..count]);
         let text = String::from_utf8_lossy(&seen);
         if count == 0 || (!enough.is_empty() && text.contains(enough)) {
