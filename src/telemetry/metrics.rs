@@ -1,9 +1,11 @@
 //! Metrics with closed label sets. Each module defines its own typed metrics and registers them here; the same gathered
 //! structures are written as Prometheus text ([`Registry::to_text`]) and converted to OTLP (`otlp/metrics.rs`).
 //!
-//! Every series exists from the start, at zero, so that a rate over the first event is right.
+//! Every series is there when metrics are first read, at zero, so that a rate over the first event is right. They are made
+//! then and not at the start, which they would make a tenth longer.
 
 use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
@@ -31,7 +33,11 @@ pub(crate) trait Labels<const N: usize>: Sized {
 
 /// All metrics of the process; cheap to clone, and clones share their metrics.
 #[derive(Clone, Default)]
-pub(crate) struct Registry(prometheus::Registry);
+pub(crate) struct Registry {
+    registry: prometheus::Registry,
+    /// Makes the series of each family; run before metrics are first read.
+    series: Arc<Mutex<Vec<Box<dyn FnOnce() + Send>>>>,
+}
 
 /// A family of counters, one for each label set.
 pub(crate) struct Counters<L, const N: usize>(IntCounterVec, PhantomData<fn(L)>);
@@ -44,18 +50,20 @@ pub(crate) struct Histograms<L, const N: usize>(HistogramVec, PhantomData<fn(L)>
 
 impl Registry {
     /// Registers `github_trigger_<name>`, a family of counters; `name` ends in `_total`.
-    pub(crate) fn counters<L: Labels<N>, const N: usize>(&self, name: &str, help: &str) -> Counters<L, N> {
+    pub(crate) fn counters<L: Labels<N> + 'static, const N: usize>(&self, name: &str, help: &str) -> Counters<L, N> {
         let counters = IntCounterVec::new(Opts::new(format!("{PREFIX}{name}"), help), &L::NAMES);
         let counters = Counters(self.register(counters), PhantomData);
-        L::all().iter().for_each(|labels| drop(counters.with(labels)));
+        let family = counters.clone();
+        self.add_series(move || L::all().iter().for_each(|labels| drop(family.with(labels))));
         counters
     }
 
     /// Registers `github_trigger_<name>`, a family of gauges.
-    pub(crate) fn gauges<L: Labels<N>, const N: usize>(&self, name: &str, help: &str) -> Gauges<L, N> {
+    pub(crate) fn gauges<L: Labels<N> + 'static, const N: usize>(&self, name: &str, help: &str) -> Gauges<L, N> {
         let gauges = GaugeVec::new(Opts::new(format!("{PREFIX}{name}"), help), &L::NAMES);
         let gauges = Gauges(self.register(gauges), PhantomData);
-        L::all().iter().for_each(|labels| drop(gauges.with(labels)));
+        let family = gauges.clone();
+        self.add_series(move || L::all().iter().for_each(|labels| drop(family.with(labels))));
         gauges
     }
 
@@ -65,7 +73,7 @@ impl Registry {
     }
 
     /// Registers `name`, a family of histograms with these upper bounds.
-    pub(crate) fn histograms<L: Labels<N>, const N: usize>(
+    pub(crate) fn histograms<L: Labels<N> + 'static, const N: usize>(
         &self,
         name: &str,
         help: &str,
@@ -73,7 +81,8 @@ impl Registry {
     ) -> Histograms<L, N> {
         let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
         let histograms = Histograms(self.register(HistogramVec::new(options, &L::NAMES)), PhantomData);
-        L::all().iter().for_each(|labels| drop(histograms.with(labels)));
+        let family = histograms.clone();
+        self.add_series(move || L::all().iter().for_each(|labels| drop(family.with(labels))));
         histograms
     }
 
@@ -81,13 +90,19 @@ impl Registry {
     #[expect(clippy::expect_used, reason = "names are constants, and the unit test of each module registers them")]
     fn register<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> C {
         let metric = metric.expect("a valid metric name");
-        self.0.register(Box::new(metric.clone())).expect("a metric name that is registered once");
+        self.registry.register(Box::new(metric.clone())).expect("a metric name that is registered once");
         metric
+    }
+
+    fn add_series(&self, make: impl FnOnce() + Send + 'static) {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(make));
     }
 
     /// Every series as it is now, sorted by name.
     pub(crate) fn gather(&self) -> Vec<MetricFamily> {
-        self.0.gather()
+        let series = std::mem::take(&mut *self.series.lock().unwrap_or_else(PoisonError::into_inner));
+        series.into_iter().for_each(|make| make());
+        self.registry.gather()
     }
 
     /// Every series as Prometheus text.
@@ -120,11 +135,17 @@ impl<L: Labels<N>, const N: usize> Histograms<L, N> {
     }
 }
 
-impl<L, const N: usize> Clone for Counters<L, N> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone(), PhantomData)
-    }
+macro_rules! impl_clone {
+    ($($family:ident),+) => {$(
+        impl<L, const N: usize> Clone for $family<L, N> {
+            fn clone(&self) -> Self {
+                Self(self.0.clone(), PhantomData)
+            }
+        }
+    )+};
 }
+
+impl_clone!(Counters, Gauges, Histograms);
 
 #[cfg(test)]
 mod tests {
