@@ -70,7 +70,7 @@ pub(super) async fn read(
         return Err(BodyError::TooLarge(limit));
     }
     let most = declared.unwrap_or(limit);
-    let mut share = budget.share();
+    let mut share = budget.share(most);
     let mut bytes = Vec::new();
     loop {
         let frame = match timeout_at(until, body.frame()).await {

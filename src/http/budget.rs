@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bodies up to this size may use the whole budget.
+/// Bodies of a declared length up to this size may use the whole budget.
 const SMALL: u64 = 1 << 20;
-/// A quarter of the budget is reserved for small bodies, so that a few large ones never block them.
+/// A quarter of the budget is reserved for small bodies, so that large ones never block them.
 const RESERVED_FOR_SMALL: u64 = 4;
 
 /// The budget; shared by all requests.
@@ -19,6 +19,8 @@ pub(crate) struct Budget {
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<Budget>,
+    /// How far the use of the whole budget may go for this request.
+    allowed: u64,
     bytes: u64,
 }
 
@@ -28,9 +30,13 @@ impl Budget {
         Arc::new(Self { limit, used: AtomicU64::new(0) })
     }
 
-    /// An empty share.
-    pub(crate) fn share(self: &Arc<Self>) -> Share {
-        Share { budget: Arc::clone(self), bytes: 0 }
+    /// An empty share for a body that has at most `most` bytes.
+    ///
+    /// It is large from the start if it may become so: many bodies of unknown length would otherwise fill the reserve of the
+    /// small ones while they grow.
+    pub(crate) fn share(self: &Arc<Self>, most: u64) -> Share {
+        let reserved = if most <= SMALL { 0 } else { self.limit / RESERVED_FOR_SMALL };
+        Share { budget: Arc::clone(self), allowed: self.limit - reserved, bytes: 0 }
     }
 
     /// Bytes in use now.
@@ -43,10 +49,8 @@ impl Share {
     /// Grows the share to `bytes`. Returns false, and changes nothing, if the budget does not allow it.
     pub(crate) fn grow_to(&mut self, bytes: u64) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        let limit = self.budget.limit;
-        let allowed = if bytes <= SMALL { limit } else { limit - limit / RESERVED_FOR_SMALL };
         let grown = self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(more).filter(|&sum| sum <= allowed)
+            used.checked_add(more).filter(|&sum| sum <= self.allowed)
         });
         if grown.is_ok() {
             self.bytes += more;
@@ -68,23 +72,32 @@ mod tests {
     #[test]
     fn returns_a_dropped_share() {
         let budget = Budget::new(100);
-        let mut share = budget.share();
+        let mut share = budget.share(100);
         assert!(share.grow_to(60));
         assert!(share.grow_to(100));
         assert!(!share.grow_to(101));
-        assert!(!budget.share().grow_to(1));
+        assert!(!budget.share(1).grow_to(1));
         drop(share);
         assert_eq!(budget.used(), 0);
-        assert!(budget.share().grow_to(100));
+        assert!(budget.share(100).grow_to(100));
     }
 
     #[test]
     fn large_bodies_leave_room_for_small_ones() {
         let budget = Budget::new(40 << 20);
-        let mut large = budget.share();
+        let mut large = budget.share(31 << 20);
         assert!(!large.grow_to(31 << 20));
         assert!(large.grow_to(30 << 20));
-        assert!(!budget.share().grow_to(2 << 20));
-        assert!(budget.share().grow_to(1 << 20));
+        assert!(!budget.share(2 << 20).grow_to(1));
+        assert!(budget.share(1 << 20).grow_to(1 << 20));
+    }
+
+    #[test]
+    fn growing_bodies_leave_room_for_small_ones() {
+        let budget = Budget::new(40 << 20);
+        let mut growing: Vec<Share> = (0..200).map(|_| budget.share(25 << 20)).collect();
+        let grown = growing.iter_mut().filter_map(|share| share.grow_to(512 << 10).then_some(())).count();
+        assert_eq!(grown, 60);
+        assert!(budget.share(64 << 10).grow_to(64 << 10));
     }
 }
