@@ -214,10 +214,15 @@ fn kind(code: StatusCode, status: &Status) -> ApiErrorKind {
         StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Kind::Invalid,
         StatusCode::TOO_MANY_REQUESTS => Kind::Throttled,
         StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => Kind::Timeout,
-        code if code.is_server_error() && message.contains("etcdserver: request is too large") => Kind::TooLarge,
+        code if code.is_server_error() && is_too_large_for_etcd(message) => Kind::TooLarge,
         code if code.is_server_error() => Kind::ServerError,
         _ => Kind::Invalid,
     }
+}
+
+/// etcd takes requests of some 1.5 MiB; its client in the API server refuses those of 2 MiB itself.
+fn is_too_large_for_etcd(message: &str) -> bool {
+    message.contains("etcdserver: request is too large") || message.contains("trying to send message larger than max")
 }
 
 fn is_admission_denial(message: &str) -> bool {
@@ -292,6 +297,13 @@ mod tests {
             (422, "Invalid", "spec.x: Invalid value", &run, ApiErrorKind::Invalid),
             (413, "RequestEntityTooLarge", "limit is 3145728", &none, ApiErrorKind::TooLarge),
             (500, "InternalError", "rpc error: etcdserver: request is too large", &none, ApiErrorKind::TooLarge),
+            (
+                500,
+                "InternalError",
+                "rpc error: code = ResourceExhausted desc = trying to send message larger than max (2098245 vs. 2097152)",
+                &none,
+                ApiErrorKind::TooLarge,
+            ),
             (500, "InternalError", "failed calling webhook \"x\"", &none, ApiErrorKind::ServerError),
             (429, "TooManyRequests", "slow down", &none, ApiErrorKind::Throttled),
             (504, "Timeout", "timed out", &none, ApiErrorKind::Timeout),

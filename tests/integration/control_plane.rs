@@ -206,3 +206,73 @@ async fn is_ready_before_api_server() {
     plane.wait_until_ready();
     assert_eq!(service.merge("d1", &payload).await.status, StatusCode::CREATED, "{}", service.log.text());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_being_deleted_is_not_a_duplicate() {
+    let Some(plane) = shared() else { return };
+    plane.namespace("deleting");
+    let service = Setup::cluster(&plane.trigger_account("deleting")).arg("--deadline=1").start();
+    let payload = merged("acme/web", 20, SHA);
+    let name =
+        service.merge("d1", &payload).await.json()["pipelineRuns"][0]["name"].as_str().expect("a name").to_owned();
+    let run = format!("pipelineruns.tekton.dev/{name}");
+    let finalizers = |list: &str| format!(r#"{{"metadata":{{"finalizers":{list}}}}}"#);
+    plane.kubectl(&["patch", &run, "-n", "deleting", "--type=merge", "-p", &finalizers(r#"["example.com/chains"]"#)]);
+    plane.kubectl(&["delete", &run, "-n", "deleting", "--wait=false"]);
+    let reply = service.merge("d1", &payload).await;
+    assert_eq!((reply.status, reply.reason().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "being_deleted"));
+    plane.kubectl(&["patch", &run, "-n", "deleting", "--type=merge", "-p", &finalizers("null")]);
+    let reply = service.merge("d1", &payload).await;
+    assert_eq!((reply.status, reply.outcome().as_str()), (StatusCode::CREATED, "created"), "{}", service.log.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminating_namespace_and_a_quota_are_unavailable_and_advise_no_role() {
+    let Some(plane) = shared() else { return };
+    plane.namespace("quota");
+    let service = Setup::cluster(&plane.trigger_account("quota")).start();
+    let quota = ["create", "quota", "runs", "--hard=count/pipelineruns.tekton.dev=0", "-n", "quota"];
+    plane.kubectl(&quota);
+    // No controller fills the status in here.
+    let status =
+        r#"{"status":{"hard":{"count/pipelineruns.tekton.dev":"0"},"used":{"count/pipelineruns.tekton.dev":"0"}}}"#;
+    plane.kubectl(&["patch", "quota", "runs", "-n", "quota", "--subresource=status", "--type=merge", "-p", status]);
+    let reply = service.merge("d1", &merged("acme/web", 21, SHA)).await;
+    assert_eq!(
+        (reply.status, reply.reason().as_str()),
+        (StatusCode::SERVICE_UNAVAILABLE, "quota_exceeded"),
+        "{}",
+        service.log.text()
+    );
+
+    plane.namespace("terminating");
+    let service = Setup::cluster(&plane.trigger_account("terminating")).start();
+    plane.kubectl(&["delete", "namespace", "terminating", "--wait=false"]);
+    let reply = service.merge("d1", &merged("acme/web", 22, SHA)).await;
+    assert_eq!(
+        (reply.status, reply.reason().as_str()),
+        (StatusCode::SERVICE_UNAVAILABLE, "namespace"),
+        "{}",
+        service.log.text()
+    );
+    assert!(!service.logged().await.join("\n").contains("the Role needs"), "{}", service.log.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_is_too_large_is_invalid_at_once() {
+    let Some(plane) = shared() else { return };
+    plane.namespace("large");
+    let kubeconfig = plane.trigger_account("large");
+    // More than etcd takes, than its client sends, and than the API server reads.
+    for (number, kib) in [(23, 1700), (24, 2048), (25, 3500)] {
+        let template = TEMPLATE.replace("{{.Commitid}}", &"x".repeat(kib << 10));
+        let service = Setup::cluster(&kubeconfig).template(&template).start();
+        let reply = service.merge("d1", &merged("acme/web", number, SHA)).await;
+        assert_eq!(
+            (reply.status, reply.reason().as_str()),
+            (StatusCode::UNPROCESSABLE_ENTITY, "object_too_large"),
+            "{kib} KiB: {:?}",
+            service.logged().await
+        );
+    }
+}

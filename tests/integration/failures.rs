@@ -126,3 +126,18 @@ async fn answers_within_deadline() {
     fake.fail_always(None);
     assert_eq!(service.merge("d1", &merged("acme/web", 1, SHA)).await.outcome(), "created");
 }
+
+/// A validating webhook may take ten seconds; a stuck connection must not take them all.
+#[tokio::test(flavor = "multi_thread")]
+async fn waits_for_slow_admission_and_races_stuck_connection() {
+    let fake = FakeApi::start().await;
+    let service = service(&fake, 8).await;
+    fake.fail_always(Some(Fault::Hang(Duration::from_secs(4))));
+    let reply = service.merge("d1", &merged("acme/web", 1, SHA)).await;
+    assert!(reply.status.is_success(), "{}", reply.body);
+    fake.fail_always(None);
+    fake.fail(Fault::Hang(Duration::from_secs(600)));
+    let reply = service.merge("d2", &merged("acme/web", 2, SHA)).await;
+    assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.body);
+    assert_eq!(fake.runs().len(), 2);
+}
