@@ -69,6 +69,9 @@ pub(super) struct ServeArgs {
     /// Time from a request's first byte to its answer; GitHub waits 10 seconds.
     #[arg(long, default_value_t = 8, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
     deadline: u64,
+    /// Ignore merges that are older (by `merged_at`): only a replay is; 0 takes merges of any age.
+    #[arg(long, default_value_t = 7, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(..=36_500))]
+    max_merge_age: u64,
     /// Serve metrics as Prometheus text under /metrics on this address, e.g. 0.0.0.0:9090 [default: off].
     #[arg(long, value_name = "ADDR")]
     metrics_addr: Option<SocketAddr>,
@@ -164,6 +167,7 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
             max_body: args.max_body_bytes,
             max_buffered: args.max_buffered_bytes,
             deadline: Duration::from_secs(args.deadline),
+            max_merge_age: Duration::from_secs(args.max_merge_age * 86_400),
         },
     };
     let listener = listen(args.port).map_err(|error| StartError::Listen(format!("port {}", args.port), error))?;

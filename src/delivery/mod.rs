@@ -133,6 +133,11 @@ impl Unverified {
         Self { headers, envelope, body }
     }
 
+    /// Whether there is a signature header, valid or not.
+    pub(crate) fn has_signature(&self) -> bool {
+        signature::is_present(&self.headers)
+    }
+
     /// Verifies the signature over the raw bytes with each of the keys.
     /// Fails when no key matches, or there is no well-formed signature. The error is for the log: the sender gets the same
     /// answer in every case.

@@ -183,6 +183,11 @@ pub(crate) fn precheck(headers: &HeaderMap, policy: SignaturePolicy) -> Result<(
     Claim::read(headers, policy).map(drop)
 }
 
+/// Whether a signature header is present, of either algorithm.
+pub(super) fn is_present(headers: &HeaderMap) -> bool {
+    headers.contains_key(&SHA256_HEADER) || headers.contains_key(&SHA1_HEADER)
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;

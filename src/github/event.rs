@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::delivery::{DeliveryId, EventKind, Headers};
 use crate::telemetry::trace::TraceContext;
@@ -32,6 +33,8 @@ pub(crate) struct Event {
     pub(crate) subject: Subject,
     /// Present exactly when a pull request was closed and merged.
     pub(crate) merge: Option<Merge>,
+    /// Signed content that tells this event from others of its kind and repository; empty for a merge.
+    pub(crate) identity: Vec<String>,
     /// The trace that it belongs to.
     pub(crate) trace: Option<TraceContext>,
     /// The delivery's headers.
@@ -46,6 +49,9 @@ pub(crate) struct Repository {
     /// `owner/name`.
     #[serde(default)]
     pub(crate) full_name: Option<String>,
+    /// Time of the last push: RFC 3339, in a push Unix seconds.
+    #[serde(default)]
+    pub(super) pushed_at: Option<Value>,
     /// URL of the repository's page, which `git clone` takes as well.
     #[serde(default)]
     html_url: Option<String>,
@@ -100,7 +106,10 @@ pub(crate) enum EventError {
     /// A merged pull request lacks a part of its identity.
     #[error("a merged pull request without {0}")]
     Incomplete(&'static str),
-    /// The payload belongs to another event than the headers say.
+    /// The payload lacks the object of the event that the headers name.
+    #[error("the payload is not that of {0}: `{1}` is missing")]
+    Missing(EventKind, &'static str),
+    /// The payload belongs to another event than the headers name.
     #[error("the payload is not that of {0}")]
     OtherEvent(String),
 }

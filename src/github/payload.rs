@@ -1,6 +1,12 @@
 //! GitHub's JSON: the fields that are needed, each of which may be missing or `null`.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 use super::event::{Commit, Event, EventError, Merge, Repository, Subject};
 use crate::delivery::{Delivery, EventKind};
@@ -25,12 +31,169 @@ struct Payload {
     #[serde(default, rename = "ref")]
     reference: Option<String>,
     #[serde(default)]
+    before: Option<String>,
+    #[serde(default)]
     after: Option<String>,
     #[serde(default)]
     deleted: Option<bool>,
     #[serde(default)]
     head_commit: Option<HeadCommit>,
+    #[serde(default)]
+    sha: Option<String>,
+    #[serde(default)]
+    branches: Lenient<Vec<Named>>,
+    #[serde(default)]
+    label: Lenient<Named>,
+    #[serde(default)]
+    merge_group: Lenient<Object>,
+    #[serde(default)]
+    check_run: Lenient<Object>,
+    #[serde(default)]
+    check_suite: Lenient<Object>,
+    #[serde(default)]
+    workflow_run: Lenient<Object>,
+    #[serde(default)]
+    workflow_job: Lenient<Object>,
+    #[serde(default)]
+    deployment: Lenient<Object>,
+    #[serde(default)]
+    deployment_status: Lenient<Object>,
+    #[serde(default)]
+    review: Lenient<Object>,
+    #[serde(default)]
+    comment: Lenient<Object>,
+    #[serde(default)]
+    discussion: Lenient<Object>,
 }
+
+/// A value of this form, or of any other, which is then as good as none: kinds that are not read here may have fields of the
+/// same names.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Lenient<T> {
+    Value(T),
+    Other(IgnoredAny),
+}
+
+impl<T> Default for Lenient<T> {
+    fn default() -> Self {
+        Self::Other(IgnoredAny)
+    }
+}
+
+impl<T> Lenient<T> {
+    fn get(&self) -> Option<&T> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+/// The object of one kind of event: what it is identified by, and its commit and branch.
+#[derive(Deserialize)]
+struct Object {
+    #[serde(default)]
+    id: Option<u64>,
+    #[serde(default)]
+    html_url: Option<String>,
+    #[serde(default)]
+    head_sha: Option<String>,
+    #[serde(default)]
+    sha: Option<String>,
+    #[serde(default)]
+    head_branch: Option<String>,
+    /// `refs/heads/<branch>` that a merge group goes into.
+    #[serde(default)]
+    base_ref: Option<String>,
+    /// The branch, tag or commit of a deployment.
+    #[serde(default, rename = "ref")]
+    reference: Option<String>,
+    #[serde(default)]
+    state: Option<String>,
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    updated_at: Option<String>,
+    #[serde(default)]
+    submitted_at: Option<String>,
+    #[serde(default)]
+    check_suite: Option<Box<Object>>,
+}
+
+impl Object {
+    fn commit(&self) -> Option<&str> {
+        self.head_sha.as_deref().or(self.sha.as_deref())
+    }
+
+    fn branch(&self) -> Option<&str> {
+        let suite = || self.check_suite.as_deref().and_then(Object::branch);
+        let base = || self.base_ref.as_deref().map(|name| name.strip_prefix("refs/heads/").unwrap_or(name));
+        let reference = || self.reference.as_deref().filter(|name| Commit::parse(name).is_none());
+        self.head_branch.as_deref().or_else(base).or_else(suite).or_else(reference)
+    }
+
+    fn identity(&self) -> [Option<String>; 4] {
+        let time = self.updated_at.clone().or(self.submitted_at.clone());
+        [
+            self.id.map(|id| id.to_string()),
+            self.commit().map(str::to_owned),
+            self.state.clone().or(self.status.clone()),
+            time,
+        ]
+    }
+}
+
+/// A kind's own top-level fields in GitHub's payloads, and fields of other kinds that have these fields, too.
+struct Shape {
+    kind: &'static str,
+    own: &'static [&'static str],
+    foreign: &'static [&'static str],
+}
+
+const fn shape(kind: &'static str, own: &'static [&'static str], foreign: &'static [&'static str]) -> Shape {
+    Shape { kind, own, foreign }
+}
+
+/// Source: GitHub's documentation, "Webhook events and payloads", and its `OpenAPI` description.
+const SHAPES: &[Shape] = &[
+    shape("push", &["ref"], &["ref_type", "inputs", "pull_request", "issue", "release"]),
+    shape("create", &["ref", "ref_type"], &["pusher"]),
+    shape("delete", &["ref", "ref_type"], &["master_branch", "pusher"]),
+    shape("issues", &["issue"], &["comment", "pull_request", "release"]),
+    shape("issue_comment", &["issue", "comment"], &[]),
+    shape("release", &["release"], &["pull_request", "issue"]),
+    shape("pull_request_review", &["pull_request", "review"], &["comment", "thread"]),
+    shape("pull_request_review_comment", &["pull_request", "comment"], &[]),
+    shape("pull_request_review_thread", &["pull_request", "thread"], &[]),
+    shape("commit_comment", &["comment"], &["issue", "pull_request", "discussion"]),
+    shape("discussion", &["discussion"], &["comment"]),
+    shape("discussion_comment", &["discussion", "comment"], &[]),
+    shape("check_run", &["check_run"], &["deployment"]),
+    shape("check_suite", &["check_suite"], &[]),
+    shape("workflow_run", &["workflow_run"], &["deployment"]),
+    shape("workflow_job", &["workflow_job"], &[]),
+    shape("workflow_dispatch", &["workflow", "inputs"], &[]),
+    shape("repository_dispatch", &["client_payload"], &[]),
+    shape("deployment", &["deployment"], &["deployment_status", "workflow_job"]),
+    shape("deployment_status", &["deployment_status"], &[]),
+    shape("status", &["sha", "state", "context"], &[]),
+    shape("merge_group", &["merge_group"], &[]),
+    shape("fork", &["forkee"], &[]),
+    shape("star", &["starred_at"], &[]),
+    shape("label", &["label"], &["issue", "pull_request", "discussion"]),
+    shape("milestone", &["milestone"], &["issue", "pull_request"]),
+    shape("member", &["member"], &[]),
+    shape("gollum", &["pages"], &[]),
+    shape("page_build", &["build"], &[]),
+    shape("package", &["package"], &[]),
+    shape("registry_package", &["registry_package"], &[]),
+];
 
 #[derive(Deserialize)]
 struct Sender {
@@ -44,6 +207,10 @@ struct PullRequest {
     number: Option<u64>,
     #[serde(default)]
     html_url: Option<String>,
+    #[serde(default)]
+    state: Option<String>,
+    #[serde(default)]
+    updated_at: Option<String>,
     /// GitHub sends `null` where it does not know.
     #[serde(default)]
     merged: Option<bool>,
@@ -72,11 +239,15 @@ struct Issue {
     #[serde(default)]
     number: Option<u64>,
     #[serde(default)]
+    updated_at: Option<String>,
+    #[serde(default)]
     html_url: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Release {
+    #[serde(default)]
+    id: Option<u64>,
     #[serde(default)]
     html_url: Option<String>,
     #[serde(default)]
@@ -87,6 +258,8 @@ struct Release {
 
 #[derive(Deserialize)]
 struct HeadCommit {
+    #[serde(default)]
+    id: Option<String>,
     #[serde(default)]
     timestamp: Option<String>,
     #[serde(default)]
@@ -103,13 +276,21 @@ impl Event {
             return Err(EventError::NotAnObject);
         }
         let payload: Payload = serde_json::from_slice(&delivery.payload)?;
-        if !payload.may_be(&delivery.kind, delivery.action.as_deref()) {
-            let action = delivery.action.map(|action| format!(".{action}")).unwrap_or_default();
-            return Err(EventError::OtherEvent(format!("{}{action}", delivery.kind)));
+        payload.check(&delivery.kind, delivery.action.as_deref(), &delivery.payload)?;
+        let merge = payload.merge(&delivery.kind)?;
+        if merge.is_some()
+            && payload.pull_request.as_ref().is_some_and(|pull_request| pull_request.state.as_deref() == Some("open"))
+        {
+            tracing::warn!(
+                delivery = delivery.id.as_str(),
+                "the payload contradicts itself: a merged pull request that is open"
+            );
         }
+        let identity = if merge.is_some() { Vec::new() } else { payload.identity(&delivery.kind, &delivery.payload) };
         Ok(Self {
-            merge: payload.merge(&delivery.kind)?,
+            merge,
             subject: payload.subject(),
+            identity,
             kind: delivery.kind,
             delivery: delivery.id,
             action: payload.action,
@@ -123,19 +304,32 @@ impl Event {
 }
 
 impl Payload {
-    /// Whether the payload can be that of `kind`, and of `action` where a CloudEvent's type names one. No signature covers
+    /// Fails when the payload is not that of `kind`, or of `action` where a CloudEvent's type names one. No signature covers
     /// the headers, so that the payload must bear them out.
-    fn may_be(&self, kind: &EventKind, action: Option<&str>) -> bool {
-        let (pull_request, issue, release) =
-            (self.pull_request.is_some(), self.issue.is_some(), self.release.is_some());
-        let subject = match kind {
-            EventKind::PullRequest => !(issue || release || self.reference.is_some()),
-            EventKind::Push => !(pull_request || issue || release),
-            EventKind::Issues => !(pull_request || release),
-            EventKind::Release => !(pull_request || issue),
-            EventKind::Ping | EventKind::Other(_) => true,
-        };
-        subject && action.is_none_or(|action| self.action.as_deref() == Some(action))
+    fn check(&self, kind: &EventKind, action: Option<&str>, payload: &[u8]) -> Result<(), EventError> {
+        if action.is_some_and(|action| self.action.as_deref() != Some(action)) {
+            return Err(EventError::OtherEvent(format!("{kind}.{}", action.unwrap_or_default())));
+        }
+        if *kind == EventKind::PullRequest {
+            // Most events: without reading the payload a second time.
+            let foreign = self.issue.is_some() || self.release.is_some() || self.reference.is_some();
+            let foreign = foreign || self.review.get().is_some() || self.comment.get().is_some();
+            return match self.pull_request {
+                None => Err(EventError::Missing(kind.clone(), "pull_request")),
+                Some(_) if foreign => Err(EventError::OtherEvent(kind.to_string())),
+                Some(_) => Ok(()),
+            };
+        }
+        let Some(shape) = SHAPES.iter().find(|shape| shape.kind == kind.as_str()) else { return Ok(()) };
+        let fields: HashMap<String, &RawValue> = serde_json::from_slice(payload)?;
+        let has = |name: &&str| fields.contains_key(*name);
+        if let Some(missing) = shape.own.iter().find(|name| !has(name)) {
+            return Err(EventError::Missing(kind.clone(), missing));
+        }
+        if shape.foreign.iter().any(has) {
+            return Err(EventError::OtherEvent(kind.to_string()));
+        }
+        Ok(())
     }
 
     /// The merge, if the action is `closed` and `merged` is true; the commit alone proves nothing, because GitHub sends one
@@ -184,20 +378,89 @@ impl Payload {
                 ..Subject::default()
             };
         }
+        if let Some(object) = self.object() {
+            return Subject {
+                page: object.html_url.clone(),
+                target_branch: object.branch().map(str::to_owned),
+                commit: object.commit().and_then(Commit::parse),
+                ..Subject::default()
+            };
+        }
         let head = self.head_commit.as_ref();
+        let reference = self.reference.as_deref().unwrap_or_default();
+        // The `after` of an annotated tag is the tag object, not the commit.
+        let tagged = head.filter(|_| reference.starts_with("refs/tags/")).and_then(|head| head.id.as_deref());
+        let commit = tagged.or(self.after.as_deref()).or(self.sha.as_deref());
+        let only_branch =
+            self.branches.get().filter(|branches| branches.len() == 1).and_then(|branches| branches.first());
         Subject {
             number: self.number,
             page: head.and_then(|head| head.url.clone()),
-            target_branch: self
-                .reference
-                .as_deref()
-                .and_then(|name| name.strip_prefix("refs/heads/"))
+            target_branch: reference
+                .strip_prefix("refs/heads/")
+                .or(only_branch.map(|branch| branch.name.as_str()))
                 .map(str::to_owned),
-            commit: self.after.as_deref().and_then(Commit::parse),
+            commit: commit.and_then(Commit::parse),
             time: head.and_then(|head| head.timestamp.clone()),
             deleted: self.deleted == Some(true),
             ..Subject::default()
         }
+    }
+
+    /// The object of a kind that has a commit and a branch of its own.
+    fn object(&self) -> Option<&Object> {
+        let status = self.deployment_status.get().and(self.deployment.get());
+        let objects = [
+            &self.merge_group,
+            &self.check_run,
+            &self.check_suite,
+            &self.workflow_job,
+            &self.deployment,
+            &self.workflow_run,
+        ];
+        status.or_else(|| objects.into_iter().find_map(Lenient::get))
+    }
+
+    /// What tells this event from others of its kind and repository: signed content, the same in every delivery of it.
+    fn identity(&self, kind: &EventKind, payload: &[u8]) -> Vec<String> {
+        let repository = self.repository.as_ref();
+        let pull_request = self.pull_request.as_ref();
+        let issue = self.issue.as_ref();
+        let number = pull_request.and_then(|pull_request| pull_request.number).or(issue.and_then(|issue| issue.number));
+        let mut parts = vec![
+            self.action.clone(),
+            number.or(self.number).map(|number| number.to_string()),
+            self.reference.clone(),
+            self.before.clone(),
+            self.after.clone().or(self.sha.clone()),
+            // The same push may come back after a force push to and fro.
+            repository
+                .filter(|_| self.after.is_some())
+                .and_then(|repository| repository.pushed_at.as_ref())
+                .map(Value::to_string),
+            pull_request.and_then(|pull_request| pull_request.updated_at.clone()),
+            issue.and_then(|issue| issue.updated_at.clone()),
+            self.release.as_ref().and_then(|release| release.id).map(|id| id.to_string()),
+            self.label.get().map(|label| label.name.clone()),
+        ];
+        let objects = [
+            &self.merge_group,
+            &self.check_run,
+            &self.check_suite,
+            &self.workflow_run,
+            &self.workflow_job,
+            &self.deployment,
+            &self.deployment_status,
+            &self.review,
+            &self.comment,
+            &self.discussion,
+        ];
+        parts.extend(objects.into_iter().filter_map(Lenient::get).flat_map(Object::identity));
+        let known = !matches!(kind, EventKind::Other(_)) || self.object().is_some() || self.comment.get().is_some();
+        if !known || parts.iter().skip(1).all(Option::is_none) {
+            return vec![hex::encode(Sha256::digest(payload))];
+        }
+        parts.into_iter().map(Option::unwrap_or_default).collect()
     }
 
     fn repository_name(&self) -> Option<&str> {

@@ -61,16 +61,15 @@ fn rejects_other_actions_and_events_as_merge() {
     };
     let edited = parse(&payload("edited")).expect("an event");
     assert_eq!(edited.merge().expect_err("no merge").to_string(), "the action must be closed, got edited");
-    let review = parse_as("pull_request_review", &payload("closed")).expect("an event");
+    let review = payload("closed").replace("\"pull_request\":", "\"review\":{\"id\":1},\"pull_request\":");
+    let review = parse_as("pull_request_review", &review).expect("an event");
     assert_eq!(
         review.merge().expect_err("no merge").to_string(),
         "the event must be pull_request, got pull_request_review"
     );
-    assert_eq!(
-        parse("{}").expect("an event").merge().expect_err("no merge").to_string(),
-        "the action must be closed, got none"
-    );
-    let hostile = parse(r#"{"action":"a\nb"}"#).expect("an event");
+    let none = parse(r#"{"pull_request":{}}"#).expect("an event");
+    assert_eq!(none.merge().expect_err("no merge").to_string(), "the action must be closed, got none");
+    let hostile = parse(r#"{"action":"a\nb","pull_request":{}}"#).expect("an event");
     assert_eq!(hostile.merge().expect_err("no merge").to_string(), "the action must be closed, got ab");
 }
 
@@ -160,6 +159,71 @@ fn parses_other_events() {
     let release = parse_as("release", release).expect("an event");
     assert_eq!(release.subject.target_branch.as_deref(), Some("main"));
     assert!(release.time().is_some());
-    let comment = parse_as("issue_comment", r#"{"action":"created","issue":{"number":9}}"#).expect("an event");
+    let comment =
+        parse_as("issue_comment", r#"{"action":"created","issue":{"number":9},"comment":{"id":1}}"#).expect("an event");
     assert_eq!(comment.subject.number, Some(9));
+}
+
+#[test]
+fn rejects_payload_of_another_event_than_the_header_names() {
+    let star = r#"{"action":"created","starred_at":"2026-11-22T13:46:53Z","repository":{"full_name":"a/b"}}"#;
+    for kind in ["pull_request", "push", "create", "deployment", "repository_dispatch", "release", "issues", "status"] {
+        assert!(parse_as(kind, star).is_err(), "{kind}");
+    }
+    assert!(parse_as("star", star).is_ok() && parse_as("watch", star).is_ok());
+    let comment = r#"{"action":"created","issue":{"number":9},"comment":{"id":1}}"#;
+    for kind in ["issues", "commit_comment", "pull_request_review_comment", "pull_request"] {
+        assert!(parse_as(kind, comment).is_err(), "{kind}");
+    }
+    let tag = r#"{"ref":"v1","ref_type":"tag","master_branch":"main"}"#;
+    assert!(parse_as("create", tag).is_ok() && parse_as("push", tag).is_err() && parse_as("delete", tag).is_err());
+    for payload in ["{}", r#"{"pull_request":null}"#, r#"{"action":"closed","number":1}"#] {
+        assert!(parse(payload).is_err(), "{payload}");
+    }
+}
+
+#[test]
+fn finds_commit_and_branch_of_other_events() {
+    let commit = "b".repeat(40);
+    for (kind, payload, branch) in [
+        ("push", format!(r#"{{"ref":"refs/tags/v1","after":"{SHA}","head_commit":{{"id":"{commit}"}}}}"#), None),
+        (
+            "push",
+            format!(r#"{{"ref":"refs/heads/main","after":"{commit}","head_commit":{{"id":"{commit}"}}}}"#),
+            Some("main"),
+        ),
+        (
+            "merge_group",
+            format!(r#"{{"merge_group":{{"head_sha":"{commit}","base_ref":"refs/heads/main"}}}}"#),
+            Some("main"),
+        ),
+        (
+            "check_run",
+            format!(r#"{{"check_run":{{"id":1,"head_sha":"{commit}","check_suite":{{"head_branch":"x"}}}}}}"#),
+            Some("x"),
+        ),
+        ("check_suite", format!(r#"{{"check_suite":{{"head_sha":"{commit}","head_branch":"x"}}}}"#), Some("x")),
+        ("workflow_run", format!(r#"{{"workflow_run":{{"head_sha":"{commit}","head_branch":"x"}}}}"#), Some("x")),
+        (
+            "deployment",
+            format!(r#"{{"deployment":{{"sha":"{commit}","ref":"main"}},"workflow_run":{{"head_sha":"{SHA}"}}}}"#),
+            Some("main"),
+        ),
+        (
+            "status",
+            format!(r#"{{"sha":"{commit}","state":"success","context":"ci","branches":[{{"name":"main"}}]}}"#),
+            Some("main"),
+        ),
+        (
+            "status",
+            format!(
+                r#"{{"sha":"{commit}","state":"success","context":"ci","branches":[{{"name":"a"}},{{"name":"b"}}]}}"#
+            ),
+            None,
+        ),
+    ] {
+        let event = parse_as(kind, &payload).expect("an event");
+        assert_eq!(event.commit().map(Commit::as_str), Some(commit.as_str()), "{payload}");
+        assert_eq!(event.subject.target_branch.as_deref(), branch, "{payload}");
+    }
 }

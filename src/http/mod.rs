@@ -59,6 +59,8 @@ pub(crate) struct Limits {
     pub(crate) max_buffered: u64,
     /// Time from a request's first byte to its answer.
     pub(crate) deadline: Duration,
+    /// Age of a merge from which on it is ignored; zero takes merges of any age.
+    pub(crate) max_merge_age: Duration,
 }
 
 /// What the service is started with.

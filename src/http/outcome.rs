@@ -115,6 +115,7 @@ reasons! {
     Ping = "ping", Pong, 200, INFO, "";
     NotAMerge = "not_a_merge", Ignored, 200, INFO, "not a merged pull request";
     NoTemplate = "no_template", Ignored, 200, INFO, "no template matches";
+    TooOld = "too_old", Ignored, 200, WARN, "the merge is older than --max-merge-age";
     ForeignEvent = "foreign_event", Ignored, 200, INFO, "not an event of GitHub";
     Signature = "signature", Rejected, 401, WARN, "the signature is missing, malformed or wrong";
     Token = "token", Rejected, 401, WARN, "the bearer token is missing, malformed or wrong";
@@ -223,6 +224,11 @@ mod tests {
     #[test]
     fn logs_an_error_exactly_for_what_an_operator_must_repair() {
         for reason in Reason::ALL {
+            // A merge that old is a replay, or was lost for days.
+            if *reason == Reason::TooOld {
+                assert_eq!(reason.level(), Level::WARN);
+                continue;
+            }
             let expected = match reason.outcome() {
                 Outcome::Created | Outcome::Duplicate | Outcome::Ignored | Outcome::Pong => Level::INFO,
                 Outcome::Rejected | Outcome::Refused | Outcome::Malformed => Level::WARN,

@@ -2,7 +2,7 @@
 
 use std::mem;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -23,6 +23,7 @@ use crate::template::{Decision, Ignored, Selection, Stamp, TemplateSet};
 
 /// Bodies from this size on are verified and parsed on a blocking thread: it takes more than a millisecond.
 const LARGE_BODY: usize = 1 << 20;
+const SECONDS_A_DAY: u64 = 86_400;
 
 /// `POST /`.
 pub(super) async fn deliver(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -104,6 +105,11 @@ async fn act(app: &App, mut event: Event, until: Instant, record: &mut Record) -
     if event.kind == EventKind::Ping {
         return Ok(Answer::new(Reason::Ping));
     }
+    if let Some(age) = too_old(&event, app.config.limits.max_merge_age) {
+        let days = age.as_secs() / SECONDS_A_DAY;
+        let message = format!("the merge is {days} days old; older ones than --max-merge-age are replays, and ignored");
+        return Ok(Answer::new(Reason::TooOld).with_message(message));
+    }
     // The run continues our part of the trace, if there is one.
     event.trace = record.span().context().or(event.trace);
     let rendering = record.span().child("render");
@@ -124,6 +130,13 @@ async fn act(app: &App, mut event: Event, until: Instant, record: &mut Record) -
         Decision::Ignore(ignored) => ignore(&ignored),
         Decision::Render(runs) => creation::create(&app.config.sink, runs, record.span(), trace.as_ref(), until).await,
     })
+}
+
+/// The age of a merge that is older than `limit`; `None` for any other event, and with a limit of zero.
+fn too_old(event: &Event, limit: Duration) -> Option<Duration> {
+    let merged_at = event.merge.as_ref().and(event.time())?;
+    let age = SystemTime::now().duration_since(SystemTime::from(merged_at)).ok()?;
+    (!limit.is_zero() && age > limit).then_some(age)
 }
 
 fn ignore(ignored: &Ignored) -> Answer {

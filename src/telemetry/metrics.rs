@@ -31,12 +31,15 @@ pub(crate) trait Labels<const N: usize>: Sized {
     fn all() -> Vec<Self>;
 }
 
+/// Makes every series of one family.
+type MakeSeries = Box<dyn FnOnce() + Send>;
+
 /// All metrics of the process; cheap to clone, and clones share their metrics.
 #[derive(Clone, Default)]
 pub(crate) struct Registry {
     registry: prometheus::Registry,
     /// Makes the series of each family; run before metrics are first read.
-    series: Arc<Mutex<Vec<Box<dyn FnOnce() + Send>>>>,
+    series: Arc<Mutex<Vec<MakeSeries>>>,
 }
 
 /// A family of counters, one for each label set.

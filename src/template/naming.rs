@@ -21,10 +21,10 @@ pub(super) struct Identity<'a> {
 }
 
 impl Identity<'_> {
-    /// The values to hash. A merge is identified by repository, number and commit, whichever delivery brings it; any
-    /// other event by its kind, repository and delivery.
+    /// The values to hash, all of them signed. A merge is identified by repository, number and commit; any other event by its
+    /// kind, repository and [`Event::identity`]. Which delivery brings it does not count: nobody signs its id.
     ///
-    /// No part can contain a line break: all come from checked types, and the template's names are DNS names.
+    /// No part contains a line break.
     fn parts(&self) -> Vec<String> {
         let mut parts = match &self.event.merge {
             Some(merge) => vec![
@@ -33,11 +33,13 @@ impl Identity<'_> {
                 merge.number.to_string(),
                 merge.commit.to_string(),
             ],
-            None => vec![
-                self.event.kind.to_string(),
-                self.event.repository_name().unwrap_or_default().to_ascii_lowercase().replace('\n', " "),
-                self.event.delivery.to_string(),
-            ],
+            None => {
+                let repository = self.event.repository_name().unwrap_or_default().to_ascii_lowercase();
+                let mut parts = vec![self.event.kind.to_string(), repository];
+                parts.extend(self.event.identity.iter().cloned());
+                parts.iter_mut().for_each(|part| *part = part.replace('\n', " "));
+                parts
+            }
         };
         parts.extend([self.namespace.unwrap_or_default().to_owned(), self.template.to_owned()]);
         parts
@@ -111,12 +113,18 @@ mod tests {
     }
 
     #[test]
-    fn name_of_other_event_depends_on_kind_and_delivery() {
-        let push = |delivery: &str| event("push", delivery, &json!({"repository": {"full_name": "a/b"}}));
-        assert_eq!(name_of(&push("d1"), "build"), name_of(&push("d1"), "build"));
-        assert_ne!(name_of(&push("d1"), "build"), name_of(&push("d2"), "build"));
-        let create = event("create", "d1", &json!({"repository": {"full_name": "a/b"}}));
-        assert_ne!(name_of(&push("d1"), "build"), name_of(&create, "build"));
+    fn name_of_other_event_depends_on_signed_content_alone() {
+        let push = |delivery: &str, after: &str, pushed_at: u64| {
+            let repository = json!({"full_name": "a/b", "pushed_at": pushed_at});
+            event("push", delivery, &json!({"ref": "refs/heads/main", "after": after, "repository": repository}))
+        };
+        let one = name_of(&push("d1", SHA, 1), "build");
+        assert_eq!(one, name_of(&push("d2", SHA, 1), "build"), "nobody signs a delivery's id");
+        assert_ne!(one, name_of(&push("d1", &"a".repeat(40), 1), "build"));
+        assert_ne!(one, name_of(&push("d1", SHA, 2), "build"), "pushed again, after a force push to and fro");
+        let other = |delivery: &str, text: &str| event("made_up", delivery, &json!({"a": text}));
+        assert_eq!(name_of(&other("d1", "x"), "build"), name_of(&other("d2", "x"), "build"));
+        assert_ne!(name_of(&other("d1", "x"), "build"), name_of(&other("d1", "y"), "build"));
     }
 
     #[test]

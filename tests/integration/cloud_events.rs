@@ -70,7 +70,7 @@ async fn answers_success_with_empty_body_and_never_404_or_409() {
         (PULL_REQUEST, &good, StatusCode::OK),
         (PULL_REQUEST, &unmerged, StatusCode::OK),
         ("dev.knative.source.github.ping", &b"{\"zen\":\"x\"}".to_vec(), StatusCode::OK),
-        ("dev.knative.source.github.workflow_run", &b"{}".to_vec(), StatusCode::OK),
+        ("dev.knative.source.github.workflow_run", &br#"{"workflow_run":{}}"#.to_vec(), StatusCode::OK),
         ("org.example.other", &b"whatever".to_vec(), StatusCode::OK),
     ];
     for (kind, body, status) in empty {
@@ -142,6 +142,26 @@ async fn requires_webhook_signature_although_cloudevents_auth_is_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rejects_event_with_wrong_signature_although_cloudevents_auth_is_none() {
+    let service = trusting().start();
+    let body = payload();
+    let (headers, event) = structured(PULL_REQUEST, "d1", &merged("acme/web", 5, SHA));
+    let wrong = [
+        (signed(binary(PULL_REQUEST, "d1"), b"another body"), body.clone()),
+        (with(binary(PULL_REQUEST, "d1"), "x-hub-signature-256", "sha256=00"), body.clone()),
+        (with(binary(PULL_REQUEST, "d1"), "x-hub-signature", &format!("sha1={}", "0".repeat(40))), body.clone()),
+        (signed(headers, &body), event),
+    ];
+    for (headers, body) in wrong {
+        let reply = post(&service, &headers, &body).await;
+        assert_eq!((reply.status, reply.json()["reason"].as_str()), (StatusCode::UNAUTHORIZED, Some("signature")));
+    }
+    assert_eq!(service.output.all(), Vec::<String>::new());
+    let right = post(&service, &signed(binary(PULL_REQUEST, "d1"), &body), &body).await;
+    assert_eq!(right.status, StatusCode::CREATED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rejects_malformed_events_and_creates_no_run() {
     let service = trusting().start();
     let body = payload();
@@ -165,7 +185,7 @@ async fn rejects_malformed_events_and_creates_no_run() {
         (announced("dev.knative.source.github.push"), body.clone(), StatusCode::BAD_REQUEST),
         (announced("com.github.pull_request.opened"), body.clone(), StatusCode::BAD_REQUEST),
         (announced("com.github.issues.closed"), body.clone(), StatusCode::BAD_REQUEST),
-        (announced("dev.knative.source.github.pull_request_review"), body.clone(), StatusCode::OK),
+        (announced("dev.knative.source.github.pull_request_review"), body.clone(), StatusCode::BAD_REQUEST),
         (announced(PULL_REQUEST), push.to_string().into_bytes(), StatusCode::BAD_REQUEST),
     ];
     for (headers, body, status) in cases {

@@ -390,3 +390,36 @@ async fn escapes_control_characters_in_log_lines() {
     assert_eq!((line["delivery"].as_str(), line["status"].as_u64()), (Some("d1"), Some(200)));
     assert_eq!(line["action"].as_str(), Some(hostile));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ignores_merges_that_only_a_replay_brings() {
+    let old = changed("/pull_request/merged_at", json!("2021-11-22T13:46:53Z"));
+    let service = Setup::dry_run().start();
+    let reply = service.merge("d1", &old).await;
+    assert_eq!(
+        (reply.status, reply.outcome().as_str(), reply.reason().as_str()),
+        (StatusCode::OK, "ignored", "too_old")
+    );
+    assert!(service.log.wait_for("reason=too_old", LOGGED).contains(" WARN "));
+    assert_eq!(service.merge("d2", &merged("acme/web", 5, SHA)).await.outcome(), "created");
+    let any_age = Setup::dry_run().arg("--max-merge-age=0").start();
+    assert_eq!(any_age.merge("d1", &old).await.outcome(), "created");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refuses_events_without_their_own_object() {
+    let service = Setup::dry_run().start();
+    let star =
+        json!({"action": "created", "starred_at": "2026-11-22T13:46:53Z", "repository": {"full_name": "acme/web"}});
+    for event in ["pull_request", "push", "create", "deployment", "repository_dispatch"] {
+        let reply = service.deliver(event, "d1", &star).await;
+        assert_eq!((reply.status, reply.reason().as_str()), (StatusCode::BAD_REQUEST, "payload"), "{event}");
+    }
+    assert_eq!(service.deliver("star", "d1", &star).await.outcome(), "ignored");
+}
+
+#[test]
+fn refuses_namespace_that_changes_a_path() {
+    let (code, said) = Setup::dry_run().arg("--namespace=ci/pipelineruns?dryRun=All&x=").refuse();
+    assert!(code == Some(1) && said.contains("not a valid name"), "{said}");
+}

@@ -280,9 +280,11 @@ async fn accepts_only_valid_tokens_of_allowed_subjects() {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!(service.send(Method::POST, "/", &direct, &body).await.json()["reason"], "signature");
-    // With both, only the configured one counts.
+    // With both, both must be right.
     signed.push(("authorization".to_owned(), format!("Bearer {token}")));
-    signed.iter_mut().filter(|(name, _)| name == "x-hub-signature-256").for_each(|(_, value)| value.push('0'));
+    let mut wrong = signed.clone();
+    wrong.iter_mut().filter(|(name, _)| name == "x-hub-signature-256").for_each(|(_, value)| value.push('0'));
+    assert_eq!(service.send(Method::POST, "/", &wrong, &body).await.json()["reason"], "signature");
     assert_eq!(service.send(Method::POST, "/", &signed, &body).await.status, StatusCode::CREATED);
     assert!(!service.log.text().contains(&token[..40]), "no token is logged");
 }

@@ -1,5 +1,7 @@
 //! Webhook deliveries as GitHub sends them.
 
+use std::sync::OnceLock;
+
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 
@@ -8,6 +10,12 @@ pub const SECRET: &str = "It's a Secret to Everybody";
 
 /// The merge commit of the tests' payloads.
 pub const SHA: &str = "ec26c3e57ca3a959ca5aad62de7213c562f8c821";
+
+/// The time of all merges of this test run: old ones are ignored.
+fn merged_at() -> &'static str {
+    static NOW: OnceLock<String> = OnceLock::new();
+    NOW.get_or_init(|| jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
 
 /// The payload of a merged pull request: the relevant fields of GitHub's documentation, and some others.
 pub fn merged(repository: &str, number: u64, sha: &str) -> Value {
@@ -19,7 +27,7 @@ pub fn merged(repository: &str, number: u64, sha: &str) -> Value {
         "pull_request": {
             "id": 279147437, "number": number, "state": "closed", "title": "Update the README with new information.",
             "html_url": format!("{url}/pull/{number}"), "body": null, "draft": false, "milestone": null,
-            "created_at": "2026-11-22T12:00:00Z", "merged_at": "2026-11-22T13:46:53Z",
+            "created_at": "2026-11-22T12:00:00Z", "merged_at": merged_at(),
             "merge_commit_sha": sha, "merged": true, "mergeable": null, "merged_by": {"login": owner},
             "user": {"login": owner, "id": 21031067},
             "base": {"ref": "main", "sha": "f95f852bd8fca8fcc58a9a2d6c842781e32a215e"},
