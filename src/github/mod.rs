@@ -1,7 +1,9 @@
 //! GitHub's events: the typed, tolerant reading of a delivery's payload.
 
 mod event;
+mod object;
 mod payload;
+mod shape;
 
 pub(crate) use event::{Commit, Event, NotAMerge};
 

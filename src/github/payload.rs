@@ -1,14 +1,13 @@
 //! GitHub's JSON: the fields that are needed, each of which may be missing or `null`.
 
-use std::collections::HashMap;
-
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::event::{Commit, Event, EventError, Merge, Repository, Subject};
+use super::object::Object;
+use super::shape;
 use crate::delivery::{Delivery, EventKind};
 
 /// The fields of all kinds of events; each kind has some of them.
@@ -94,106 +93,6 @@ impl<T> Lenient<T> {
 struct Named {
     name: String,
 }
-
-/// The object of one kind of event: what it is identified by, and its commit and branch.
-#[derive(Deserialize)]
-struct Object {
-    #[serde(default)]
-    id: Option<u64>,
-    #[serde(default)]
-    html_url: Option<String>,
-    #[serde(default)]
-    head_sha: Option<String>,
-    #[serde(default)]
-    sha: Option<String>,
-    #[serde(default)]
-    head_branch: Option<String>,
-    /// `refs/heads/<branch>` that a merge group goes into.
-    #[serde(default)]
-    base_ref: Option<String>,
-    /// The branch, tag or commit of a deployment.
-    #[serde(default, rename = "ref")]
-    reference: Option<String>,
-    #[serde(default)]
-    state: Option<String>,
-    #[serde(default)]
-    status: Option<String>,
-    #[serde(default)]
-    updated_at: Option<String>,
-    #[serde(default)]
-    submitted_at: Option<String>,
-    #[serde(default)]
-    check_suite: Option<Box<Object>>,
-}
-
-impl Object {
-    fn commit(&self) -> Option<&str> {
-        self.head_sha.as_deref().or(self.sha.as_deref())
-    }
-
-    fn branch(&self) -> Option<&str> {
-        let suite = || self.check_suite.as_deref().and_then(Object::branch);
-        let base = || self.base_ref.as_deref().map(|name| name.strip_prefix("refs/heads/").unwrap_or(name));
-        let reference = || self.reference.as_deref().filter(|name| Commit::parse(name).is_none());
-        self.head_branch.as_deref().or_else(base).or_else(suite).or_else(reference)
-    }
-
-    fn identity(&self) -> [Option<String>; 4] {
-        let time = self.updated_at.clone().or(self.submitted_at.clone());
-        [
-            self.id.map(|id| id.to_string()),
-            self.commit().map(str::to_owned),
-            self.state.clone().or(self.status.clone()),
-            time,
-        ]
-    }
-}
-
-/// A kind's own top-level fields in GitHub's payloads, and fields of other kinds that have these fields, too.
-struct Shape {
-    kind: &'static str,
-    own: &'static [&'static str],
-    foreign: &'static [&'static str],
-}
-
-const fn shape(kind: &'static str, own: &'static [&'static str], foreign: &'static [&'static str]) -> Shape {
-    Shape { kind, own, foreign }
-}
-
-/// Source: GitHub's documentation, "Webhook events and payloads", and its `OpenAPI` description.
-const SHAPES: &[Shape] = &[
-    shape("push", &["ref"], &["ref_type", "inputs", "pull_request", "issue", "release"]),
-    shape("create", &["ref", "ref_type"], &["pusher"]),
-    shape("delete", &["ref", "ref_type"], &["master_branch", "pusher"]),
-    shape("issues", &["issue"], &["comment", "pull_request", "release"]),
-    shape("issue_comment", &["issue", "comment"], &[]),
-    shape("release", &["release"], &["pull_request", "issue"]),
-    shape("pull_request_review", &["pull_request", "review"], &["comment", "thread"]),
-    shape("pull_request_review_comment", &["pull_request", "comment"], &[]),
-    shape("pull_request_review_thread", &["pull_request", "thread"], &[]),
-    shape("commit_comment", &["comment"], &["issue", "pull_request", "discussion"]),
-    shape("discussion", &["discussion"], &["comment"]),
-    shape("discussion_comment", &["discussion", "comment"], &[]),
-    shape("check_run", &["check_run"], &["deployment"]),
-    shape("check_suite", &["check_suite"], &[]),
-    shape("workflow_run", &["workflow_run"], &["deployment"]),
-    shape("workflow_job", &["workflow_job"], &[]),
-    shape("workflow_dispatch", &["workflow", "inputs"], &[]),
-    shape("repository_dispatch", &["client_payload"], &[]),
-    shape("deployment", &["deployment"], &["deployment_status", "workflow_job"]),
-    shape("deployment_status", &["deployment_status"], &[]),
-    shape("status", &["sha", "state", "context"], &[]),
-    shape("merge_group", &["merge_group"], &[]),
-    shape("fork", &["forkee"], &[]),
-    shape("star", &["starred_at"], &[]),
-    shape("label", &["label"], &["issue", "pull_request", "discussion"]),
-    shape("milestone", &["milestone"], &["issue", "pull_request"]),
-    shape("member", &["member"], &[]),
-    shape("gollum", &["pages"], &[]),
-    shape("page_build", &["build"], &[]),
-    shape("package", &["package"], &[]),
-    shape("registry_package", &["registry_package"], &[]),
-];
 
 #[derive(Deserialize)]
 struct Sender {
@@ -320,16 +219,7 @@ impl Payload {
                 Some(_) => Ok(()),
             };
         }
-        let Some(shape) = SHAPES.iter().find(|shape| shape.kind == kind.as_str()) else { return Ok(()) };
-        let fields: HashMap<String, &RawValue> = serde_json::from_slice(payload)?;
-        let has = |name: &&str| fields.contains_key(*name);
-        if let Some(missing) = shape.own.iter().find(|name| !has(name)) {
-            return Err(EventError::Missing(kind.clone(), missing));
-        }
-        if shape.foreign.iter().any(has) {
-            return Err(EventError::OtherEvent(kind.to_string()));
-        }
-        Ok(())
+        shape::check(kind, payload)
     }
 
     /// The merge, if the action is `closed` and `merged` is true; the commit alone proves nothing, because GitHub sends one

@@ -1,0 +1,68 @@
+//! Which fields make a payload that of its kind of event.
+
+use std::collections::HashMap;
+
+use serde_json::value::RawValue;
+
+use super::event::EventError;
+use crate::delivery::EventKind;
+
+/// A kind's own top-level fields in GitHub's payloads, and fields of other kinds that have these fields, too.
+struct Shape {
+    kind: &'static str,
+    own: &'static [&'static str],
+    foreign: &'static [&'static str],
+}
+
+const fn shape(kind: &'static str, own: &'static [&'static str], foreign: &'static [&'static str]) -> Shape {
+    Shape { kind, own, foreign }
+}
+
+/// Source: GitHub's documentation, "Webhook events and payloads", and its `OpenAPI` description.
+const SHAPES: &[Shape] = &[
+    shape("push", &["ref"], &["ref_type", "inputs", "pull_request", "issue", "release"]),
+    shape("create", &["ref", "ref_type"], &["pusher"]),
+    shape("delete", &["ref", "ref_type"], &["master_branch", "pusher"]),
+    shape("issues", &["issue"], &["comment", "pull_request", "release"]),
+    shape("issue_comment", &["issue", "comment"], &[]),
+    shape("release", &["release"], &["pull_request", "issue"]),
+    shape("pull_request_review", &["pull_request", "review"], &["comment", "thread"]),
+    shape("pull_request_review_comment", &["pull_request", "comment"], &[]),
+    shape("pull_request_review_thread", &["pull_request", "thread"], &[]),
+    shape("commit_comment", &["comment"], &["issue", "pull_request", "discussion"]),
+    shape("discussion", &["discussion"], &["comment"]),
+    shape("discussion_comment", &["discussion", "comment"], &[]),
+    shape("check_run", &["check_run"], &["deployment"]),
+    shape("check_suite", &["check_suite"], &[]),
+    shape("workflow_run", &["workflow_run"], &["deployment"]),
+    shape("workflow_job", &["workflow_job"], &[]),
+    shape("workflow_dispatch", &["workflow", "inputs"], &[]),
+    shape("repository_dispatch", &["client_payload"], &[]),
+    shape("deployment", &["deployment"], &["deployment_status", "workflow_job"]),
+    shape("deployment_status", &["deployment_status"], &[]),
+    shape("status", &["sha", "state", "context"], &[]),
+    shape("merge_group", &["merge_group"], &[]),
+    shape("fork", &["forkee"], &[]),
+    shape("star", &["starred_at"], &[]),
+    shape("label", &["label"], &["issue", "pull_request", "discussion"]),
+    shape("milestone", &["milestone"], &["issue", "pull_request"]),
+    shape("member", &["member"], &[]),
+    shape("gollum", &["pages"], &[]),
+    shape("page_build", &["build"], &[]),
+    shape("package", &["package"], &[]),
+    shape("registry_package", &["registry_package"], &[]),
+];
+
+/// Fails when the payload lacks a field of its kind, or has one of another kind. Kinds that are not in the table pass.
+pub(super) fn check(kind: &EventKind, payload: &[u8]) -> Result<(), EventError> {
+    let Some(shape) = SHAPES.iter().find(|shape| shape.kind == kind.as_str()) else { return Ok(()) };
+    let fields: HashMap<String, &RawValue> = serde_json::from_slice(payload)?;
+    let has = |name: &&str| fields.contains_key(*name);
+    if let Some(missing) = shape.own.iter().find(|name| !has(name)) {
+        return Err(EventError::Missing(kind.clone(), missing));
+    }
+    if shape.foreign.iter().any(has) {
+        return Err(EventError::OtherEvent(kind.to_string()));
+    }
+    Ok(())
+}
