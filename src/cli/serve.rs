@@ -19,7 +19,7 @@ use crate::http::{self, App, Config, Limits, ReplyEvents, Sink};
 use crate::kube::{Cluster, ConfigError};
 use crate::mounted::File;
 use crate::mounted::reload::{ConfigKind, ReloadMetrics, Reloading};
-use crate::mounted::secrets::{SecretSources, SecretsError};
+use crate::mounted::secrets::{MountedSecrets, SecretSources, SecretsError};
 use crate::names::{InvalidName, check_dns_label};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Registry;
@@ -229,7 +229,8 @@ fn secrets(args: &ServeArgs, metrics: &ReloadMetrics) -> Result<Reloading<Vec<Ke
         tracing::info!("no webhook secret: only CloudEvents are accepted");
         return Reloading::start(kind, Vec::new(), metrics, || Ok(Vec::new()));
     }
-    Reloading::start(kind, sources.paths.clone(), metrics, move || sources.load())
+    sources.check()?;
+    Reloading::start(kind, sources.paths.clone(), metrics, move || sources.load().map(MountedSecrets::log))
 }
 
 fn templates(args: &ServeArgs, metrics: &ReloadMetrics) -> Result<Reloading<TemplateSet>, LoadError> {

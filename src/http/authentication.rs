@@ -53,6 +53,7 @@ pub(super) async fn check_headers(
             Ok(Some(Credential::Token(proof)))
         }
         CloudEventsAuth::None(trust) if envelope.is_cloud_event() => Ok(Some(Credential::Network(*trust))),
+        _ if app.lacks_secret() => Err(Answer::new(Reason::NoSecret)),
         _ => precheck(headers, app.config.signatures).map(|()| None).map_err(|error| rejected(app, error)),
     }
 }

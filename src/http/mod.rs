@@ -124,6 +124,12 @@ impl App {
         self.metrics.set_buffered(self.budget.used());
     }
 
+    /// Whether secrets should be mounted, and none is usable.
+    fn lacks_secret(&self) -> bool {
+        let secrets = &self.config.secrets;
+        secrets.is_mounted() && secrets.current().is_empty()
+    }
+
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
@@ -204,6 +210,9 @@ fn handshake(headers: &HeaderMap) -> Response {
 async fn readyz(State(app): State<Arc<App>>) -> Response {
     if app.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining").into_response();
+    }
+    if app.lacks_secret() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no usable webhook secret is mounted").into_response();
     }
     "ok".into_response()
 }

@@ -141,6 +141,7 @@ reasons! {
     Unauthorized = "unauthorized", Unavailable, 503, ERROR, "not every PipelineRun could be created; send the delivery again";
     BeingDeleted = "being_deleted", Unavailable, 503, ERROR, "not every PipelineRun could be created; send the delivery again";
     ApiServer = "api_server", Unavailable, 503, ERROR, "not every PipelineRun could be created; send the delivery again";
+    NoSecret = "no_secret", Unavailable, 503, ERROR, "no usable webhook secret is mounted; send the delivery again when one is";
     Keys = "keys", Unavailable, 503, ERROR, "tokens cannot be verified now; send the event again";
     Output = "output", Unavailable, 503, ERROR, "the run cannot be printed; send the delivery again";
     Defect = "defect", Unavailable, 503, ERROR, "internal error; send the delivery again";

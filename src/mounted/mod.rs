@@ -65,6 +65,12 @@ pub(crate) enum ReadError {
 /// Reads a file, or those files of a folder whose names `wanted` accepts, sorted by name.
 /// Fails when a file cannot be read or is too large, or the path changes during each read.
 pub(crate) fn read(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<File>, ReadError> {
+    read_each(path, wanted)?.into_iter().collect()
+}
+
+/// Reads like [`read`], but a file that cannot be read does not hide the others.
+/// Fails when the path itself cannot be read, or changes during each read.
+pub(crate) fn read_each(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Result<File, ReadError>>, ReadError> {
     for _ in 0..MAX_READ_ATTEMPTS {
         let before = Fingerprint::from_path(path);
         let outcome = read_once(path, wanted);
@@ -75,20 +81,25 @@ pub(crate) fn read(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<File>, R
     Err(ReadError::Unstable { path: path.to_owned() })
 }
 
-fn read_once(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<File>, ReadError> {
+fn read_once(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Result<File, ReadError>>, ReadError> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |source| ReadError::Io { path, source }
     };
     if !fs::metadata(path).map_err(at(path))?.is_dir() {
-        return Ok(vec![File { path: path.to_owned(), content: read_file(path)? }]);
+        return Ok(vec![read_file(path).map(|content| File { path: path.to_owned(), content })]);
     }
     let folder = current_folder(path);
     let mut files = Vec::new();
     for name in names(&folder).map_err(at(path))? {
         let real = folder.join(&name);
-        if wanted(&name) && fs::metadata(&real).map_err(at(&real))?.is_file() {
-            files.push(File { path: path.join(&name), content: read_file(&real)? });
+        if !wanted(&name) {
+            continue;
+        }
+        match fs::metadata(&real).map_err(at(&real)) {
+            Ok(meta) if !meta.is_file() => {}
+            Ok(_) => files.push(read_file(&real).map(|content| File { path: path.join(&name), content })),
+            Err(error) => files.push(Err(error)),
         }
     }
     Ok(files)

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{ReadError, read};
+use super::{ReadError, read_each};
 use crate::delivery::Key;
+
+/// Secrets of fewer bytes are guessed in no time.
+const SHORT: usize = 8;
 
 /// Sources of webhook secrets.
 #[derive(Debug, Clone, Default)]
@@ -16,7 +19,7 @@ pub(crate) struct SecretSources {
     pub(crate) value: Option<SecretString>,
 }
 
-/// Why the secrets cannot be used.
+/// Why a secret, or all of them, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretsError {
     /// There is no source.
@@ -25,7 +28,7 @@ pub(crate) enum SecretsError {
          deliveries cannot be verified without it (to accept only CloudEvents without a secret: --cloudevents-auth)"
     )]
     NoSource,
-    /// A secret is empty or only white space; the text names its file or variable.
+    /// A secret is empty or only white space or NUL bytes; the text names its file or variable.
     #[error(
         "the webhook secret in {0} is empty or only white space; write the secret from GitHub's webhook settings there"
     )]
@@ -36,6 +39,45 @@ pub(crate) enum SecretsError {
     /// A file cannot be read.
     #[error("webhook secret: {0}")]
     Read(#[from] ReadError),
+    /// None of several secrets is usable; one line for each.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    NoneUsable(Vec<SecretsError>),
+}
+
+/// The secrets that are mounted now.
+#[derive(Debug, Default)]
+pub(crate) struct MountedSecrets {
+    /// The usable ones.
+    pub(crate) keys: Vec<Key>,
+    /// Why others are not usable.
+    pub(crate) unusable: Vec<SecretsError>,
+    /// What is odd about usable ones: each names a file, and never the content.
+    pub(crate) odd: Vec<String>,
+}
+
+impl MountedSecrets {
+    /// Logs what is unusable or odd, and returns the usable secrets.
+    pub(crate) fn log(self) -> Vec<Key> {
+        self.unusable.iter().for_each(|error| tracing::error!("{error}; it is skipped"));
+        self.odd.iter().for_each(|finding| tracing::warn!("{finding}"));
+        if self.keys.is_empty() {
+            tracing::error!("no usable webhook secret is left; every webhook is answered 503 until one is mounted");
+        }
+        self.keys
+    }
+
+    fn add(&mut self, secret: &[u8], place: &str) {
+        if is_blank(secret) {
+            self.unusable.push(SecretsError::Empty(place.to_owned()));
+            return;
+        }
+        if let Some(oddity) = oddity(secret) {
+            self.odd.push(format!(
+                "the webhook secret in {place} {oddity}; signatures match only if GitHub's secret is the same"
+            ));
+        }
+        self.keys.push(Key::new(secret));
+    }
 }
 
 impl SecretSources {
@@ -44,35 +86,68 @@ impl SecretSources {
         self.paths.is_empty() && self.value.is_none()
     }
 
-    /// Reads all secrets: the files in the order of paths and names, then the value.
-    /// Fails when there is no secret, or one is unreadable or blank: a blank secret would accept forged deliveries.
-    pub(crate) fn load(&self) -> Result<Vec<Key>, SecretsError> {
+    /// Reads all secrets: the files in the order of paths and names, then the value. Unusable ones are left out.
+    /// Fails only when there is no source, or a folder changes during each read.
+    pub(crate) fn load(&self) -> Result<MountedSecrets, SecretsError> {
         if self.is_empty() {
             return Err(SecretsError::NoSource);
         }
-        let mut keys = Vec::new();
+        let mut secrets = MountedSecrets::default();
         for path in &self.paths {
-            let files = read(path, |_| true)?;
-            if files.is_empty() {
-                return Err(SecretsError::EmptyFolder(path.clone()));
-            }
-            for file in files {
-                keys.push(key(without_newline(&file.content), || file.path.display().to_string())?);
+            match read_each(path, |_| true) {
+                Ok(files) if files.is_empty() => secrets.unusable.push(SecretsError::EmptyFolder(path.clone())),
+                Ok(files) => {
+                    for file in files {
+                        match file {
+                            Ok(file) => secrets.add(without_newline(&file.content), &file.path.display().to_string()),
+                            Err(error) => secrets.unusable.push(error.into()),
+                        }
+                    }
+                }
+                Err(error @ ReadError::Unstable { .. }) => return Err(error.into()),
+                Err(error) => secrets.unusable.push(error.into()),
             }
         }
         if let Some(value) = &self.value {
-            keys.push(key(value.expose_secret().as_bytes(), || "WEBHOOK_SECRET".to_owned())?);
+            secrets.add(value.expose_secret().as_bytes(), "WEBHOOK_SECRET");
         }
-        Ok(keys)
+        Ok(secrets)
+    }
+
+    /// Fails like [`Self::load`], and when no secret is usable.
+    pub(crate) fn check(&self) -> Result<(), SecretsError> {
+        let mut secrets = self.load()?;
+        match (secrets.keys.is_empty(), secrets.unusable.len()) {
+            (false, _) => Ok(()),
+            (true, 1) => Err(secrets.unusable.remove(0)),
+            (true, _) => Err(SecretsError::NoneUsable(secrets.unusable)),
+        }
     }
 }
 
-fn key(secret: &[u8], place: impl Fn() -> String) -> Result<Key, SecretsError> {
-    let blank = match std::str::from_utf8(secret) {
-        Ok(text) => text.trim().is_empty(),
-        Err(_) => false,
-    };
-    if blank { Err(SecretsError::Empty(place())) } else { Ok(Key::new(secret)) }
+/// Whether a key is as good as none: HMAC fills a key with NUL bytes, so that one of only NUL bytes is the empty key.
+fn is_blank(secret: &[u8]) -> bool {
+    let text = str::from_utf8(secret);
+    secret.iter().all(|byte| *byte == 0) || text.is_ok_and(|text| text.chars().all(|c| c.is_whitespace() || c == '\0'))
+}
+
+/// What looks like a mistake of the one who wrote the secret.
+fn oddity(secret: &[u8]) -> Option<&'static str> {
+    const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+    let quoted = |quote: u8| secret.len() > 1 && secret.starts_with(&[quote]) && secret.ends_with(&[quote]);
+    if secret.starts_with(BYTE_ORDER_MARK) {
+        Some("begins with a byte order mark")
+    } else if secret.trim_ascii().len() < secret.len() {
+        Some("begins or ends with white space")
+    } else if quoted(b'"') || quoted(b'\'') {
+        Some("is in quotes")
+    } else if secret.contains(&0) {
+        Some("contains NUL bytes")
+    } else if secret.len() < SHORT {
+        Some("is very short, and easily guessed")
+    } else {
+        None
+    }
 }
 
 /// Removes one trailing line break, which editors and `echo` add and which is not part of the secret.
@@ -96,33 +171,60 @@ mod tests {
         assert_eq!(without_newline(b"s3cret\r"), b"s3cret\r");
     }
 
+    fn value(value: &str) -> SecretSources {
+        SecretSources { paths: Vec::new(), value: Some(value.to_owned().into()) }
+    }
+
     #[test]
     fn rejects_blank_secret_and_names_source() {
-        for value in ["", " ", "\t\n ", "\u{a0}"] {
-            let sources = SecretSources { paths: Vec::new(), value: Some(value.to_owned().into()) };
-            let error = sources.load().expect_err("a blank secret").to_string();
+        for blank in ["", " ", "\t\n ", "\u{a0}", "\0", "\0\0\0", " \0"] {
+            let error = value(blank).check().expect_err("a blank secret").to_string();
             assert!(error.contains("WEBHOOK_SECRET is empty"), "{error}");
         }
     }
 
     #[test]
-    fn reads_one_secret_per_file_of_folder() {
+    fn names_what_is_odd_about_a_secret_without_its_content() {
+        for (secret, oddity) in [
+            ("\u{feff}correct horse", "byte order mark"),
+            ("correct horse ", "white space"),
+            ("\tcorrect horse", "white space"),
+            ("\"correct horse\"", "quotes"),
+            ("'correct horse'", "quotes"),
+            ("correct\0horse", "NUL"),
+            ("x", "short"),
+        ] {
+            let secrets = value(secret).load().expect("secrets");
+            assert_eq!((secrets.keys.len(), secrets.odd.len()), (1, 1), "{secret:?}");
+            assert!(secrets.odd[0].contains(oddity) && !secrets.odd[0].contains("horse"), "{}", secrets.odd[0]);
+        }
+        assert!(value("correct \"horse").load().expect("secrets").odd.is_empty());
+    }
+
+    #[test]
+    fn unusable_files_do_not_hide_usable_ones() {
         let folder = tempfile::tempdir().expect("a folder");
-        let sources = SecretSources { paths: vec![folder.path().to_owned()], value: Some("third".to_owned().into()) };
-        assert!(matches!(sources.load(), Err(SecretsError::EmptyFolder(_))));
-        std::fs::write(folder.path().join("a"), "first\n").expect("a file");
-        std::fs::write(folder.path().join("b"), "second").expect("a file");
+        let gone = folder.path().join("gone");
+        let sources = SecretSources {
+            paths: vec![folder.path().to_owned(), gone.clone()],
+            value: Some("third secret".to_owned().into()),
+        };
+        assert_eq!(sources.load().expect("secrets").unusable.len(), 2, "an empty folder and a missing file");
+        std::fs::write(folder.path().join("a"), "first secret\n").expect("a file");
+        std::fs::write(folder.path().join("b"), "\n").expect("a file");
         std::fs::write(folder.path().join(".hidden"), "").expect("a file");
-        assert_eq!(sources.load().expect("secrets").len(), 3);
-        std::fs::write(folder.path().join("c"), "\n").expect("a file");
-        let error = sources.load().expect_err("a blank secret").to_string();
-        assert!(error.contains("/c is empty"), "{error}");
+        std::os::unix::fs::symlink("nowhere", folder.path().join("c")).expect("a link");
+        let secrets = sources.load().expect("secrets");
+        let unusable: Vec<String> = secrets.unusable.iter().map(ToString::to_string).collect();
+        assert_eq!((secrets.keys.len(), unusable.len()), (2, 3), "{unusable:?}");
+        assert!(unusable[0].contains("/b is empty") && unusable[1].contains("/c"), "{unusable:?}");
+        assert!(sources.check().is_ok());
     }
 
     #[test]
     fn debug_hides_secret() {
-        let sources = SecretSources { paths: Vec::new(), value: Some("hunter2".to_owned().into()) };
-        let keys = sources.load().expect("secrets");
-        assert!(!format!("{sources:?} {keys:?}").contains("hunter2"));
+        let sources = value("hunter2 hunter2");
+        let secrets = sources.load().expect("secrets");
+        assert!(!format!("{sources:?} {secrets:?}").contains("hunter2"));
     }
 }

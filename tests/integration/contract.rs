@@ -1,9 +1,11 @@
 //! Every row of the README's table of answers, and the errors of senders.
 
+use std::time::{Duration, Instant};
+
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::service::{LOGGED, Setup, TEMPLATE};
+use crate::support::service::{LOGGED, Service, Setup, TEMPLATE};
 use crate::support::webhook::{SECRET, SHA, headers, merged, sha1, sha256};
 
 fn with(mut headers: Vec<(String, String)>, name: &str, value: &str) -> Vec<(String, String)> {
@@ -349,11 +351,42 @@ async fn accepts_any_mounted_secret_and_reloads_rotated_secrets() {
     assert_eq!(service.send(Method::POST, "/", &signed(SECRET), &body).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(service.send(Method::POST, "/", &signed("the one after"), &body).await.status, StatusCode::CREATED);
 
-    // An empty secret is refused, and the last valid secrets stay in use.
+    // A blank secret is skipped: what it held is void, and the others are used, new ones too.
     std::fs::write(service.secrets().join("after-next"), "").expect("a file");
-    service.log.wait_for("changed webhook secrets are refused", LOGGED);
-    assert_eq!(service.send(Method::POST, "/", &signed("the one after"), &body).await.status, StatusCode::CREATED);
+    std::fs::write(service.secrets().join("newest"), "the newest").expect("a file");
+    let line = service.log.wait_for("/after-next is empty", LOGGED);
+    assert!(line.contains("ERROR"), "{line}");
+    assert!(comes_to(&service, &signed("the newest"), &body, StatusCode::CREATED).await);
+    assert!(comes_to(&service, &signed("the one after"), &body, StatusCode::UNAUTHORIZED).await);
     assert_eq!(service.send(Method::POST, "/", &signed(""), &body).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(service.send(Method::POST, "/", &signed("the next one"), &body).await.status, StatusCode::CREATED);
+
+    // With none left, every webhook waits for one.
+    for name in ["next", "after-next", "newest"] {
+        std::fs::remove_file(service.secrets().join(name)).expect("removed");
+    }
+    service.log.wait_for("no usable webhook secret is left", LOGGED);
+    for secret in ["the next one", "the newest", ""] {
+        let reply = service.send(Method::POST, "/", &signed(secret), &body).await;
+        assert_eq!((reply.status, reply.reason().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "no_secret"));
+    }
+    let probe = async |path: &str| service.send(Method::GET, path, &[], b"").await.status;
+    assert_eq!((probe("/readyz").await, probe("/healthz").await), (StatusCode::SERVICE_UNAVAILABLE, StatusCode::OK));
+    std::fs::write(service.secrets().join("github"), "mounted again").expect("a file");
+    assert!(comes_to(&service, &signed("mounted again"), &body, StatusCode::CREATED).await);
+    assert_eq!(probe("/readyz").await, StatusCode::OK);
+}
+
+/// Sends until the answer has this status, or the time is up.
+async fn comes_to(service: &Service, headers: &[(String, String)], body: &[u8], status: StatusCode) -> bool {
+    let end = Instant::now() + LOGGED;
+    while service.send(Method::POST, "/", headers, body).await.status != status {
+        if Instant::now() > end {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    true
 }
 
 /// Whether a line matches `(\d+-\d+-\d+\s+\d+:\d+:\d+)\s+(\w+)\s+(.*)`, the pattern of the seed's log collector.

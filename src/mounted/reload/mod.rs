@@ -119,6 +119,11 @@ impl<T> Reloading<T> {
         })
     }
 
+    /// Whether there are files that the value comes from.
+    pub(crate) fn is_mounted(&self) -> bool {
+        !self.paths.is_empty()
+    }
+
     /// The last good value.
     pub(crate) fn current(&self) -> Arc<T> {
         self.current.load_full()
