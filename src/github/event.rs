@@ -5,7 +5,6 @@ use std::fmt;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::delivery::{DeliveryId, EventKind, Headers};
 use crate::telemetry::trace::TraceContext;
@@ -33,8 +32,6 @@ pub(crate) struct Event {
     pub(crate) subject: Subject,
     /// Present exactly when a pull request was closed and merged.
     pub(crate) merge: Option<Merge>,
-    /// Signed content that tells this event from others of its kind and repository; empty for a merge.
-    pub(crate) identity: Vec<String>,
     /// The trace that it belongs to.
     pub(crate) trace: Option<TraceContext>,
     /// The delivery's headers.
@@ -49,9 +46,6 @@ pub(crate) struct Repository {
     /// `owner/name`.
     #[serde(default)]
     pub(crate) full_name: Option<String>,
-    /// Time of the last push: RFC 3339, in a push Unix seconds.
-    #[serde(default)]
-    pub(super) pushed_at: Option<Value>,
     /// URL of the repository's page, which `git clone` takes as well.
     #[serde(default)]
     html_url: Option<String>,

@@ -1,6 +1,7 @@
 //! GitHub's events: the typed, tolerant reading of a delivery's payload.
 
 mod event;
+mod identity;
 mod object;
 mod payload;
 mod shape;

@@ -2,13 +2,11 @@
 
 use serde::Deserialize;
 
-use super::event::Commit;
+use super::event::{Commit, Repository};
 
-/// The object of one kind of event: what it is identified by, and its commit and branch.
+/// The object of one kind of event: its page, commit and branch.
 #[derive(Deserialize)]
 pub(super) struct Object {
-    #[serde(default)]
-    id: Option<u64>,
     #[serde(default)]
     pub(super) html_url: Option<String>,
     #[serde(default)]
@@ -24,15 +22,10 @@ pub(super) struct Object {
     #[serde(default, rename = "ref")]
     reference: Option<String>,
     #[serde(default)]
-    state: Option<String>,
-    #[serde(default)]
-    status: Option<String>,
-    #[serde(default)]
-    updated_at: Option<String>,
-    #[serde(default)]
-    submitted_at: Option<String>,
-    #[serde(default)]
     check_suite: Option<Box<Object>>,
+    /// Where the commit of a workflow run is from: a fork, perhaps.
+    #[serde(default)]
+    head_repository: Option<Repository>,
 }
 
 impl Object {
@@ -41,22 +34,17 @@ impl Object {
         self.head_sha.as_deref().or(self.sha.as_deref())
     }
 
-    /// The branch that the commit is on, or goes to.
-    pub(super) fn branch(&self) -> Option<&str> {
-        let suite = || self.check_suite.as_deref().and_then(Object::branch);
-        let base = || self.base_ref.as_deref().map(|name| name.strip_prefix("refs/heads/").unwrap_or(name));
+    /// The branch of `repository` that the commit is on, or goes to. A fork's branch is none, whatever its name: anyone may
+    /// have a branch `main`.
+    pub(super) fn branch(&self, repository: Option<&str>) -> Option<&str> {
+        let head = self.head_repository.as_ref().and_then(|head| head.full_name.as_deref());
+        if head.is_some_and(|head| !repository.is_some_and(|repository| repository.eq_ignore_ascii_case(head))) {
+            return None;
+        }
+        let suite = || self.check_suite.as_deref().and_then(|suite| suite.branch(repository));
+        let base = || self.base_ref.as_deref();
         let reference = || self.reference.as_deref().filter(|name| Commit::parse(name).is_none());
-        self.head_branch.as_deref().or_else(base).or_else(suite).or_else(reference)
-    }
-
-    /// What tells two states of the object apart.
-    pub(super) fn identity(&self) -> [Option<String>; 4] {
-        let time = self.updated_at.clone().or(self.submitted_at.clone());
-        [
-            self.id.map(|id| id.to_string()),
-            self.commit().map(str::to_owned),
-            self.state.clone().or(self.status.clone()),
-            time,
-        ]
+        let name = self.head_branch.as_deref().or_else(base).or_else(suite).or_else(reference)?;
+        Some(name.strip_prefix("refs/heads/").unwrap_or(name)).filter(|name| !name.starts_with("refs/"))
     }
 }

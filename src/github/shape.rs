@@ -20,8 +20,8 @@ const fn shape(kind: &'static str, own: &'static [&'static str], foreign: &'stat
 
 /// Source: GitHub's documentation, "Webhook events and payloads", and its `OpenAPI` description.
 const SHAPES: &[Shape] = &[
-    shape("push", &["ref"], &["ref_type", "inputs", "pull_request", "issue", "release"]),
-    shape("create", &["ref", "ref_type"], &["pusher"]),
+    shape("push", &["ref", "after"], &["ref_type", "inputs", "pull_request", "issue", "release"]),
+    shape("create", &["ref", "ref_type", "master_branch"], &["pusher"]),
     shape("delete", &["ref", "ref_type"], &["master_branch", "pusher"]),
     shape("issues", &["issue"], &["comment", "pull_request", "release"]),
     shape("issue_comment", &["issue", "comment"], &[]),
@@ -32,13 +32,13 @@ const SHAPES: &[Shape] = &[
     shape("commit_comment", &["comment"], &["issue", "pull_request", "discussion"]),
     shape("discussion", &["discussion"], &["comment"]),
     shape("discussion_comment", &["discussion", "comment"], &[]),
-    shape("check_run", &["check_run"], &["deployment"]),
+    shape("check_run", &["check_run"], &["deployment", "deployment_status"]),
     shape("check_suite", &["check_suite"], &[]),
-    shape("workflow_run", &["workflow_run"], &["deployment"]),
+    shape("workflow_run", &["workflow_run"], &["deployment", "approver", "reviewers", "requestor"]),
     shape("workflow_job", &["workflow_job"], &[]),
     shape("workflow_dispatch", &["workflow", "inputs"], &[]),
-    shape("repository_dispatch", &["client_payload"], &[]),
-    shape("deployment", &["deployment"], &["deployment_status", "workflow_job"]),
+    shape("repository_dispatch", &["action", "client_payload"], &[]),
+    shape("deployment", &["deployment"], &["deployment_status", "workflow_job", "deployment_callback_url"]),
     shape("deployment_status", &["deployment_status"], &[]),
     shape("status", &["sha", "state", "context"], &[]),
     shape("merge_group", &["merge_group"], &[]),
@@ -46,19 +46,72 @@ const SHAPES: &[Shape] = &[
     shape("star", &["starred_at"], &[]),
     shape("label", &["label"], &["issue", "pull_request", "discussion"]),
     shape("milestone", &["milestone"], &["issue", "pull_request"]),
-    shape("member", &["member"], &[]),
+    shape("member", &["member"], &["team", "scope"]),
     shape("gollum", &["pages"], &[]),
     shape("page_build", &["build"], &[]),
     shape("package", &["package"], &[]),
     shape("registry_package", &["registry_package"], &[]),
+    // These have no field of their own.
+    shape("ping", &[], OF_OTHERS),
+    shape("watch", &[], OF_OTHERS),
+    shape("public", &[], OF_OTHERS),
+    shape("repository", &[], OF_OTHERS),
 ];
+
+/// Fields that are another kind's own wherever they stand in a kind that has none.
+const OF_OTHERS: &[&str] = &[
+    "ref",
+    "sha",
+    "pull_request",
+    "issue",
+    "release",
+    "comment",
+    "review",
+    "discussion",
+    "check_run",
+    "check_suite",
+    "workflow_run",
+    "workflow_job",
+    "deployment",
+    "client_payload",
+    "merge_group",
+    "forkee",
+    "starred_at",
+];
+
+/// A kind's own fields that are not objects with fields.
+const OBJECTLESS: &[&str] = &[
+    "action",
+    "after",
+    "client_payload",
+    "context",
+    "inputs",
+    "master_branch",
+    "pages",
+    "ref",
+    "ref_type",
+    "sha",
+    "starred_at",
+    "state",
+    "workflow",
+];
+
+fn is_object(value: &RawValue) -> bool {
+    value.get().starts_with('{') && value.get() != "{}"
+}
+
+/// Whether the kind is not in the table.
+pub(super) fn is_unknown(kind: &EventKind) -> bool {
+    SHAPES.iter().all(|shape| shape.kind != kind.as_str())
+}
 
 /// Fails when the payload lacks a field of its kind, or has one of another kind. Kinds that are not in the table pass.
 pub(super) fn check(kind: &EventKind, payload: &[u8]) -> Result<(), EventError> {
     let Some(shape) = SHAPES.iter().find(|shape| shape.kind == kind.as_str()) else { return Ok(()) };
     let fields: HashMap<String, &RawValue> = serde_json::from_slice(payload)?;
     let has = |name: &&str| fields.contains_key(*name);
-    if let Some(missing) = shape.own.iter().find(|name| !has(name)) {
+    let has_own = |name: &&str| fields.get(*name).is_some_and(|value| OBJECTLESS.contains(name) || is_object(value));
+    if let Some(missing) = shape.own.iter().find(|name| !has_own(name)) {
         return Err(EventError::Missing(kind.clone(), missing));
     }
     if shape.foreign.iter().any(has) {

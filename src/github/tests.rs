@@ -167,19 +167,47 @@ fn parses_other_events() {
 #[test]
 fn rejects_payload_of_another_event_than_the_header_names() {
     let star = r#"{"action":"created","starred_at":"2026-11-22T13:46:53Z","repository":{"full_name":"a/b"}}"#;
-    for kind in ["pull_request", "push", "create", "deployment", "repository_dispatch", "release", "issues", "status"] {
+    for kind in
+        ["pull_request", "push", "create", "deployment", "repository_dispatch", "release", "issues", "status", "watch"]
+    {
         assert!(parse_as(kind, star).is_err(), "{kind}");
     }
-    assert!(parse_as("star", star).is_ok() && parse_as("watch", star).is_ok());
+    assert!(parse_as("star", star).is_ok());
+    let watch = r#"{"action":"started","repository":{"full_name":"a/b"}}"#;
+    assert!(parse_as("watch", watch).is_ok() && parse_as("star", watch).is_err());
     let comment = r#"{"action":"created","issue":{"number":9},"comment":{"id":1}}"#;
     for kind in ["issues", "commit_comment", "pull_request_review_comment", "pull_request"] {
         assert!(parse_as(kind, comment).is_err(), "{kind}");
     }
     let tag = r#"{"ref":"v1","ref_type":"tag","master_branch":"main"}"#;
     assert!(parse_as("create", tag).is_ok() && parse_as("push", tag).is_err() && parse_as("delete", tag).is_err());
-    for payload in ["{}", r#"{"pull_request":null}"#, r#"{"action":"closed","number":1}"#] {
+    for payload in ["{}", r#"{"pull_request":null}"#, r#"{"pull_request":[]}"#, r#"{"action":"closed","number":1}"#] {
         assert!(parse(payload).is_err(), "{payload}");
     }
+    for value in ["null", "{}", "[]", "7", "\"x\""] {
+        let payload = format!(r#"{{"action":"completed","check_run":{value}}}"#);
+        assert!(parse_as("check_run", &payload).is_err(), "{payload}");
+    }
+    let merge =
+        format!(r#"{{"action":"closed","pull_request":{{"number":1,"merged":true,"merge_commit_sha":"{SHA}"}}}}"#);
+    for kind in ["ping", "watch", "made_up", "push"] {
+        assert!(parse_as(kind, &merge).is_err(), "a merge sent as {kind} would be lost");
+    }
+}
+
+#[test]
+fn branch_of_a_fork_is_none_of_the_repository() {
+    let run = |head: &str| {
+        let payload = format!(
+            r#"{{"repository":{{"full_name":"acme/web"}},"workflow_run":{{"head_sha":"{SHA}","head_branch":"main",
+                "head_repository":{{"full_name":"{head}"}}}}}}"#
+        );
+        parse_as("workflow_run", &payload).expect("an event").subject.target_branch
+    };
+    assert_eq!(run("Acme/web").as_deref(), Some("main"));
+    assert_eq!(run("somebody/web"), None);
+    let job = format!(r#"{{"workflow_job":{{"head_sha":"{SHA}","head_branch":"main"}}}}"#);
+    assert_eq!(parse_as("workflow_job", &job).expect("an event").subject.target_branch, None);
 }
 
 #[test]

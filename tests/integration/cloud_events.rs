@@ -70,7 +70,7 @@ async fn answers_success_with_empty_body_and_never_404_or_409() {
         (PULL_REQUEST, &good, StatusCode::OK),
         (PULL_REQUEST, &unmerged, StatusCode::OK),
         ("dev.knative.source.github.ping", &b"{\"zen\":\"x\"}".to_vec(), StatusCode::OK),
-        ("dev.knative.source.github.workflow_run", &br#"{"workflow_run":{}}"#.to_vec(), StatusCode::OK),
+        ("dev.knative.source.github.workflow_run", &br#"{"workflow_run":{"id":1}}"#.to_vec(), StatusCode::OK),
         ("org.example.other", &b"whatever".to_vec(), StatusCode::OK),
     ];
     for (kind, body, status) in empty {

@@ -1,0 +1,72 @@
+//! What tells an event from others of its kind and repository, merges apart.
+//!
+//! It comes from the signed payload alone: every delivery of one event has the same, whatever hook or header brings it.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::event::Event;
+use crate::delivery::EventKind;
+
+/// Fields that depend on the hook, not on the event: GitHub adds them for an organization's, an enterprise's or an App's.
+const OF_THE_HOOK: [&str; 3] = ["organization", "enterprise", "installation"];
+/// A larger payload is not parsed a second time: its values would take several times its size.
+const MAX_PARSED: usize = 1 << 20;
+
+/// The fields of a push that identify it. Knative's GitHubSource leaves others out.
+#[derive(Deserialize)]
+struct Push {
+    #[serde(rename = "ref")]
+    reference: String,
+    after: String,
+    #[serde(default)]
+    before: Option<String>,
+    repository: PushedRepository,
+}
+
+#[derive(Deserialize)]
+struct PushedRepository {
+    /// Tells pushes of the same commits apart, after a force push to and fro.
+    #[serde(default)]
+    pushed_at: Option<Value>,
+}
+
+impl Event {
+    /// Signed content that tells this event from others of its kind and repository: of a push what was pushed, of every
+    /// other kind a digest of the payload, whatever the order of its fields and its white space.
+    pub(crate) fn identity(&self) -> Vec<String> {
+        if self.kind == EventKind::Push
+            && let Ok(push) = serde_json::from_slice::<Push>(&self.payload)
+        {
+            let pushed_at = push.repository.pushed_at.map(|time| time.to_string());
+            return vec![push.reference, push.before.unwrap_or_default(), push.after, pushed_at.unwrap_or_default()];
+        }
+        vec![hex::encode(digest(&self.payload))]
+    }
+}
+
+fn digest(payload: &[u8]) -> [u8; 32] {
+    let fields = (payload.len() <= MAX_PARSED).then(|| serde_json::from_slice::<Map<String, Value>>(payload));
+    match fields {
+        Some(Ok(mut fields)) => {
+            OF_THE_HOOK.iter().for_each(|name| drop(fields.remove(*name)));
+            // The keys of a map of serde_json are sorted.
+            Sha256::digest(Value::Object(fields).to_string()).into()
+        }
+        _ => Sha256::digest(payload).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::digest;
+
+    #[test]
+    fn digest_depends_on_content_alone() {
+        let one = digest(br#"{"a": {"x": 1, "y": [1, 2]}, "b": null}"#);
+        assert_eq!(one, digest(br#"{"b":null,"organization":{"id":1},"a":{"y":[1,2],"x":1}}"#));
+        assert_ne!(one, digest(br#"{"a": {"x": 1, "y": [2, 1]}, "b": null}"#));
+        assert_ne!(one, digest(br#"{"a": {"x": 1, "y": [1, 2]}}"#));
+    }
+}
