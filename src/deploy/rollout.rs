@@ -15,10 +15,8 @@ use super::service::Service;
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Interval of log lines while nothing changes, so that a log shows that the command still waits.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
-/// How long an API server that does not answer is retried; a restart takes less.
+/// How long a write is repeated while the API server does not answer or others change the Service; a restart takes less.
 const API_OUTAGE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How many writes may meet a concurrent change.
-const MAX_CONFLICTS: u32 = 20;
 
 /// Reads and writes one Knative Service.
 pub(crate) trait ServiceClient {
@@ -112,7 +110,8 @@ pub(crate) struct Rollout<'j, C> {
 #[derive(Default)]
 struct Written {
     image: bool,
-    conflicts: u32,
+    /// Since when writes fail.
+    failing_since: Option<Instant>,
 }
 
 impl<'j, C: ServiceClient> Rollout<'j, C> {
@@ -155,7 +154,7 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
                 (Plan::Create(service), _) => self.client.create(service).await,
                 (Plan::Patch { patch, .. }, _) => self.client.patch(patch).await,
             };
-            let Some(service) = self.written(answer, &mut written, outage_end).await? else { continue };
+            let Some(service) = self.written(answer, &mut written).await? else { continue };
             self.log_change(&plan);
             if !self.waits() {
                 return Ok(service);
@@ -169,20 +168,21 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
         &self,
         answer: Result<Service, ServiceError>,
         written: &mut Written,
-        outage_end: Instant,
     ) -> Result<Option<Service>, RolloutError> {
+        let since = *written.failing_since.get_or_insert_with(Instant::now);
+        let may_repeat = since.elapsed() < API_OUTAGE_TIMEOUT;
         match answer {
             Ok(service) => {
                 written.image = true;
+                written.failing_since = None;
                 Ok(Some(service))
             }
-            Err(ServiceError::Conflict) if written.conflicts < MAX_CONFLICTS => {
-                written.conflicts += 1;
+            Err(ServiceError::Conflict) if may_repeat => {
                 sleep(Duration::from_millis(20 + fastrand::u64(..100))).await;
                 Ok(None)
             }
             // Reading the Service again shows whether it was written.
-            Err(error @ ServiceError::Unavailable(_)) if Instant::now() < outage_end => {
+            Err(error @ ServiceError::Unavailable(_)) if may_repeat => {
                 self.journal.note(format!("a change of the Service {} was sent and not answered", self.desired.name));
                 tracing::warn!(error = %error, "retrying");
                 sleep(POLL_INTERVAL).await;
@@ -372,6 +372,8 @@ mod tests {
         *fake.answers.borrow_mut() = [refused].into();
         let error = roll_out(&fake, "web:2", MINUTE).await.expect_err("a refusal");
         assert_eq!(error.to_string(), "no right");
+        *fake.answers.borrow_mut() = (0..200).map(|_| ServiceError::Conflict).collect();
+        roll_out(&fake, "web:3", MINUTE).await.expect("a Service that others change all the time");
         *fake.answers.borrow_mut() = (0..1000).map(|_| unavailable()).collect();
         let begun = Instant::now();
         let error = roll_out(&fake, "web:2", MINUTE).await.expect_err("an outage");
