@@ -20,7 +20,11 @@ const fn shape(kind: &'static str, own: &'static [&'static str], foreign: &'stat
 
 /// Source: GitHub's documentation, "Webhook events and payloads", and its `OpenAPI` description.
 const SHAPES: &[Shape] = &[
-    shape("push", &["ref", "after"], &["ref_type", "inputs", "pull_request", "issue", "release"]),
+    shape(
+        "push",
+        &["ref"],
+        &["ref_type", "inputs", "alert", "deployment_callback_url", "pull_request", "issue", "release"],
+    ),
     shape("create", &["ref", "ref_type", "master_branch"], &["pusher"]),
     shape("delete", &["ref", "ref_type"], &["master_branch", "pusher"]),
     shape("issues", &["issue"], &["comment", "pull_request", "release"]),
