@@ -148,6 +148,7 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
                     if self.waits() && !current.latest_is_ready() =>
                 {
                     // No traffic goes to a revision that is not ready. A route that is not may just need this change.
+                    written.failing_since = None;
                     self.wait_for(current).await?;
                     continue;
                 }
