@@ -134,16 +134,16 @@ async fn act(app: &App, mut event: Event, until: Instant, record: &mut Record) -
 
 /// The age of a merge that is older than `limit`; `None` for any other event, and with a limit of zero.
 fn too_old(event: &Event, limit: Duration) -> Option<Duration> {
-    event.merge.as_ref()?;
+    if event.merge.is_none() || limit.is_zero() {
+        return None;
+    }
     let Some(merged_at) = event.time() else {
-        if !limit.is_zero() {
-            let delivery = event.delivery.as_str();
-            tracing::warn!(delivery, "the merge has no valid merged_at, so that --max-merge-age cannot be applied");
-        }
+        let delivery = event.delivery.as_str();
+        tracing::warn!(delivery, "the merge has no valid merged_at, so that --max-merge-age cannot be applied");
         return None;
     };
     let age = SystemTime::now().duration_since(SystemTime::from(merged_at)).ok()?;
-    (!limit.is_zero() && age > limit).then_some(age)
+    (age > limit).then_some(age)
 }
 
 fn ignore(ignored: &Ignored) -> Answer {
