@@ -34,8 +34,8 @@ impl Object {
         self.head_sha.as_deref().or(self.sha.as_deref())
     }
 
-    /// The branch of `repository` that the commit is on, or goes to. A fork's branch is none, whatever its name: anyone may
-    /// have a branch `main`.
+    /// The branch of `repository` that the commit is on, or goes to. Returns `None` for a fork's branch, because anyone can
+    /// name one `main`.
     pub(super) fn branch(&self, repository: Option<&str>) -> Option<&str> {
         let head = self.head_repository.as_ref().and_then(|head| head.full_name.as_deref());
         if head.is_some_and(|head| !repository.is_some_and(|repository| repository.eq_ignore_ascii_case(head))) {

@@ -93,7 +93,7 @@ impl ApiClient {
     }
 
     /// Makes a call and reads its whole answer, until `until`.
-    /// Fails when the answer is not a success, or there is none by then.
+    /// Fails when the answer is not a success, or the time is over.
     pub(super) async fn send(&self, call: Call<'_>, until: Instant) -> Result<Bytes, ApiError> {
         let answer = timeout_at(until, self.exchange(call)).await.unwrap_or_else(|_| Err(ApiError::timeout()));
         self.calls.with(&CallResult(answer.as_ref().err().map(ApiError::kind))).inc();

@@ -56,7 +56,7 @@ impl TraceContext {
         format!("00-{:032x}-{:016x}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags())
     }
 
-    /// The vendors' state, `None` if there is none.
+    /// The vendors' state; `None` without the header.
     pub(crate) fn tracestate(&self) -> Option<String> {
         Some(self.0.trace_state().header()).filter(|state| !state.is_empty())
     }

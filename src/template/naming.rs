@@ -22,7 +22,8 @@ pub(super) struct Identity<'a> {
 
 impl Identity<'_> {
     /// The values to hash, all of them signed. A merge is identified by repository, number and commit; any other event by its
-    /// kind, repository and [`Event::identity`]. Which delivery brings it does not count: nobody signs its id.
+    /// kind, repository and [`Event::identity`]. The delivery's id is not part of it, because no
+    /// signature covers it.
     ///
     /// No part contains a line break.
     fn parts(&self) -> Vec<String> {

@@ -113,7 +113,7 @@ impl Drop for LogGuard {
         let mut buffer = self.0.lock();
         buffer.closed = true;
         self.0.changed.notify_all();
-        // The thread is not joined: while nobody reads standard error, its write never returns.
+        // The thread is not joined: its write blocks while nobody reads standard error.
         drop(self.0.changed.wait_timeout_while(buffer, SHUTDOWN_TIMEOUT, |buffer| !buffer.finished));
     }
 }
