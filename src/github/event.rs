@@ -1,6 +1,7 @@
 //! The typed event.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -38,6 +39,8 @@ pub(crate) struct Event {
     pub(crate) headers: Headers,
     /// The payload as GitHub sent it.
     pub(crate) payload: Bytes,
+    /// See [`Event::identity`]; computed once for all templates.
+    pub(super) identity: OnceLock<Vec<String>>,
 }
 
 /// A repository of GitHub.

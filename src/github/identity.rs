@@ -35,15 +35,19 @@ struct PushedRepository {
 impl Event {
     /// Signed content that tells this event from others of its kind and repository: of a push what was pushed, of every
     /// other kind a digest of the payload, whatever the order of its fields and its white space.
-    pub(crate) fn identity(&self) -> Vec<String> {
-        if self.kind == EventKind::Push
-            && let Ok(push) = serde_json::from_slice::<Push>(&self.payload)
-        {
-            let pushed_at = push.repository.pushed_at.map(|time| time.to_string());
-            return vec![push.reference, push.before.unwrap_or_default(), push.after, pushed_at.unwrap_or_default()];
-        }
-        vec![hex::encode(digest(&self.payload))]
+    pub(crate) fn identity(&self) -> &[String] {
+        self.identity.get_or_init(|| read(&self.kind, &self.payload))
     }
+}
+
+fn read(kind: &EventKind, payload: &[u8]) -> Vec<String> {
+    if *kind == EventKind::Push
+        && let Ok(push) = serde_json::from_slice::<Push>(payload)
+    {
+        let pushed_at = push.repository.pushed_at.map(|time| time.to_string());
+        return vec![push.reference, push.before.unwrap_or_default(), push.after, pushed_at.unwrap_or_default()];
+    }
+    vec![hex::encode(digest(payload))]
 }
 
 fn digest(payload: &[u8]) -> [u8; 32] {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::OnceLock;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
@@ -211,6 +212,7 @@ impl Event {
             trace: delivery.trace,
             headers: delivery.headers,
             payload: delivery.payload,
+            identity: OnceLock::new(),
         })
     }
 }

@@ -37,7 +37,7 @@ impl Identity<'_> {
             None => {
                 let repository = self.event.repository_name().unwrap_or_default().to_ascii_lowercase();
                 let mut parts = vec![self.event.kind.to_string(), repository];
-                parts.extend(self.event.identity());
+                parts.extend_from_slice(self.event.identity());
                 parts.iter_mut().for_each(|part| *part = part.replace('\n', " "));
                 parts
             }
