@@ -23,6 +23,7 @@ mod deploy;
 pub mod fuzzing;
 mod github;
 mod http;
+mod json;
 mod kube;
 mod mounted;
 mod names;

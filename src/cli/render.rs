@@ -70,7 +70,7 @@ fn render(args: &RenderArgs) -> Result<usize, Box<dyn std::error::Error>> {
     let runs = match loaded.templates.decide(&event, Stamp { namespace: &args.namespace }) {
         Decision::Render(runs) => runs,
         Decision::Ignore(ignored) => {
-            print_error(format_args!("ignored: {ignored}"));
+            print_error(format_args!("ignored: {}", ignored.detail()));
             return Ok(0);
         }
     };

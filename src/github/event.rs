@@ -2,14 +2,18 @@
 
 use std::fmt;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::delivery::{DeliveryId, EventKind, Headers};
+use crate::json;
 use crate::telemetry::trace::TraceContext;
 
+/// Longest name of an owner or a repository.
+const MAX_NAME: usize = 100;
 /// Longest action that a message quotes; GitHub's longest has some 25 characters.
 const MAX_QUOTED_ACTION: usize = 40;
 
@@ -39,8 +43,12 @@ pub(crate) struct Event {
     pub(crate) headers: Headers,
     /// The payload as GitHub sent it.
     pub(crate) payload: Bytes,
+    /// Time by which the delivery must be answered; expressions stop then. `None` for no limit.
+    pub(crate) deadline: Option<Instant>,
     /// See [`Event::identity`]; computed once for all templates.
     pub(super) identity: OnceLock<Vec<String>>,
+    /// See [`Event::value_memory`]; computed once for all templates.
+    pub(super) value_memory: OnceLock<u64>,
 }
 
 /// A repository of GitHub.
@@ -100,6 +108,9 @@ pub(crate) enum EventError {
     /// The payload is JSON, but not an object.
     #[error("the payload is not a GitHub event: it must be a JSON object")]
     NotAnObject,
+    /// The action is longer than any of GitHub's.
+    #[error("the payload is not a GitHub event: its action is too long")]
+    LongAction,
     /// A merged pull request lacks a part of its identity.
     #[error("a merged pull request without {0}")]
     Incomplete(&'static str),
@@ -147,6 +158,11 @@ impl Event {
         self.repository.as_ref()?.full_name.as_deref()
     }
 
+    /// Memory in bytes that the payload's values take once they are built, an upper bound.
+    pub(crate) fn value_memory(&self) -> u64 {
+        *self.value_memory.get_or_init(|| json::memory(&self.payload))
+    }
+
     /// The commit to build; of a merge the merge commit.
     pub(crate) fn commit(&self) -> Option<&Commit> {
         self.merge.as_ref().map(|merge| &merge.commit).or(self.subject.commit.as_ref())
@@ -165,6 +181,20 @@ impl Event {
 }
 
 impl Repository {
+    /// Without a name that GitHub does not allow.
+    pub(super) fn with_legal_name(self) -> Self {
+        Self { full_name: self.full_name.filter(|name| Self::is_legal_name(name)), ..self }
+    }
+
+    /// Whether a text is `owner/name`, with the characters that GitHub allows.
+    pub(super) fn is_legal_name(name: &str) -> bool {
+        let legal = |part: &str| {
+            (1..=MAX_NAME).contains(&part.len())
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        };
+        name.split_once('/').is_some_and(|(owner, repository)| legal(owner) && legal(repository))
+    }
+
     /// URL of the repository, for people and for `git clone`.
     pub(crate) fn url(&self) -> Option<&str> {
         self.html_url.as_deref().or(self.clone_url.as_deref())

@@ -8,11 +8,12 @@ use sha2::{Digest, Sha256};
 
 use super::event::Event;
 use crate::delivery::EventKind;
+use crate::json;
 
 /// Fields that depend on the hook, not on the event: GitHub adds them for an organization's, an enterprise's or an App's.
 const OF_THE_HOOK: [&str; 3] = ["organization", "enterprise", "installation"];
-/// A larger payload is not parsed a second time: its values would take several times its size.
-const MAX_PARSED: usize = 1 << 20;
+/// Most memory that values may take: a larger payload is not parsed a second time.
+const MAX_PARSED: u64 = 16 << 20;
 
 /// The fields of a push that identify it. Knative's GitHubSource leaves others out.
 #[derive(Deserialize)]
@@ -51,7 +52,7 @@ fn read(kind: &EventKind, payload: &[u8]) -> Vec<String> {
 }
 
 fn digest(payload: &[u8]) -> [u8; 32] {
-    let fields = (payload.len() <= MAX_PARSED).then(|| serde_json::from_slice::<Map<String, Value>>(payload));
+    let fields = (json::memory(payload) <= MAX_PARSED).then(|| serde_json::from_slice::<Map<String, Value>>(payload));
     match fields {
         Some(Ok(mut fields)) => {
             OF_THE_HOOK.iter().for_each(|name| drop(fields.remove(*name)));

@@ -5,17 +5,21 @@ use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use super::event::{Commit, Event, EventError, Merge, Repository, Subject};
 use super::object::Object;
 use super::shape;
 use crate::delivery::{Delivery, EventKind};
 
+/// Longest action in bytes; a `repository_dispatch` may choose its own, of at most 100 characters.
+const MAX_ACTION: usize = 400;
+
 /// The fields of all kinds of events; each kind has some of them.
 #[derive(Deserialize)]
-struct Payload {
+struct Payload<'p> {
     #[serde(default)]
     action: Option<String>,
     #[serde(default)]
@@ -40,22 +44,22 @@ struct Payload {
     head_commit: Option<HeadCommit>,
     #[serde(default)]
     sha: Option<String>,
-    #[serde(default)]
-    branches: Lenient<Vec<Named>>,
-    #[serde(default)]
-    merge_group: Lenient<Object>,
-    #[serde(default)]
-    check_run: Lenient<Object>,
-    #[serde(default)]
-    check_suite: Lenient<Object>,
-    #[serde(default)]
-    workflow_run: Lenient<Object>,
-    #[serde(default)]
-    workflow_job: Lenient<Object>,
-    #[serde(default)]
-    deployment: Lenient<Object>,
-    #[serde(default)]
-    deployment_status: Lenient<Object>,
+    #[serde(borrow, default)]
+    branches: Lenient<'p, OnlyBranch>,
+    #[serde(borrow, default)]
+    merge_group: Lenient<'p, Object>,
+    #[serde(borrow, default)]
+    check_run: Lenient<'p, Object>,
+    #[serde(borrow, default)]
+    check_suite: Lenient<'p, Object>,
+    #[serde(borrow, default)]
+    workflow_run: Lenient<'p, Object>,
+    #[serde(borrow, default)]
+    workflow_job: Lenient<'p, Object>,
+    #[serde(borrow, default)]
+    deployment: Lenient<'p, Object>,
+    #[serde(borrow, default)]
+    deployment_status: Lenient<'p, Object>,
     #[serde(default)]
     review: Option<IgnoredAny>,
     #[serde(default)]
@@ -88,26 +92,55 @@ fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Re
 }
 
 /// A value of this form, or of any other, which is then as good as none: kinds that are not read here may have fields of the
-/// same names.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Lenient<T> {
-    Value(T),
-    Other(IgnoredAny),
+/// same names. It is read when it is asked for, because it may be of any size.
+struct Lenient<'p, T> {
+    raw: Option<&'p RawValue>,
+    form: PhantomData<T>,
 }
 
-impl<T> Default for Lenient<T> {
+impl<T> Default for Lenient<'_, T> {
     fn default() -> Self {
-        Self::Other(IgnoredAny)
+        Self { raw: None, form: PhantomData }
     }
 }
 
-impl<T> Lenient<T> {
-    fn get(&self) -> Option<&T> {
-        match self {
-            Self::Value(value) => Some(value),
-            Self::Other(_) => None,
+impl<'de: 'p, 'p, T> Deserialize<'de> for Lenient<'p, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self { raw: Some(Deserialize::deserialize(deserializer)?), form: PhantomData })
+    }
+}
+
+impl<'p, T: Deserialize<'p>> Lenient<'p, T> {
+    fn get(&self) -> Option<T> {
+        serde_json::from_str(self.raw?.get()).ok()
+    }
+}
+
+/// The branches of a status: the name of the only one.
+struct OnlyBranch(Option<String>);
+
+impl<'de> Deserialize<'de> for OnlyBranch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Branches;
+
+        impl<'de> Visitor<'de> for Branches {
+            type Value = OnlyBranch;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("branches")
+            }
+
+            fn visit_seq<S: SeqAccess<'de>>(self, mut branches: S) -> Result<Self::Value, S::Error> {
+                let first = branches.next_element::<Named>()?;
+                let mut is_only = true;
+                while branches.next_element::<IgnoredAny>()?.is_some() {
+                    is_only = false;
+                }
+                Ok(OnlyBranch(first.filter(|_| is_only).map(|branch| branch.name)))
+            }
         }
+
+        deserializer.deserialize_seq(Branches)
     }
 }
 
@@ -190,7 +223,10 @@ impl Event {
         if delivery.payload.trim_ascii_start().first() != Some(&b'{') {
             return Err(EventError::NotAnObject);
         }
-        let payload: Payload = serde_json::from_slice(&delivery.payload)?;
+        let payload: Payload<'_> = serde_json::from_slice(&delivery.payload)?;
+        if payload.action.as_ref().is_some_and(|action| action.len() > MAX_ACTION) {
+            return Err(EventError::LongAction);
+        }
         payload.check(&delivery.kind, delivery.action.as_deref(), &delivery.payload)?;
         let merge = payload.merge(&delivery.kind)?;
         if merge.is_some()
@@ -207,17 +243,19 @@ impl Event {
             kind: delivery.kind,
             delivery: delivery.id,
             action: payload.action,
-            repository: payload.repository,
+            repository: payload.repository.map(Repository::with_legal_name),
             sender: payload.sender.and_then(|sender| sender.login),
             trace: delivery.trace,
             headers: delivery.headers,
             payload: delivery.payload,
+            deadline: None,
             identity: OnceLock::new(),
+            value_memory: OnceLock::new(),
         })
     }
 }
 
-impl Payload {
+impl Payload<'_> {
     /// Fails when the payload is not that of `kind`, or of `action` where a CloudEvent's type names one. No signature covers
     /// the headers, so that the payload must bear them out.
     fn check(&self, kind: &EventKind, action: Option<&str>, payload: &[u8]) -> Result<(), EventError> {
@@ -306,15 +344,11 @@ impl Payload {
         // The `after` of an annotated tag is the tag object, not the commit.
         let tagged = head.filter(|_| reference.starts_with("refs/tags/")).and_then(|head| head.id.as_deref());
         let commit = tagged.or(self.after.as_deref()).or(self.sha.as_deref());
-        let only_branch =
-            self.branches.get().filter(|branches| branches.len() == 1).and_then(|branches| branches.first());
+        let only_branch = self.branches.get().and_then(|branches| branches.0);
         Subject {
             number: self.number,
             page: head.and_then(|head| head.url.clone()),
-            target_branch: reference
-                .strip_prefix("refs/heads/")
-                .or(only_branch.map(|branch| branch.name.as_str()))
-                .map(str::to_owned),
+            target_branch: reference.strip_prefix("refs/heads/").map(str::to_owned).or(only_branch),
             commit: commit.and_then(Commit::parse),
             time: head.and_then(|head| head.timestamp.clone()),
             deleted: self.deleted == Some(true),
@@ -323,8 +357,8 @@ impl Payload {
     }
 
     /// The object of a kind that has a commit and a branch of its own.
-    fn object(&self) -> Option<&Object> {
-        let status = self.deployment_status.get().and(self.deployment.get());
+    fn object(&self) -> Option<Object> {
+        let status = self.deployment_status.get().and_then(|_| self.deployment.get());
         let objects = [
             &self.merge_group,
             &self.check_run,
@@ -338,10 +372,6 @@ impl Payload {
 
     fn repository_name(&self) -> Option<&str> {
         let name = self.repository.as_ref()?.full_name.as_deref()?;
-        let (owner, repository) = name.split_once('/')?;
-        let legal = |part: &str| {
-            !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-        };
-        (legal(owner) && legal(repository)).then_some(name)
+        Repository::is_legal_name(name).then_some(name)
     }
 }

@@ -1,11 +1,10 @@
 //! Which fields make a payload that of its kind of event.
 
-use std::collections::HashMap;
-
 use serde_json::value::RawValue;
 
 use super::event::EventError;
 use crate::delivery::EventKind;
+use crate::json;
 
 /// A kind's own top-level fields in GitHub's payloads, and fields of other kinds that have these fields, too.
 struct Shape {
@@ -112,13 +111,13 @@ pub(super) fn is_unknown(kind: &EventKind) -> bool {
 /// Fails when the payload lacks a field of its kind, or has one of another kind. Kinds that are not in the table pass.
 pub(super) fn check(kind: &EventKind, payload: &[u8]) -> Result<(), EventError> {
     let Some(shape) = SHAPES.iter().find(|shape| shape.kind == kind.as_str()) else { return Ok(()) };
-    let fields: HashMap<String, &RawValue> = serde_json::from_slice(payload)?;
-    let has = |name: &&str| fields.contains_key(*name);
-    let has_own = |name: &&str| fields.get(*name).is_some_and(|value| OBJECTLESS.contains(name) || is_object(value));
-    if let Some(missing) = shape.own.iter().find(|name| !has_own(name)) {
+    let own = json::fields(payload, shape.own)?;
+    let is_own = |name: &str, value: &RawValue| OBJECTLESS.contains(&name) || is_object(value);
+    let mut fields = shape.own.iter().zip(own);
+    if let Some((missing, _)) = fields.find(|(name, value)| !value.is_some_and(|value| is_own(name, value))) {
         return Err(EventError::Missing(kind.clone(), missing));
     }
-    if shape.foreign.iter().any(has) {
+    if json::fields(payload, shape.foreign)?.iter().any(Option::is_some) {
         return Err(EventError::OtherEvent(kind.to_string()));
     }
     Ok(())

@@ -115,6 +115,8 @@ reasons! {
     Ping = "ping", Pong, 200, INFO, "";
     NotAMerge = "not_a_merge", Ignored, 200, INFO, "not a merged pull request";
     NoTemplate = "no_template", Ignored, 200, INFO, "no template matches";
+    UnknownRepository = "unknown_repository", Ignored, 200, WARN, "no template is for this repository";
+    Deletion = "deletion", Ignored, 200, INFO, "a branch or tag was deleted, so that there is nothing to build";
     TooOld = "too_old", Ignored, 200, WARN, "the merge is older than --max-merge-age";
     ForeignEvent = "foreign_event", Ignored, 200, INFO, "not an event of GitHub";
     Signature = "signature", Rejected, 401, WARN, "the signature is missing, malformed or wrong";
@@ -225,8 +227,8 @@ mod tests {
     #[test]
     fn logs_an_error_exactly_for_what_an_operator_must_repair() {
         for reason in Reason::ALL {
-            // A merge that old is a replay, or was lost for days.
-            if *reason == Reason::TooOld {
+            // A merge that old is a replay, or was lost for days; one in an unknown repository may have been renamed.
+            if matches!(reason, Reason::TooOld | Reason::UnknownRepository) {
                 assert_eq!(reason.level(), Level::WARN);
                 continue;
             }

@@ -13,13 +13,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::access_log::Record;
 use super::answer::Answer;
+use super::budget::Share;
 use super::listener::FirstByte;
 use super::outcome::Reason;
 use super::response::ResponseForm;
 use super::{App, authentication, body, creation};
 use crate::delivery::{Credential, Envelope, EventKind, Unsupported, Unverified};
 use crate::github::Event;
-use crate::template::{Decision, Ignored, Selection, Stamp, TemplateSet};
+use crate::template::{Decision, Ignored, Selection, Stamp, TemplateSet, cel_memory};
 
 /// Bodies from this size on are verified and parsed on a blocking thread: it takes more than a millisecond.
 const LARGE_BODY: usize = 1 << 20;
@@ -112,6 +113,7 @@ async fn act(app: &App, mut event: Event, until: Instant, record: &mut Record) -
     }
     // The run continues our part of the trace, if there is one.
     event.trace = record.span().context().or(event.trace);
+    event.deadline = Some(until.into_std());
     let rendering = record.span().child("render");
     let templates = app.config.templates.current();
     let candidates = match templates.select(&event) {
@@ -150,8 +152,18 @@ fn ignore(ignored: &Ignored) -> Answer {
     let reason = match ignored {
         Ignored::NotAMerge(_) => Reason::NotAMerge,
         Ignored::NoTemplate(_) => Reason::NoTemplate,
+        Ignored::UnknownRepository(_) => Reason::UnknownRepository,
+        Ignored::Deletion => Reason::Deletion,
     };
-    Answer::new(reason).with_message(ignored)
+    Answer::new(reason).with_message(ignored).with_detail(ignored.detail())
+}
+
+/// Takes the memory that an evaluation may need out of the budget of all bodies.
+fn reserve(app: &App, event: &Event) -> Result<Share, Answer> {
+    // An evaluation with more than a small budget has would never be made.
+    let memory = cel_memory(event).unwrap_or(0).min(app.config.limits.max_buffered / 2);
+    let mut share = app.budget.share(memory);
+    if share.grow_to(memory) { Ok(share) } else { Err(unread(body::BodyError::Busy)) }
 }
 
 /// Evaluates CEL on a blocking thread: the `cel` crate cannot be interrupted.
@@ -160,12 +172,17 @@ async fn evaluate(app: &App, templates: Arc<TemplateSet>, event: Event, until: I
     let permit = timeout_at(until, Arc::clone(&app.evaluations).acquire_owned()).await.map_err(|_| late())?;
     // The semaphore is never closed.
     let permit = permit.map_err(|_| Answer::new(Reason::Stopping))?;
+    let share = reserve(app, &event)?;
     let namespace = app.config.namespace.clone();
     let evaluation = tokio::task::spawn_blocking(move || {
         // Held until the evaluation ends, even if the delivery is answered before.
-        let _permit = permit;
+        let _held = (permit, share);
         templates.decide(&event, Stamp { namespace: &namespace })
     });
     let decision = timeout_at(until, evaluation).await.map_err(|_| late())?;
+    // An evaluation that stops at the deadline may end just before the timer does.
+    if Instant::now() >= until {
+        return Err(late());
+    }
     decision.map_err(|_| Answer::new(Reason::Defect))
 }

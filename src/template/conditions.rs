@@ -1,6 +1,6 @@
 //! Conditions of a template: its `github-trigger.dev/on-*` annotations. A template matches an event if all hold.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::expression::{self, EvaluationError, Expression};
 use super::globs::{Case, GlobError, Globs};
@@ -15,6 +15,9 @@ pub(crate) const PREFIX: &str = "github-trigger.dev/";
 
 /// Condition annotations without [`PREFIX`], cheapest first.
 const CONDITION_NAMES: &[&str] = &["on-event", "on-repository", "on-target-branch", "on-cel"];
+
+/// Longest part of an event's value that a message quotes, in characters; GitHub's longest branch has 244.
+const MAX_QUOTED: usize = 250;
 
 /// Why a condition does not compile.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +92,12 @@ impl fmt::Display for Mismatch {
 impl fmt::Display for Got<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(text) => f.write_str(text.unwrap_or("none")),
+            Self::Text(None) => f.write_str("none"),
+            Self::Text(Some(text)) if text.len() > MAX_QUOTED => {
+                text.chars().take(MAX_QUOTED).try_for_each(|c| f.write_char(c))?;
+                f.write_str("...")
+            }
+            Self::Text(Some(text)) => f.write_str(text),
             Self::Truth(value) => write!(f, "{value}"),
             Self::Kind(event) if event.merge.is_some() => f.write_str("merged"),
             Self::Kind(event) => match &event.action {
@@ -134,9 +142,7 @@ impl Events {
     fn matches(&self, event: &Event) -> bool {
         self.wanted.iter().any(|wanted| match wanted {
             Wanted::Merged => event.merge.is_some(),
-            Wanted::Kind(kind, action) => {
-                event.kind == *kind && (action.is_none() || event.action == *action) && !event.is_deletion()
-            }
+            Wanted::Kind(kind, action) => event.kind == *kind && (action.is_none() || event.action == *action),
         })
     }
 }
@@ -204,6 +210,11 @@ impl Conditions {
     /// Value of `on-repository`; `None` if the template does not set it.
     pub(super) fn repositories(&self) -> Option<&Globs> {
         self.repository.as_ref()
+    }
+
+    /// Whether `on-repository` takes the event's repository, or is not set.
+    pub(crate) fn takes_repository(&self, event: &Event) -> bool {
+        self.repository.as_ref().is_none_or(|globs| event.repository_name().is_some_and(|name| globs.matches(name)))
     }
 
     /// Whether only merges can match.

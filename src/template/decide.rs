@@ -1,10 +1,8 @@
 //! Decides, for `serve` and `render`, which templates match an event, and renders their runs.
 
-use std::fmt::Write;
-
 use super::conditions::{Check, Mismatch};
 use super::model::{Template, TemplateSet};
-use super::render::{PipelineRun, RenderError, Stamp};
+use super::render::{PipelineRun, RenderError, Stamp, Values};
 use crate::github::{Event, NotAMerge};
 
 /// Templates that may match an event, selected without `on-cel`.
@@ -18,7 +16,10 @@ pub(crate) enum Selection<'t> {
 
 /// Templates whose conditions except `on-cel` hold; never empty.
 #[derive(Debug)]
-pub(crate) struct Candidates<'t>(Vec<&'t Template>);
+pub(crate) struct Candidates<'t> {
+    set: &'t TemplateSet,
+    templates: Vec<&'t Template>,
+}
 
 /// Result of [`TemplateSet::decide`].
 #[derive(Debug)]
@@ -29,41 +30,72 @@ pub(crate) enum Decision {
     Render(Vec<Result<PipelineRun, RenderError>>),
 }
 
-/// Why an event creates no run.
+/// Why an event creates no run. Displayed as the sender may read it; [`Ignored::detail`] is for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Ignored {
     /// The event is not a merge, and all templates are for merges only.
     #[error(transparent)]
     NotAMerge(#[from] NotAMerge),
-    /// No template matches; lists the first few conditions that do not hold.
-    #[error("no template matches: {0}")]
-    NoTemplate(String),
+    /// A branch or tag was deleted.
+    #[error("a branch or tag was deleted, so that there is nothing to build")]
+    Deletion,
+    /// A merge in a repository that no template is for.
+    #[error("no template is for this repository")]
+    UnknownRepository(Mismatches),
+    /// No template matches.
+    #[error("{}", .0.public())]
+    NoTemplate(Mismatches),
 }
 
-/// Maximum number of mismatches listed in a message; the others are counted.
+/// Maximum number of mismatches that an answer and a log line list; the others are counted.
 const MAX_NAMED: usize = 3;
+const MAX_LOGGED: usize = 10;
 
-/// Collects mismatches for a message; formats only the listed ones.
-#[derive(Default)]
-struct Mismatches {
-    named: String,
-    count: usize,
+/// The conditions that do not hold, of templates for the event's repository and of all others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Mismatches {
+    of_repository: Vec<String>,
+    /// Number of templates for the event's repository.
+    for_repository: usize,
+    of_others: Vec<String>,
+    others: usize,
 }
 
 impl Mismatches {
-    fn add(&mut self, template: &Template, check: Check<'_>) {
-        self.count += 1;
-        if self.count <= MAX_NAMED {
-            let separator = if self.count == 1 { "" } else { "; " };
-            // Writing to a String cannot fail.
-            let _ = write!(self.named, "{separator}template {}: {}", template.name(), Mismatch::from(check));
+    /// Of templates for the event's repository only: its people must not read about other repositories.
+    fn public(&self) -> String {
+        if self.for_repository == 0 {
+            return "no template is for this repository".to_owned();
         }
+        let named = self.of_repository.iter().take(MAX_NAMED);
+        list(named, self.for_repository)
     }
 
-    fn into_ignored(self) -> Ignored {
-        let more = self.count.saturating_sub(MAX_NAMED);
-        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-        Ignored::NoTemplate(format!("{}{more}", self.named))
+    /// Of all templates.
+    fn detail(&self) -> String {
+        let all = self.of_repository.iter().chain(&self.of_others).take(MAX_LOGGED);
+        list(all, self.for_repository + self.others)
+    }
+}
+
+fn list<'a>(named: impl Iterator<Item = &'a String>, count: usize) -> String {
+    let named: Vec<&str> = named.map(String::as_str).collect();
+    let more = count.saturating_sub(named.len());
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!("no template matches: {}{more}", named.join("; "))
+}
+
+impl Ignored {
+    /// The complete sentence, for the log.
+    pub(crate) fn detail(&self) -> String {
+        match self {
+            Self::NotAMerge(_) | Self::Deletion => self.to_string(),
+            Self::NoTemplate(mismatches) => mismatches.detail(),
+            Self::UnknownRepository(mismatches) => format!(
+                "no template is for the repository of this merge; was it renamed, or is on-repository misspelled? {}",
+                mismatches.detail()
+            ),
+        }
     }
 }
 
@@ -75,13 +107,16 @@ impl TemplateSet {
         {
             return Selection::Ignore(error.into());
         }
+        if event.is_deletion() {
+            return Selection::Ignore(Ignored::Deletion);
+        }
         let mut templates: Vec<&Template> =
             self.possible(event).into_iter().filter_map(|index| self.templates.get(index)).collect();
         templates.retain(|template| template.conditions.cheap_checks(event).all(|check| check.holds));
         if templates.is_empty() {
-            return Selection::Ignore(self.mismatches(event));
+            return Selection::Ignore(self.no_template(event, &[]));
         }
-        Selection::Candidates(Candidates(templates))
+        Selection::Candidates(Candidates { set: self, templates })
     }
 
     /// Indices of the templates whose `on-repository` matches or is not set, ascending; all if there is no index.
@@ -95,16 +130,30 @@ impl TemplateSet {
         possible
     }
 
-    /// Lists the mismatches of the first few templates, for an event that matches no template.
-    fn mismatches(&self, event: &Event) -> Ignored {
+    /// Why no template matches. `on_cel` has the templates of which only `on-cel` does not hold.
+    fn no_template(&self, event: &Event, on_cel: &[(&Template, Mismatch)]) -> Ignored {
         let mut mismatches = Mismatches::default();
-        for template in self.templates.iter().take(MAX_NAMED) {
-            if let Some(check) = template.conditions.cheap_checks(event).find(|check| !check.holds) {
-                mismatches.add(template, check);
+        let mismatch = |template: &Template| {
+            let cheap = template.conditions.cheap_checks(event).find(|check| !check.holds).map(Mismatch::from);
+            let of_cel =
+                || on_cel.iter().find(|(other, _)| std::ptr::eq(*other, template)).map(|(_, found)| found.clone());
+            cheap.or_else(of_cel).map(|mismatch| format!("template {}: {mismatch}", template.name()))
+        };
+        for template in &self.templates {
+            let (found, count) = if template.conditions.takes_repository(event) {
+                (&mut mismatches.of_repository, &mut mismatches.for_repository)
+            } else {
+                (&mut mismatches.of_others, &mut mismatches.others)
+            };
+            *count += 1;
+            if found.len() < MAX_LOGGED {
+                found.extend(mismatch(template));
             }
         }
-        mismatches.count = self.templates.len();
-        mismatches.into_ignored()
+        if mismatches.for_repository == 0 && event.merge.is_some() {
+            return Ignored::UnknownRepository(mismatches);
+        }
+        Ignored::NoTemplate(mismatches)
     }
 
     /// Calls [`Self::select`], then [`Candidates::decide`].
@@ -119,21 +168,25 @@ impl TemplateSet {
 impl Candidates<'_> {
     /// Whether [`Self::decide`] needs the CEL interpreter, which must not run on a serving thread.
     pub(crate) fn need_cel(&self) -> bool {
-        self.0.iter().any(|template| template.needs_cel)
+        self.templates.iter().any(|template| template.needs_cel)
     }
 
     /// Evaluates `on-cel` and renders the run of each matching template.
     pub(crate) fn decide(self, event: &Event, stamp: Stamp<'_>) -> Decision {
+        let values = Values::of(event);
         let mut runs = Vec::new();
-        let mut mismatches = Mismatches::default();
-        for template in self.0 {
+        let mut mismatches = Vec::new();
+        for template in self.templates {
             match template.conditions.cel_check(event) {
-                Ok(Some(check)) if !check.holds => mismatches.add(template, check),
-                Ok(_) => runs.push(template.render(event, stamp)),
+                Ok(Some(check)) if !check.holds => mismatches.push((template, Mismatch::from(check))),
+                Ok(_) => runs.push(template.render(&values, stamp)),
                 Err(error) => runs.push(Err(RenderError::condition(template, &error))),
             }
         }
-        if runs.is_empty() { Decision::Ignore(mismatches.into_ignored()) } else { Decision::Render(runs) }
+        if runs.is_empty() {
+            return Decision::Ignore(self.set.no_template(event, &mismatches));
+        }
+        Decision::Render(runs)
     }
 }
 

@@ -20,6 +20,7 @@ mod yaml;
 pub(crate) use decide::{Decision, Ignored, Selection};
 #[cfg(feature = "fuzzing")]
 pub(crate) use expression::Expression;
+pub(crate) use expression::cel_memory;
 pub(crate) use load::{Finding, LoadError, Severity, lint, load, parse};
 pub(crate) use model::TemplateSet;
 pub(crate) use render::{PipelineRun, RenderError, Stamp};

@@ -10,6 +10,7 @@ mod cloud_events;
 mod contract;
 mod control_plane;
 mod deploy;
+mod expensive;
 mod failures;
 mod hello_sample;
 mod hostile;

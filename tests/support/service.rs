@@ -48,6 +48,7 @@ pub struct Setup {
     args: Vec<String>,
     env: Vec<(String, String)>,
     folder: TempDir,
+    memory_limit: Option<u64>,
 }
 
 impl Setup {
@@ -66,7 +67,7 @@ impl Setup {
         std::fs::create_dir(folder.path().join("templates")).expect("a folder");
         std::fs::create_dir(folder.path().join("secrets")).expect("a folder");
         std::fs::write(folder.path().join("secrets/github"), format!("{SECRET}\n")).expect("a file");
-        let setup = Self { args: Vec::new(), env: Vec::new(), folder };
+        let setup = Self { args: Vec::new(), env: Vec::new(), folder, memory_limit: None };
         setup.template(template)
     }
 
@@ -92,6 +93,12 @@ impl Setup {
         self
     }
 
+    /// Limits the program's memory to `kib` KiB, as a container does: it is ended when it needs more.
+    pub fn memory_limit(mut self, kib: u64) -> Self {
+        self.memory_limit = Some(kib);
+        self
+    }
+
     /// The folder of templates.
     pub fn templates(&self) -> PathBuf {
         self.folder.path().join("templates")
@@ -103,7 +110,14 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(PROGRAM);
+        let mut command = match self.memory_limit {
+            None => Command::new(PROGRAM),
+            Some(kib) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("ulimit -d {kib} && exec \"$0\" \"$@\""), PROGRAM]);
+                shell
+            }
+        };
         command
             .env_clear()
             .arg("--trigger-config")

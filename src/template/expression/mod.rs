@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use crate::github::Event;
+pub(crate) use cel::memory as cel_memory;
 pub(crate) use name::Name;
 use path::Path;
 
@@ -89,6 +90,15 @@ pub(crate) enum EvaluationError {
     /// CEL evaluation failed; the text names types but no payload values.
     #[error("{0}")]
     Cel(String),
+    /// The payload, of so many bytes, is too large for CEL.
+    #[error(
+        "the payload ({0} bytes, or its many values) is too large for an expression; in this template use names and \
+         plain paths (body.a.b) only"
+    )]
+    LargePayload(usize),
+    /// The evaluation takes too much memory or time.
+    #[error("the expression takes too much memory or time for this event; simplify it, or use a plain path (body.a.b)")]
+    TooCostly,
 }
 
 impl Expression {
@@ -151,6 +161,15 @@ impl Expression {
 }
 
 impl Outcome<'_> {
+    /// Bytes of all its texts.
+    pub(crate) fn length(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::List(items) => items.iter().map(String::len).sum(),
+            Self::Map(entries) => entries.iter().map(|(key, value)| key.len() + value.len()).sum(),
+        }
+    }
+
     fn from_json(value: Json) -> Result<Self, EvaluationError> {
         Ok(match value {
             Json::Array(items) => Outcome::List(items.into_iter().map(text).collect::<Result<_, _>>()?),

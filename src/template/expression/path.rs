@@ -1,10 +1,11 @@
-//! A path to one value of the JSON payload; the lookup parses only the fields along the path.
+//! A path to one value of the JSON payload.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
+
+use crate::json;
 
 /// A path such as `body.a.b`, stored as the field names after `body`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,13 +29,22 @@ impl Path {
 
     /// Finds the value in `json`. Returns `None` if the path does not exist or `json` is not valid JSON.
     pub(crate) fn find(&self, json: &[u8]) -> Option<Value> {
-        let mut value: &RawValue = serde_json::from_slice(json).ok()?;
-        for field in &self.0 {
-            let fields: HashMap<String, &RawValue> = serde_json::from_str(value.get()).ok()?;
-            value = fields.get(field)?;
-        }
-        serde_json::from_str(value.get()).ok()
+        serde_json::from_str(self.find_raw(json)?.get()).ok()
     }
+
+    /// Finds the value's text in `json`; takes no memory for the rest of it.
+    pub(crate) fn find_raw<'j>(&self, json: &'j [u8]) -> Option<&'j RawValue> {
+        let Some((first, others)) = self.0.split_first() else { return serde_json::from_slice(json).ok() };
+        let mut value = field(json, first)?;
+        for name in others {
+            value = field(value.get().as_bytes(), name)?;
+        }
+        Some(value)
+    }
+}
+
+fn field<'j>(json: &'j [u8], name: &str) -> Option<&'j RawValue> {
+    json::fields(json, &[name]).ok()?.into_iter().next().flatten()
 }
 
 impl fmt::Display for Path {

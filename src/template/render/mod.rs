@@ -1,5 +1,6 @@
 //! Renders a PipelineRun from a template and an event.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use serde_json::{Map, Value, json};
@@ -15,6 +16,9 @@ use crate::telemetry::trace::TraceContext;
 
 /// Annotation with the trace that Tekton continues in a run (`pkg/reconciler/pipelinerun/tracing.go`).
 const SPAN_CONTEXT_ANNOTATION: &str = "tekton.dev/pipelinerunSpanContext";
+
+/// Bytes of all values that one event may put into its runs; the API server stores no run of 3 MiB.
+const MAX_RENDERED: usize = 16 << 20;
 
 /// A PipelineRun for the API server.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,11 +72,34 @@ impl PipelineRun {
     }
 }
 
+/// The values of one event, for all its templates.
+pub(crate) struct Values<'e> {
+    event: &'e Event,
+    /// Bytes of values that may still be rendered.
+    left: Cell<usize>,
+}
+
+impl<'e> Values<'e> {
+    /// The values of an event, of which nothing is rendered yet.
+    pub(crate) fn of(event: &'e Event) -> Self {
+        Self { event, left: Cell::new(MAX_RENDERED) }
+    }
+
+    fn evaluate(&self, expression: &Expression) -> Result<Outcome<'e>, String> {
+        let value = expression.evaluate(self.event).map_err(|error| error.to_string())?;
+        match self.left.get().checked_sub(value.length()) {
+            Some(left) => self.left.set(left),
+            None => return Err(format!("the values of this event have more than {MAX_RENDERED} bytes together")),
+        }
+        Ok(value)
+    }
+}
+
 impl Template {
     /// Renders the run for an event that the template matches.
     /// Fails when the event lacks a value, or a value is not allowed in its field.
-    pub(crate) fn render(&self, event: &Event, stamp: Stamp<'_>) -> Result<PipelineRun, RenderError> {
-        self.object(event, stamp).map_err(|fault| RenderError {
+    pub(crate) fn render(&self, values: &Values<'_>, stamp: Stamp<'_>) -> Result<PipelineRun, RenderError> {
+        self.object(values, stamp).map_err(|fault| RenderError {
             template: self.name().to_owned(),
             place: fault.place,
             message: fault.message,
@@ -98,8 +125,9 @@ impl Template {
         PipelineRun { namespace, name, object }
     }
 
-    fn object(&self, event: &Event, stamp: Stamp<'_>) -> Result<PipelineRun, Fault> {
-        let base = fill(&self.base, event, FieldKind::Name, "metadata.name")?;
+    fn object(&self, values: &Values<'_>, stamp: Stamp<'_>) -> Result<PipelineRun, Fault> {
+        let event = values.event;
+        let base = fill(&self.base, values, FieldKind::Name, "metadata.name")?;
         let base =
             naming::base(&base).map_err(|error| Fault { place: "metadata.name".into(), message: error.to_string() })?;
         let identity = naming::Identity { event, namespace: self.namespace.as_deref(), template: self.name() };
@@ -109,20 +137,21 @@ impl Template {
         let mut metadata = self.metadata.clone();
         metadata.insert("name".into(), name.clone().into());
         metadata.insert("namespace".into(), namespace.clone().into());
-        metadata.insert("labels".into(), self.stamped_labels(event)?.into());
-        metadata.insert("annotations".into(), self.stamped_annotations(event)?.into());
+        metadata.insert("labels".into(), self.stamped_labels(values)?.into());
+        metadata.insert("annotations".into(), self.stamped_annotations(values)?.into());
         let mut place = String::from("spec");
         let object = json!({
             "apiVersion": "tekton.dev/v1",
             "kind": "PipelineRun",
             "metadata": metadata,
-            "spec": fill_tree(&self.spec, event, &mut place)?,
+            "spec": fill_tree(&self.spec, values, &mut place)?,
         });
         Ok(PipelineRun { namespace, name, object })
     }
 
-    fn stamped_labels(&self, event: &Event) -> Result<Map<String, Value>, Fault> {
-        let mut labels = fill_strings(&self.labels, event, FieldKind::Label, "metadata.labels")?;
+    fn stamped_labels(&self, values: &Values<'_>) -> Result<Map<String, Value>, Fault> {
+        let event = values.event;
+        let mut labels = fill_strings(&self.labels, values, FieldKind::Label, "metadata.labels")?;
         labels.insert("app.kubernetes.io/managed-by".into(), "github-trigger".into());
         if let Some(number) = event.subject.number {
             labels.insert(format!("{PREFIX}pull-request"), number.to_string().into());
@@ -133,8 +162,9 @@ impl Template {
         Ok(labels)
     }
 
-    fn stamped_annotations(&self, event: &Event) -> Result<Map<String, Value>, Fault> {
-        let mut annotations = fill_strings(&self.annotations, event, FieldKind::Annotation, "metadata.annotations")?;
+    fn stamped_annotations(&self, values: &Values<'_>) -> Result<Map<String, Value>, Fault> {
+        let event = values.event;
+        let mut annotations = fill_strings(&self.annotations, values, FieldKind::Annotation, "metadata.annotations")?;
         let stamps = [
             ("delivery-id", Some(event.delivery.as_str())),
             ("repository", event.repository_name()),
@@ -198,37 +228,37 @@ fn sample_tree(tree: &Tree) -> Value {
 
 fn fill_strings(
     strings: &[(String, Text)],
-    event: &Event,
+    values: &Values<'_>,
     kind: FieldKind,
     place: &str,
 ) -> Result<Map<String, Value>, Fault> {
     strings
         .iter()
-        .map(|(key, text)| Ok((key.clone(), fill(text, event, kind, &format!("{place}.{key}"))?.into())))
+        .map(|(key, text)| Ok((key.clone(), fill(text, values, kind, &format!("{place}.{key}"))?.into())))
         .collect()
 }
 
-fn fill_tree(tree: &Tree, event: &Event, place: &mut String) -> Result<Value, Fault> {
+fn fill_tree(tree: &Tree, values: &Values<'_>, place: &mut String) -> Result<Value, Fault> {
     let length = place.len();
     let value = match tree {
         Tree::Literal(value) => value.clone(),
-        Tree::Text(text) => Value::String(fill(text, event, FieldKind::Spec, place)?),
-        Tree::Param(expression) => fill_param(expression, event, place)?,
+        Tree::Text(text) => Value::String(fill(text, values, FieldKind::Spec, place)?),
+        Tree::Param(expression) => fill_param(expression, values, place)?,
         Tree::Array(items) => {
-            let mut values = Vec::with_capacity(items.len());
+            let mut array = Vec::with_capacity(items.len());
             for (index, item) in items.iter().enumerate() {
                 place.push_str(&format!("[{index}]"));
-                values.push(fill_tree(item, event, place)?);
+                array.push(fill_tree(item, values, place)?);
                 place.truncate(length);
             }
-            Value::Array(values)
+            Value::Array(array)
         }
         Tree::Object(entries) => {
             let mut object = Map::new();
             for (key, tree) in entries {
                 place.push('.');
                 place.push_str(key);
-                object.insert(key.clone(), fill_tree(tree, event, place)?);
+                object.insert(key.clone(), fill_tree(tree, values, place)?);
                 place.truncate(length);
             }
             Value::Object(object)
@@ -238,9 +268,9 @@ fn fill_tree(tree: &Tree, event: &Event, place: &mut String) -> Result<Value, Fa
 }
 
 /// The value of a param, which may be text, a list or a map.
-fn fill_param(expression: &Expression, event: &Event, place: &str) -> Result<Value, Fault> {
+fn fill_param(expression: &Expression, values: &Values<'_>, place: &str) -> Result<Value, Fault> {
     let fault = |message: String| Fault { place: place.to_owned(), message };
-    let outcome = expression.evaluate(event).map_err(|error| fault(error.to_string()))?;
+    let outcome = values.evaluate(expression).map_err(fault)?;
     let refuse = |text: &str| if text.contains("$(") { Err(fault(tekton_variable(text))) } else { Ok(()) };
     match outcome {
         Outcome::Text(text) => refuse(&text).map(|()| text.into_owned().into()),
@@ -257,22 +287,22 @@ fn tekton_variable(text: &str) -> String {
 }
 
 /// Replaces the placeholders of a text and checks that the result is allowed in its field.
-fn fill(text: &Text, event: &Event, kind: FieldKind, place: &str) -> Result<String, Fault> {
+fn fill(text: &Text, values: &Values<'_>, kind: FieldKind, place: &str) -> Result<String, Fault> {
     let fault = |message: String| Fault { place: place.to_owned(), message };
     let mut filled = String::new();
-    let mut values: Vec<Range<usize>> = Vec::new();
+    let mut ranges: Vec<Range<usize>> = Vec::new();
     for part in &text.parts {
         match part {
             Part::Literal(literal) => filled.push_str(literal),
             Part::Expression(expression) => {
-                let value = match expression.evaluate(event).map_err(|error| fault(error.to_string()))? {
+                let value = match values.evaluate(expression).map_err(fault)? {
                     Outcome::Text(value) => value,
                     Outcome::List(_) => return Err(fault("the value is a list, but this field must be text".into())),
                     Outcome::Map(_) => return Err(fault("the value is a map, but this field must be text".into())),
                 };
                 let begin = filled.len();
                 filled.push_str(&value);
-                values.push(begin..filled.len());
+                ranges.push(begin..filled.len());
             }
         }
     }
@@ -282,7 +312,7 @@ fn fill(text: &Text, event: &Event, kind: FieldKind, place: &str) -> Result<Stri
                 return Err(fault(format!("{filled:?} {why}; put the value into an annotation instead")));
             }
         }
-        FieldKind::Spec if holds_tekton_variable(&filled, &values) => {
+        FieldKind::Spec if holds_tekton_variable(&filled, &ranges) => {
             return Err(fault(tekton_variable(&filled)));
         }
         FieldKind::Spec | FieldKind::Name | FieldKind::Annotation => {}

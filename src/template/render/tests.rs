@@ -37,7 +37,7 @@ fn event_with(base: &str, head: &str, sender: &str) -> Event {
 }
 
 fn render(template: &Template, event: &Event) -> Result<PipelineRun, RenderError> {
-    template.render(event, STAMP)
+    template.render(&Values::of(event), STAMP)
 }
 
 fn params(list: &str) -> Template {

@@ -1,0 +1,154 @@
+//! Rejects expressions that are certain to be expensive, and names and functions that do not exist.
+
+use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
+
+use super::super::{Error, Name};
+use super::{FUNCTIONS, VARIABLES};
+use crate::template::nearest::nearest;
+
+/// Maximum nesting depth of an expression; far below the depth at which the stack overflows.
+const MAX_DEPTH: usize = 64;
+/// Maximum number of loops (`all`, `exists`, `exists_one`, `filter`, `map`) in one expression.
+const MAX_LOOPS: usize = 8;
+/// Maximum nesting of loops; a loop over the result of a loop counts as nested.
+const MAX_NESTED_LOOPS: usize = 2;
+/// Maximum factor by which all `replace` calls of an expression together may lengthen a text.
+const MAX_GROWTH_FACTOR: usize = 64;
+/// Namespaces of functions that are called as `namespace.function(...)`.
+const NAMESPACES: &[&str] = &["strings", "optional"];
+
+/// Checks an expression.
+/// Fails when it uses an unknown name or function, or exceeds a limit.
+pub(super) fn check(expression: &IdedExpr) -> Result<(), Error> {
+    CostLimits::default().visit(expression, &mut Scope::default(), 0)
+}
+
+/// Names bound by the enclosing loops.
+#[derive(Default)]
+struct Scope(Vec<String>);
+
+/// Checks an expression against the limits, and counts its loops and the growth by `replace`.
+struct CostLimits {
+    loops: usize,
+    growth: usize,
+}
+
+impl Default for CostLimits {
+    fn default() -> Self {
+        Self { loops: 0, growth: 1 }
+    }
+}
+
+impl CostLimits {
+    /// Walks an expression; `depth` is 1000 per enclosing loop plus 1 per enclosing expression.
+    fn visit(&mut self, node: &IdedExpr, scope: &mut Scope, depth: usize) -> Result<(), Error> {
+        const LOOP: usize = 1000;
+        if depth % LOOP > MAX_DEPTH {
+            return Err(Error::TooCostly("it is nested too deeply; split it over several values"));
+        }
+        let inner = depth + 1;
+        match &node.expr {
+            Expr::Unspecified | Expr::Literal(_) => Ok(()),
+            Expr::Ident(name) => check_name(name, scope),
+            Expr::Select(select) => self.visit(&select.operand, scope, inner),
+            Expr::Call(call) => {
+                self.function(&call.func_name, &call.args)?;
+                if let Some(target) = &call.target
+                    && !is_namespace(target)
+                {
+                    self.visit(target, scope, inner)?;
+                }
+                call.args.iter().try_for_each(|argument| self.visit(argument, scope, inner))
+            }
+            Expr::List(list) => list.elements.iter().try_for_each(|element| self.visit(element, scope, inner)),
+            Expr::Map(map) => map.entries.iter().try_for_each(|entry| self.entry(&entry.expr, scope, inner)),
+            Expr::Struct(_) => Err(Error::Syntax("messages are not supported; write a map".into())),
+            Expr::Comprehension(comprehension) => {
+                self.loops += 1;
+                if self.loops > MAX_LOOPS || depth / LOOP >= MAX_NESTED_LOOPS {
+                    return Err(Error::TooCostly("too many loops; use at most eight, nested at most two deep"));
+                }
+                let inner = inner + LOOP;
+                self.visit(&comprehension.iter_range, scope, inner)?;
+                let outer = scope.0.len();
+                scope.0.extend([comprehension.iter_var.clone(), comprehension.accu_var.clone()]);
+                scope.0.extend(comprehension.iter_var2.clone());
+                let parts = [
+                    &comprehension.accu_init,
+                    &comprehension.loop_cond,
+                    &comprehension.loop_step,
+                    &comprehension.result,
+                ];
+                parts.into_iter().try_for_each(|part| self.visit(part, scope, inner))?;
+                scope.0.truncate(outer);
+                Ok(())
+            }
+        }
+    }
+
+    fn entry(&mut self, entry: &EntryExpr, scope: &mut Scope, depth: usize) -> Result<(), Error> {
+        match entry {
+            EntryExpr::StructField(field) => self.visit(&field.value, scope, depth),
+            EntryExpr::MapEntry(entry) => {
+                self.visit(&entry.key, scope, depth)?;
+                self.visit(&entry.value, scope, depth)
+            }
+        }
+    }
+
+    fn function(&mut self, name: &str, arguments: &[IdedExpr]) -> Result<(), Error> {
+        // Operators have internal function names such as `_+_`.
+        let is_written = name.chars().all(|c| c.is_ascii_alphanumeric());
+        if is_written && !FUNCTIONS.contains(&name) {
+            let help = nearest(name, FUNCTIONS.iter().copied()).map_or_else(
+                || format!("known functions are {}", FUNCTIONS.join(", ")),
+                |near| format!("did you mean `{near}`?"),
+            );
+            return Err(Error::UnknownFunction { name: name.to_owned(), help });
+        }
+        if name == "replace" {
+            let [old, new, ..] = arguments else { return Ok(()) };
+            let (Some(old), Some(new)) = (literal_length(old), literal_length(new)) else {
+                return Err(Error::TooCostly("write the arguments of `replace` as literal text"));
+            };
+            // Replacing the empty text inserts the new text around every character.
+            self.growth = self.growth.saturating_mul(if old == 0 { new + 1 } else { new.div_ceil(old).max(1) });
+            if self.growth > MAX_GROWTH_FACTOR {
+                return Err(Error::TooCostly("`replace` could make the text too long; replace less"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Length of a literal text in bytes; `None` for any other expression.
+pub(super) fn literal_length(node: &IdedExpr) -> Option<usize> {
+    match &node.expr {
+        Expr::Literal(LiteralValue::String(text)) => Some(text.inner().len()),
+        _ => None,
+    }
+}
+
+/// Whether it is the namespace of a function, and not a value.
+pub(super) fn is_namespace(node: &IdedExpr) -> bool {
+    matches!(&node.expr, Expr::Ident(name) if NAMESPACES.contains(&name.as_str()))
+}
+
+fn check_name(written: &str, scope: &Scope) -> Result<(), Error> {
+    let name = written.strip_prefix('.').unwrap_or(written);
+    let is_type =
+        matches!(name, "int" | "uint" | "double" | "bool" | "string" | "bytes" | "list" | "map" | "null_type");
+    if Name::parse(name).is_some()
+        || VARIABLES.contains(&name)
+        || is_type
+        || scope.0.iter().any(|bound| bound == written)
+    {
+        return Ok(());
+    }
+    let candidates = || Name::ALL.iter().map(|name| name.as_str()).chain(VARIABLES.iter().copied());
+    let help = nearest(name, candidates()).map_or_else(
+        || format!("known names are {}", candidates().collect::<Vec<_>>().join(", ")),
+        |near| format!("did you mean `{near}`?"),
+    );
+    Err(Error::UnknownName { name: name.to_owned(), help })
+}
