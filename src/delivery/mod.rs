@@ -68,6 +68,8 @@ pub(crate) struct Verified {
     headers: HeaderMap,
     envelope: Envelope,
     body: Bytes,
+    /// Subject of the token that the sender proved itself with.
+    token_subject: Option<String>,
 }
 
 /// One authenticated delivery.
@@ -83,6 +85,8 @@ pub(crate) struct Delivery {
     pub(crate) trace: Option<TraceContext>,
     /// The headers it came with.
     pub(crate) headers: Headers,
+    /// Subject of the sender's token, if it has proven itself with one.
+    pub(crate) token_subject: Option<String>,
     /// GitHub's JSON, not yet parsed.
     pub(crate) payload: Bytes,
     /// Keeps other modules from making one.
@@ -127,6 +131,15 @@ pub(crate) enum Malformed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeliveryId(String);
 
+/// The webhook that a request says it comes from; no signature covers it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ClaimedHook {
+    /// GitHub's number of the hook.
+    pub(crate) id: String,
+    /// What the hook belongs to: `repository/<id>`, `organization/<id>` or `integration/<id>`.
+    pub(crate) target: Option<String>,
+}
+
 impl Unverified {
     /// A request's headers and raw body.
     pub(crate) fn new(headers: HeaderMap, envelope: Envelope, body: Bytes) -> Self {
@@ -154,27 +167,37 @@ impl Unverified {
 
     /// Accepts a CloudEvent by its credential.
     /// Fails when it is a webhook, which always needs its signature.
-    pub(crate) fn accept(self, _credential: &Credential) -> Result<Verified, Box<VerificationFailed>> {
+    pub(crate) fn accept(self, credential: &Credential) -> Result<Verified, Box<VerificationFailed>> {
         if self.envelope.is_cloud_event() {
-            return Ok(self.into_verified());
+            return Ok(self.into_verified().with_subject(credential));
         }
         Err(Box::new(VerificationFailed { unverified: self, error: SignatureError::Missing }))
     }
 
     fn into_verified(self) -> Verified {
-        Verified { headers: self.headers, envelope: self.envelope, body: self.body }
+        Verified { headers: self.headers, envelope: self.envelope, body: self.body, token_subject: None }
     }
 }
 
 impl Verified {
+    /// Keeps the subject of a token that was proven besides.
+    pub(crate) fn with_subject(self, credential: &Credential) -> Self {
+        let token_subject = match credential {
+            Credential::Token(proof) => Some(proof.subject().to_owned()),
+            Credential::Network(_) => None,
+        };
+        Self { token_subject, ..self }
+    }
+
     /// Reads the attributes, and takes the payload out of its envelope.
     /// Fails when a required part is missing or malformed, or the event is not GitHub's.
     pub(crate) fn decode(self) -> Result<Delivery, DecodeError> {
-        match self.envelope {
-            Envelope::Webhook(encoding) => Ok(webhook::decode(self.headers, encoding, self.body)?),
-            Envelope::Binary => cloudevent::binary(self.headers, self.body),
-            Envelope::Structured => cloudevent::structured(self.headers, &self.body),
-        }
+        let delivery = match self.envelope {
+            Envelope::Webhook(encoding) => webhook::decode(self.headers, encoding, self.body)?,
+            Envelope::Binary => cloudevent::binary(self.headers, self.body)?,
+            Envelope::Structured => cloudevent::structured(self.headers, &self.body)?,
+        };
+        Ok(Delivery { token_subject: self.token_subject, ..delivery })
     }
 }
 
@@ -188,6 +211,11 @@ pub(crate) fn claimed_kind(headers: &HeaderMap) -> Option<EventKind> {
     webhook::claimed_kind(headers).or_else(|| cloudevent::claimed_kind(headers))
 }
 
+/// The hook in a webhook's headers, before it is authenticated. Returns `None` if there is none, or it is malformed.
+pub(crate) fn claimed_hook(headers: &HeaderMap) -> Option<ClaimedHook> {
+    webhook::claimed_hook(headers)
+}
+
 /// The trace in a request's headers `traceparent` and `tracestate`.
 pub(crate) fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
     let text = |name: &str| headers.get(name)?.to_str().ok();
@@ -197,7 +225,7 @@ pub(crate) fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
 impl Delivery {
     /// A delivery from a local file, for `render`; no network input may become one this way.
     pub(crate) fn from_local_file(id: DeliveryId, kind: EventKind, headers: HeaderMap, payload: Bytes) -> Self {
-        Self { id, kind, action: None, trace: None, headers: headers.into(), payload, _sealed: () }
+        Self { id, kind, action: None, trace: None, token_subject: None, headers: headers.into(), payload, _sealed: () }
     }
 }
 

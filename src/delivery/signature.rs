@@ -59,7 +59,10 @@ pub(crate) enum SignatureError {
     #[error("the {0} signature header is malformed")]
     Malformed(Algorithm),
     /// Well-formed, but made with another secret or for another body.
-    #[error("the {0} signature matches none of the secrets; compare the webhook's secret with the mounted one")]
+    #[error(
+        "the {0} signature matches none of the secrets; compare the webhook's secret with the mounted one, and look for a \
+         relay in between that changes the body, for example writes the JSON anew"
+    )]
     Mismatch(Algorithm),
 }
 

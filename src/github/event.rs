@@ -41,6 +41,8 @@ pub(crate) struct Event {
     pub(crate) trace: Option<TraceContext>,
     /// The delivery's headers.
     pub(crate) headers: Headers,
+    /// Subject of the token that its sender, in the cluster, proved itself with.
+    pub(crate) token_subject: Option<String>,
     /// The payload as GitHub sent it.
     pub(crate) payload: Bytes,
     /// Time by which the delivery must be answered; expressions stop then. `None` for no limit.

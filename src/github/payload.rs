@@ -247,6 +247,7 @@ impl Event {
             sender: payload.sender.and_then(|sender| sender.login),
             trace: delivery.trace,
             headers: delivery.headers,
+            token_subject: delivery.token_subject,
             payload: delivery.payload,
             deadline: None,
             identity: OnceLock::new(),

@@ -2,16 +2,21 @@
 
 use std::time::SystemTime;
 
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use tokio::time::Instant;
 use tracing::Level;
 
 use super::App;
 use super::answer::{Answer, RunRef};
-use crate::delivery::{Delivery, DeliveryId, Envelope, EventKind, claimed_id, claimed_kind, trace_of};
+use crate::delivery::{
+    ClaimedHook, Delivery, DeliveryId, Envelope, EventKind, claimed_hook, claimed_id, claimed_kind, trace_of,
+};
 use crate::github::Event;
 use crate::telemetry::spans::Span;
 use crate::telemetry::trace::TraceContext;
+
+/// Longest part of a method or path that a line quotes, in characters.
+const MAX_QUOTED: usize = 100;
 
 /// What is known about a delivery so far.
 pub(super) struct Record {
@@ -27,6 +32,9 @@ pub(super) struct Record {
     action: Option<String>,
     repository: Option<String>,
     pull_request: Option<u64>,
+    hook: Option<ClaimedHook>,
+    /// Method and path of a request that is no delivery.
+    request: Option<(String, String)>,
 }
 
 impl Record {
@@ -45,7 +53,15 @@ impl Record {
             action: None,
             repository: None,
             pull_request: None,
+            hook: claimed_hook(headers),
+            request: None,
         }
+    }
+
+    /// Takes method and path of a request that is no delivery.
+    pub(super) fn request(&mut self, method: &Method, path: &str) {
+        let cut = |text: &str| text.chars().take(MAX_QUOTED).collect();
+        self.request = Some((cut(method.as_str()), cut(path)));
     }
 
     pub(super) fn bytes(&mut self, bytes: usize) {
@@ -106,17 +122,22 @@ impl Record {
     /// Counts the delivery, ends its span and writes its log line. Lines about unauthenticated requests are limited,
     /// because anyone can send them without end.
     pub(super) fn write(&mut self, app: &App, answer: &Answer) {
-        if !self.span.is_on() {
+        if !self.span.is_on() && self.request.is_none() {
             // The answer came before the event was known.
             self.begin_span(app);
         }
         self.end_span(answer);
         let took = self.first_byte.elapsed();
         app.metrics.answered(self.kind.as_ref(), answer.reason(), took);
-        if !self.authenticated && !app.log_limit.allows(std::time::Instant::now()) {
-            return;
-        }
         let reason = answer.reason();
+        if !self.authenticated {
+            let source = (&self.hook, self.kind.as_ref().map(EventKind::as_str), reason.code(), answer.explanation());
+            if !app.log_limit.allows(source, std::time::Instant::now()) {
+                return;
+            }
+        }
+        // Claims of a sender who is not known help to find its settings.
+        let hook = self.hook.as_ref().filter(|_| !self.authenticated);
         let outcome = reason.outcome().as_str();
         macro_rules! line {
             ($level:ident, $message:expr) => {
@@ -130,6 +151,10 @@ impl Record {
                     repository = self.repository.as_deref(),
                     pull_request = self.pull_request,
                     delivery = self.delivery.as_ref().map(DeliveryId::as_str),
+                    hook = hook.map(|hook| hook.id.as_str()),
+                    hook_target = hook.and_then(|hook| hook.target.as_deref()),
+                    method = self.request.as_ref().map(|(method, _)| method.as_str()),
+                    path = self.request.as_ref().map(|(_, path)| path.as_str()),
                     runs = run_names(answer.runs()),
                     via = self.envelope.map(Envelope::as_str),
                     subject = self.subject.as_deref(),

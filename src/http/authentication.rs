@@ -62,10 +62,10 @@ pub(super) async fn check_headers(
 /// that needs it.
 pub(super) fn verify(app: &App, unverified: Unverified, credential: Option<Credential>) -> Result<Verified, Answer> {
     // A signature that is there must be right, whatever else proves the event.
-    if let Some(credential) = credential
+    if let Some(credential) = &credential
         && !unverified.has_signature()
     {
-        return unverified.accept(&credential).map_err(|failed| rejected(app, failed.error));
+        return unverified.accept(credential).map_err(|failed| rejected(app, failed.error));
     }
     let (secrets, policy) = (&app.config.secrets, app.config.signatures);
     let mut outcome = unverified.verify(secrets.current().iter(), policy);
@@ -80,7 +80,10 @@ pub(super) fn verify(app: &App, unverified: Unverified, credential: Option<Crede
     match outcome {
         Ok((verified, proof)) => {
             app.metrics.signature_verified(proof);
-            Ok(verified)
+            Ok(match &credential {
+                Some(credential) => verified.with_subject(credential),
+                None => verified,
+            })
         }
         Err(failed) => Err(rejected(app, failed.error)),
     }

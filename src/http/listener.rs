@@ -1,9 +1,10 @@
 //! Accepts connections until the service stops, then lets requests in flight finish.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,16 +17,21 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{AbortHandle, Id};
 use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt;
 
-use super::timeouts::TimedStream;
+use super::timeouts::{RequestClock, TimedStream};
 
 /// Longest request head, all headers together; GitHub's has some 1.5 KiB.
 const MAX_HEAD: usize = 64 << 10;
-/// Connections at the same time; further ones wait in the kernel. That many half-sent heads, and all bodies that are
+/// Connections at the same time. That many half-sent heads, and all bodies that are
 /// allowed (`--max-buffered-bytes`), stay below the 256 MiB of `service.yaml`.
 const CONNECTIONS: u64 = 1500;
+/// One of so many connections is kept for probes and deliveries when all others are those of authenticated senders.
+const SPARE: usize = 15;
+/// Time after which closing another connection is tried again, when none could be closed.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Descriptors reserved for files, the API server and a collector.
 const RESERVED_FILES: u64 = 64;
 /// Shortest time between two warnings that all connections are in use.
@@ -35,9 +41,20 @@ const DRAIN_NOTICE: Duration = Duration::from_millis(250);
 /// Pause after a failed accept: without descriptors, accepting again at once would only burn a core.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-/// Time of a request's first byte.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FirstByte(pub(super) Instant);
+/// Where a request comes from.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    /// Time of its first byte.
+    pub(super) first_byte: Instant,
+    clock: Arc<RequestClock>,
+}
+
+impl Origin {
+    /// Keeps the connection when there are too many: the request's sender is authenticated.
+    pub(super) fn prove(&self) {
+        self.clock.prove();
+    }
+}
 
 /// Serves until `stop` is done, then closes the listener and waits for requests in flight, at most for `grace`.
 pub(super) async fn serve(
@@ -61,9 +78,11 @@ pub(super) async fn serve(
 
 async fn accept(listener: &TcpListener, router: &Router, connections: &GracefulShutdown, limit: &mut ConnectionLimit) {
     loop {
-        let permit = limit.acquire().await;
         match listener.accept().await {
-            Ok((stream, _)) => connection(stream, router.clone(), connections, permit),
+            Ok((stream, _)) => {
+                let Some(permit) = limit.acquire().await else { return };
+                connection(stream, router.clone(), connections, limit, permit);
+            }
             Err(error) if is_peers(&error) => {}
             Err(error) => {
                 tracing::error!(error = %error, "cannot accept connections; is the limit of open files too low?");
@@ -73,31 +92,72 @@ async fn accept(listener: &TcpListener, router: &Router, connections: &GracefulS
     }
 }
 
-/// The number of connections at the same time.
+/// The connections, and the limit of their number.
+///
+/// At the limit the longest idle one is closed for a new one, else the oldest whose request has proven nothing: strangers
+/// cannot keep deliveries or probes out.
 pub(super) struct ConnectionLimit {
+    allowed: usize,
     free: Arc<Semaphore>,
+    open: Arc<Mutex<HashMap<Id, Open>>>,
     warned: Option<Instant>,
+}
+
+struct Open {
+    clock: Arc<RequestClock>,
+    task: AbortHandle,
 }
 
 impl ConnectionLimit {
     /// As many as are allowed and have descriptors.
     pub(super) fn new() -> Self {
         let count = CONNECTIONS.min(open_files().saturating_sub(RESERVED_FILES)).max(1);
-        Self { free: Arc::new(Semaphore::new(usize::try_from(count).unwrap_or(1))), warned: None }
+        Self::of(usize::try_from(count).unwrap_or(1))
     }
 
-    /// Waits for a free connection.
-    async fn acquire(&mut self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
-            return Some(permit);
-        }
-        if self.warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
-            self.warned = Some(Instant::now());
-            tracing::warn!("all connections are in use; new ones wait until others end");
-        }
-        // The semaphore is never closed.
-        Arc::clone(&self.free).acquire_owned().await.ok()
+    fn of(count: usize) -> Self {
+        let allowed = count - count / SPARE;
+        Self { allowed, free: Arc::new(Semaphore::new(count)), open: Arc::default(), warned: None }
     }
+
+    /// Waits for a place for one more connection, and closes another one if none is left. `None` never happens.
+    async fn acquire(&mut self) -> Option<OwnedSemaphorePermit> {
+        loop {
+            self.make_room();
+            // The semaphore is never closed.
+            if let Ok(permit) = timeout(RETRY_INTERVAL, Arc::clone(&self.free).acquire_owned()).await {
+                return permit.ok();
+            }
+        }
+    }
+
+    fn make_room(&mut self) {
+        let open = lock(&self.open).len();
+        if open >= self.allowed {
+            self.close_one();
+            if self.warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
+                self.warned = Some(Instant::now());
+                tracing::warn!(
+                    open,
+                    "all connections are in use; idle and unauthenticated ones are closed for new ones"
+                );
+            }
+        }
+    }
+
+    fn close_one(&self) {
+        let mut open = lock(&self.open);
+        let worths = open.iter().filter_map(|(id, open)| Some((open.clock.worth()?, *id)));
+        if let Some((_, id)) = worths.min_by_key(|(worth, _)| *worth)
+            && let Some(closed) = open.remove(&id)
+        {
+            closed.task.abort();
+        }
+    }
+}
+
+fn lock(open: &Mutex<HashMap<Id, Open>>) -> MutexGuard<'_, HashMap<Id, Open>> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Raises the soft limit of open files to the hard one, and returns it; container runtimes start with 1,024.
@@ -117,17 +177,24 @@ fn is_peers(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-fn connection(stream: TcpStream, router: Router, connections: &GracefulShutdown, permit: Option<OwnedSemaphorePermit>) {
+fn connection(
+    stream: TcpStream,
+    router: Router,
+    connections: &GracefulShutdown,
+    limit: &ConnectionLimit,
+    permit: OwnedSemaphorePermit,
+) {
     // Answers are small and complete: waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
     let (stream, clock) = TimedStream::new(stream);
+    let clock_of_service = Arc::clone(&clock);
     let service = service_fn(move |request: Request<Incoming>| {
         let router = router.clone();
-        let clock = clock.clone();
+        let clock = Arc::clone(&clock_of_service);
         async move {
-            let first_byte = FirstByte(clock.begin_request());
+            let origin = Origin { first_byte: clock.begin_request(), clock: Arc::clone(&clock) };
             let mut request = request.map(axum::body::Body::new);
-            request.extensions_mut().insert(first_byte);
+            request.extensions_mut().insert(origin);
             let response: Result<Response, Infallible> = router.oneshot(request).await;
             clock.end_request();
             response
@@ -141,12 +208,19 @@ fn connection(stream: TcpStream, router: Router, connections: &GracefulShutdown,
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     let connection = connections.watch(connection);
-    tokio::spawn(async move {
+    let open = Arc::clone(&limit.open);
+    // Locked until the connection is listed: its task may end before.
+    let mut listed = lock(&limit.open);
+    let task = tokio::spawn(async move {
         let _permit = permit;
         if let Err(error) = connection.await {
             tracing::debug!(error = %error, "connection failed");
         }
+        if let Some(id) = tokio::task::try_id() {
+            lock(&open).remove(&id);
+        }
     });
+    listed.insert(task.id(), Open { clock, task: task.abort_handle() });
 }
 
 #[cfg(test)]
@@ -164,13 +238,13 @@ mod tests {
         let router = Router::new().route("/", get(|| async { "hello" }));
         tokio::spawn(serve(listener, router, std::future::pending(), ConnectionLimit::new(), Duration::ZERO));
         let mut answer = Vec::new();
-        for half in ["", "GET / HTTP/1.1\r\n"] {
+        for (half, seconds) in [("", 120), ("GET / HTTP/1.1\r\n", 10)] {
             let begun = Instant::now();
             let mut stream = TcpStream::connect(address).await.expect("a connection");
             stream.write_all(half.as_bytes()).await.expect("half a head");
             stream.read_to_end(&mut answer).await.expect("the end");
             let took = begun.elapsed().as_secs();
-            assert!((10..20).contains(&took) && answer.is_empty(), "{half:?}: {took} s, {answer:?}");
+            assert!((seconds..2 * seconds).contains(&took) && answer.is_empty(), "{half:?}: {took} s, {answer:?}");
         }
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         for _ in 0..2 {

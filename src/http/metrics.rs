@@ -42,7 +42,13 @@ impl Labels<3> for RequestLabels {
     const NAMES: [&'static str; 3] = ["http_request_method", "http_route", "http_response_status_code"];
 
     fn values(&self) -> [&'static str; 3] {
-        ["POST", "/", self.0.status_label()]
+        // OpenTelemetry's name for methods that are not told apart, and no route where none matches.
+        let (method, route) = match self.0 {
+            Reason::Path | Reason::EventPath => ("_OTHER", ""),
+            Reason::Method => ("_OTHER", "/"),
+            _ => ("POST", "/"),
+        };
+        [method, route, self.0.status_label()]
     }
 
     fn all() -> Vec<Self> {

@@ -41,7 +41,7 @@ use outcome::Reason;
 pub(crate) use response::ReplyEvents;
 pub(crate) use sink::{Sink, print_run};
 
-use crate::delivery::{Key, SignaturePolicy};
+use crate::delivery::{Envelope, Key, SignaturePolicy};
 use crate::mounted::reload::{self, Reloading};
 use crate::telemetry::metrics::{CONTENT_TYPE as PROMETHEUS_TEXT, Registry};
 use crate::telemetry::spans::Tracer;
@@ -158,9 +158,9 @@ pub(crate) async fn serve_metrics(listener: TcpListener, app: Arc<App>) {
 fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/", any(root))
-        .route("/healthz", get(|| async { "ok" }))
-        .route("/readyz", get(readyz))
-        .fallback(|| async { Answer::new(Reason::Path).to_response(None, false) })
+        .route("/healthz", get(|| async { "ok" }).fallback(probe_method))
+        .route("/readyz", get(readyz).fallback(probe_method))
+        .fallback(other_path)
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(app)
 }
@@ -190,8 +190,20 @@ async fn root(state: State<Arc<App>>, request: Request) -> Response {
     match *request.method() {
         Method::POST => webhook::deliver(state, request).await,
         Method::OPTIONS => handshake(request.headers()),
-        _ => Answer::new(Reason::Method).to_response(None, false),
+        _ => webhook::refuse(&state.0, request, Reason::Method),
     }
+}
+
+/// Any path but those of this service. Knative would send an event again that is answered 404, so that events get 400.
+async fn other_path(State(app): State<Arc<App>>, request: Request) -> Response {
+    let is_event = Envelope::from_headers(request.headers()).is_ok_and(Envelope::is_cloud_event);
+    webhook::refuse(&app, request, if is_event { Reason::EventPath } else { Reason::Path })
+}
+
+async fn probe_method(State(app): State<Arc<App>>, request: Request) -> Response {
+    let mut response = webhook::refuse(&app, request, Reason::Method);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
 }
 
 /// The CloudEvents webhook handshake ("HTTP 1.1 Web Hooks for Event Delivery", section 4). Any origin may send at any

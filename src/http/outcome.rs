@@ -123,6 +123,7 @@ reasons! {
     Token = "token", Rejected, 401, WARN, "the bearer token is missing, malformed or wrong";
     Subject = "subject", Rejected, 403, WARN, "the token's subject may not send events here";
     Path = "path", Refused, 404, WARN, "deliveries go to /";
+    EventPath = "event_path", Refused, 400, WARN, "events go to /";
     Method = "method", Refused, 405, WARN, "deliveries are sent with POST";
     TooLarge = "too_large", Refused, 413, WARN, "the body is too large";
     MediaType = "media_type", Refused, 415, WARN, "the media type is not supported";
@@ -214,7 +215,7 @@ mod tests {
                 Outcome::Created => &[201],
                 Outcome::Duplicate | Outcome::Ignored | Outcome::Pong => &[200],
                 Outcome::Rejected => &[401, 403],
-                Outcome::Refused => &[404, 405, 413, 415],
+                Outcome::Refused => &[400, 404, 405, 413, 415],
                 Outcome::Malformed => &[400],
                 Outcome::Invalid => &[422],
                 Outcome::Unavailable => &[503],

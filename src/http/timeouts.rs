@@ -13,11 +13,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Time for a request's head, from its first byte, and for the first byte of a new connection.
+/// Time for a request's head, from its first byte.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time between two requests of a connection. Knative's queue-proxy keeps idle connections for 90 s (Go's default
+/// Time between two requests of a connection, and before the first one: a proxy may open connections in advance. Knative's queue-proxy keeps idle connections for 90 s (Go's default
 /// transport); it must be the one that closes them, or a request meets a closing connection.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(120);
+/// A connection that is idle for less than this is closed last.
+const RESTING: Duration = Duration::from_secs(2);
+/// A request has this time to prove something before its connection may be closed for another one.
+const PROOF_TIME: Duration = Duration::from_millis(250);
 /// Time in which a peer must take some of our bytes.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -27,19 +31,30 @@ pub(super) struct RequestClock(Mutex<Phase>);
 
 #[derive(Debug, Clone, Copy)]
 enum Phase {
-    /// A new connection waits for its first byte since then.
-    New(Instant),
     /// A head arrives; its first byte came then.
     Head(Instant),
-    /// A request is being answered.
-    Busy,
-    /// Between requests, since then.
+    /// A request is being answered that has proven nothing yet; its first byte came then.
+    Unproven(Instant),
+    /// The request of an authenticated sender is being answered.
+    Proven,
+    /// Before the first request or between two, since then.
     Idle(Instant),
+}
+
+/// Which connection is closed first when there are too many: the smallest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Worth {
+    /// Idle since then.
+    Idle(Instant),
+    /// Its request, which began then, has proven nothing.
+    Unproven(Instant),
+    /// Idle since then, for less than [`RESTING`]: its client may just be sending the next request.
+    Resting(Instant),
 }
 
 impl RequestClock {
     fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Phase::New(Instant::now()))))
+        Arc::new(Self(Mutex::new(Phase::Idle(Instant::now()))))
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {
@@ -52,10 +67,26 @@ impl RequestClock {
         let first_byte = match *phase {
             Phase::Head(since) => since,
             // It was read together with the request before.
-            Phase::New(_) | Phase::Busy | Phase::Idle(_) => Instant::now(),
+            Phase::Unproven(_) | Phase::Proven | Phase::Idle(_) => Instant::now(),
         };
-        *phase = Phase::Busy;
+        *phase = Phase::Unproven(first_byte);
         first_byte
+    }
+
+    /// To be called when the request's sender is authenticated.
+    pub(super) fn prove(&self) {
+        *self.phase() = Phase::Proven;
+    }
+
+    /// What the connection is worth; `None` if it must not be closed.
+    pub(super) fn worth(&self) -> Option<Worth> {
+        match *self.phase() {
+            Phase::Idle(since) if since.elapsed() < RESTING => Some(Worth::Resting(since)),
+            Phase::Idle(since) => Some(Worth::Idle(since)),
+            Phase::Head(since) | Phase::Unproven(since) if since.elapsed() < PROOF_TIME => None,
+            Phase::Head(since) | Phase::Unproven(since) => Some(Worth::Unproven(since)),
+            Phase::Proven => None,
+        }
     }
 
     /// To be called when the answer is ready to be sent.
@@ -65,7 +96,7 @@ impl RequestClock {
 
     fn bytes_arrived(&self) {
         let mut phase = self.phase();
-        if matches!(*phase, Phase::New(_) | Phase::Idle(_)) {
+        if matches!(*phase, Phase::Idle(_)) {
             *phase = Phase::Head(Instant::now());
         }
     }
@@ -73,9 +104,9 @@ impl RequestClock {
     /// The end of the time in which the peer must send; `None` while a request is being answered.
     fn deadline(&self) -> Option<Instant> {
         match *self.phase() {
-            Phase::New(since) | Phase::Head(since) => Some(since + HEAD_TIMEOUT),
+            Phase::Head(since) => Some(since + HEAD_TIMEOUT),
             Phase::Idle(since) => Some(since + KEEP_ALIVE_TIMEOUT),
-            Phase::Busy => None,
+            Phase::Unproven(_) | Phase::Proven => None,
         }
     }
 }
@@ -92,7 +123,7 @@ impl<S> TimedStream<S> {
     /// Wraps the stream of a new connection.
     pub(super) fn new(stream: S) -> (Self, Arc<RequestClock>) {
         let clock = RequestClock::new();
-        let read_timer = Box::pin(sleep_until(Instant::now() + HEAD_TIMEOUT));
+        let read_timer = Box::pin(sleep_until(Instant::now() + KEEP_ALIVE_TIMEOUT));
         (Self { stream, clock: Arc::clone(&clock), read_timer, write_timer: None }, clock)
     }
 
@@ -191,7 +222,30 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn closes_a_connection_that_sends_nothing() {
         let (mut stream, _clock, _client) = connection();
-        assert_eq!(time_to_timeout(&mut stream).await, HEAD_TIMEOUT);
+        assert_eq!(time_to_timeout(&mut stream).await, KEEP_ALIVE_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_worth_less_than_an_unproven_one() {
+        let (mut stream, clock, mut client) = connection();
+        let idle = Some(Worth::Idle(Instant::now()));
+        advance(RESTING).await;
+        assert_eq!(clock.worth(), idle);
+        client.write_all(b"head").await.expect("a head");
+        stream.read_exact(&mut [0; 4]).await.expect("a head");
+        let unproven = Some(Worth::Unproven(Instant::now()));
+        assert_eq!(clock.worth(), None);
+        advance(PROOF_TIME).await;
+        assert_eq!(clock.worth(), unproven);
+        clock.begin_request();
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(clock.worth(), unproven);
+        clock.prove();
+        assert_eq!(clock.worth(), None);
+        clock.end_request();
+        let resting = clock.worth();
+        assert_eq!(resting, Some(Worth::Resting(Instant::now())));
+        assert!(idle < unproven && unproven < resting);
     }
 
     #[tokio::test(start_paused = true)]

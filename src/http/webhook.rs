@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::access_log::Record;
 use super::answer::Answer;
 use super::budget::Share;
-use super::listener::FirstByte;
+use super::listener::Origin;
 use super::outcome::Reason;
 use super::response::ResponseForm;
 use super::{App, authentication, body, creation};
@@ -29,7 +29,7 @@ const SECONDS_A_DAY: u64 = 86_400;
 /// `POST /`.
 pub(super) async fn deliver(State(app): State<Arc<App>>, request: Request) -> Response {
     let (mut head, mut body) = request.into_parts();
-    let first_byte = head.extensions.get().map_or_else(Instant::now, |FirstByte(at)| *at);
+    let first_byte = first_byte(&head);
     let mut record = Record::new(first_byte, &head.headers);
     let _in_flight = app.metrics.begin_request();
     let waits_to_send = head.headers.contains_key(EXPECT);
@@ -41,6 +41,21 @@ pub(super) async fn deliver(State(app): State<Arc<App>>, request: Request) -> Re
     body::discard(body, waits_to_send);
     record.write(&app, &answer);
     form.respond(&answer, record.delivery(), app.config.sink.is_dry_run())
+}
+
+/// Answers a request that is no delivery, and counts and logs it like one.
+pub(super) fn refuse(app: &App, request: Request, reason: Reason) -> Response {
+    let (head, body) = request.into_parts();
+    let mut record = Record::new(first_byte(&head), &head.headers);
+    record.request(&head.method, head.uri.path());
+    let answer = Answer::new(reason);
+    body::discard(body, head.headers.contains_key(EXPECT));
+    record.write(app, &answer);
+    answer.to_response(None, false)
+}
+
+fn first_byte(head: &Parts) -> Instant {
+    head.extensions.get().map_or_else(Instant::now, |origin: &Origin| origin.first_byte)
 }
 
 /// Every early answer is an `Err`.
@@ -75,6 +90,9 @@ async fn receive(
     let keys = Arc::clone(app);
     let verified = step(large, move || authentication::verify(&keys, unverified, credential)).await??;
     record.authenticated();
+    if let Some(origin) = head.extensions.get::<Origin>() {
+        origin.prove();
+    }
     let delivery = step(large, move || verified.decode()).await?;
     let delivery = delivery.map_err(|error| Answer::new((&error).into()).with_message(error))?;
     record.decoded(app, &delivery);

@@ -1,12 +1,15 @@
 //! One call of the API server, through kube's client: its configuration, credentials, TLS and proxies.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{ApiError, ApiErrorKind};
@@ -15,6 +18,8 @@ use crate::telemetry::trace::TraceContext;
 
 /// A connection inside a cluster is made in milliseconds or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Minimum time between two attempts to read the credentials again.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 4 << 20;
 /// Keys come as `application/jwk-set+json`, everything else as JSON.
@@ -61,8 +66,55 @@ pub(super) struct Call<'a> {
 /// A client of the API server that counts its calls; cheap to clone.
 #[derive(Clone)]
 pub(super) struct ApiClient {
-    client: Client,
+    connection: Arc<Connection>,
     calls: Counters<CallResult, 1>,
+}
+
+/// kube's client, made anew when its credentials or CA no longer work.
+struct Connection {
+    client: ArcSwap<Client>,
+    /// Time of the last attempt to make it anew; `None` for a client that cannot be.
+    renewed: Option<Mutex<Instant>>,
+}
+
+impl Connection {
+    /// Reads the configuration with token and certificates again, unless another call has done so since `used` was taken, or
+    /// just now. Returns whether there is another client than `used`.
+    async fn renew(&self, used: &Arc<Client>) -> bool {
+        let Some(renewed) = &self.renewed else { return false };
+        let mut renewed = renewed.lock().await;
+        if !Arc::ptr_eq(&self.client.load(), used) {
+            return true;
+        }
+        if renewed.elapsed() < RENEWAL_INTERVAL {
+            return false;
+        }
+        *renewed = Instant::now();
+        match client().await {
+            Ok(client) => {
+                self.client.store(Arc::new(client));
+                tracing::debug!("read the credentials for the API server again");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "cannot read the credentials for the API server again");
+                false
+            }
+        }
+    }
+}
+
+/// Makes a client from the kubeconfig or the pod's service account; nothing is sent yet.
+async fn client() -> Result<Client, ConfigError> {
+    let mut config = Config::infer().await.map_err(Box::new)?;
+    if config.cluster_url.scheme_str() == Some("http") {
+        // There is no TLS to verify, but building a verifier fails on an image without certificates.
+        config.accept_invalid_certs = true;
+    }
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    // kube's own retries do not know our deadline.
+    config.default_retry = false;
+    Ok(ClientBuilder::try_from(config).map_err(Box::new)?.build())
 }
 
 impl ApiClient {
@@ -72,36 +124,47 @@ impl ApiClient {
     /// Returns the client and the namespace that the configuration names.
     /// Fails when there is no configuration, or it cannot be used.
     pub(super) async fn connect(registry: &Registry) -> Result<(Self, String), ConfigError> {
-        let mut config = Config::infer().await.map_err(Box::new)?;
-        if config.cluster_url.scheme_str() == Some("http") {
-            // There is no TLS to verify, but building a verifier fails on an image without certificates.
-            config.accept_invalid_certs = true;
-        }
-        config.connect_timeout = Some(CONNECT_TIMEOUT);
-        // kube's own retries do not know our deadline.
-        config.default_retry = false;
-        let client = ClientBuilder::try_from(config).map_err(Box::new)?.build();
+        let client = client().await?;
         let namespace = client.default_namespace().to_owned();
         let calls = registry.counters("api_calls_total", "Calls of the API server by their result.");
-        Ok((Self { client, calls }, namespace))
+        let renewed = Some(Mutex::new(Instant::now()));
+        let connection = Arc::new(Connection { client: ArcSwap::from_pointee(client), renewed });
+        Ok((Self { connection, calls }, namespace))
     }
 
     /// A client for tests.
     #[cfg(test)]
     pub(super) fn from_client(client: Client) -> Self {
-        Self { client, calls: Registry::default().counters("api_calls_total", "Calls.") }
+        let connection = Arc::new(Connection { client: ArcSwap::from_pointee(client), renewed: None });
+        Self { connection, calls: Registry::default().counters("api_calls_total", "Calls.") }
     }
 
     /// Makes a call and reads its whole answer, until `until`.
+    /// After a 401 the credentials are read again, and the call is made once more; after a failed connection they are read
+    /// for the next call, because the CA may be another.
     /// Fails when the answer is not a success, or the time is over.
     pub(super) async fn send(&self, call: Call<'_>, until: Instant) -> Result<Bytes, ApiError> {
-        let answer = timeout_at(until, self.exchange(call)).await.unwrap_or_else(|_| Err(ApiError::timeout()));
+        let attempts = async {
+            let client = self.connection.client.load_full();
+            let answer = Self::exchange(&client, &call).await;
+            match answer.as_ref().err().map(ApiError::kind) {
+                Some(ApiErrorKind::Unauthorized) if self.connection.renew(&client).await => {
+                    Self::exchange(&self.connection.client.load_full(), &call).await
+                }
+                Some(ApiErrorKind::Transport) => {
+                    self.connection.renew(&client).await;
+                    answer
+                }
+                _ => answer,
+            }
+        };
+        let answer = timeout_at(until, attempts).await.unwrap_or_else(|_| Err(ApiError::timeout()));
         self.calls.with(&CallResult(answer.as_ref().err().map(ApiError::kind))).inc();
         answer
     }
 
-    async fn exchange(&self, call: Call<'_>) -> Result<Bytes, ApiError> {
-        let mut request = Request::builder().method(call.method).uri(call.uri).header(header::ACCEPT, ACCEPT);
+    async fn exchange(client: &Client, call: &Call<'_>) -> Result<Bytes, ApiError> {
+        let mut request = Request::builder().method(call.method.clone()).uri(&call.uri).header(header::ACCEPT, ACCEPT);
         if !call.content_type.is_empty() {
             request = request.header(header::CONTENT_TYPE, call.content_type);
         }
@@ -111,8 +174,8 @@ impl ApiClient {
                 request = request.header("tracestate", state);
             }
         }
-        let request = request.body(Body::from(call.body)).map_err(kube::Error::HttpError)?;
-        let (head, body) = self.client.send(request).await?.into_parts();
+        let request = request.body(Body::from(call.body.clone())).map_err(kube::Error::HttpError)?;
+        let (head, body) = client.send(request).await?.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(ApiError::body)?.to_bytes();
         if head.status.is_success() {
             return Ok(body);
@@ -125,7 +188,7 @@ impl ApiClient {
     pub(super) async fn open_connection(&self) {
         let request = Request::get("/version").body(Body::empty());
         let Ok(request) = request else { return };
-        match self.client.send(request).await {
+        match self.connection.client.load_full().send(request).await {
             Ok(answer) if answer.status() == StatusCode::OK => {
                 // A connection is used again only when its answer was read.
                 let _ = answer.into_body().collect_bytes().await;

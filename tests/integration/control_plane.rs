@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
 
-use crate::support::control_plane::{own, shared};
+use crate::support::control_plane::{own, shared, without_admission};
 use crate::support::service::{LOGGED, Setup, TEMPLATE};
 use crate::support::webhook::{SHA, headers, merged};
 
@@ -275,4 +275,28 @@ async fn an_object_that_is_too_large_is_invalid_at_once() {
             service.logged().await
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn follows_a_rotated_ca_and_a_replaced_token_without_a_restart() {
+    let Some(mut plane) = without_admission() else { return };
+    plane.namespace("rotated");
+    plane.trigger_account("rotated");
+    let token = plane.kubectl(&["create", "token", "github-trigger", "-n", "rotated", "--duration=1h"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("token");
+    std::fs::write(&file, "void").expect("a file");
+    let service = Setup::cluster(&plane.kubeconfig_of_token_file(&file, "rotated")).start();
+    let reply = service.merge("d1", &merged("acme/web", 1, SHA)).await;
+    assert_eq!((reply.status, reply.reason().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "unauthorized"));
+
+    std::fs::write(&file, token.trim()).expect("a file");
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let reply = service.merge("d2", &merged("acme/web", 1, SHA)).await;
+    assert_eq!(reply.status, StatusCode::CREATED, "{}", service.log.text());
+
+    plane.rotate_ca();
+    let reply = service.merge("d3", &merged("acme/web", 2, SHA)).await;
+    assert_eq!(reply.status, StatusCode::CREATED, "{}", service.log.text());
+    assert_eq!(plane.runs("rotated").len(), 2);
 }

@@ -250,3 +250,63 @@ async fn wrong_signatures_are_counted_but_not_all_logged() {
     assert!(text.contains(&line), "{text}");
     assert_eq!(service.send(Method::GET, "/readyz", &[], b"").await.status, StatusCode::OK);
 }
+
+/// A probe must be answered within 2 s, as kubelet asks for.
+async fn probes_are_answered(service: &Service) {
+    for path in ["/healthz", "/readyz"] {
+        let mut stream = connect(service.address).await;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.expect("a probe");
+        let answer = timeout(Duration::from_secs(2), read_until(&mut stream, "ok")).await;
+        assert!(answer.expect("an answer in time").expect("an answer").starts_with("HTTP/1.1 200"), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_despite_idle_connections_at_the_limit() {
+    let service = Setup::dry_run().start();
+    let mut streams = Vec::new();
+    for index in 0..2_000 {
+        let mut stream = connect(service.address).await;
+        if index % 2 == 0 {
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("a request");
+            read_until(&mut stream, "ok").await.expect("an answer");
+        }
+        streams.push(stream);
+    }
+    for number in 1..=5 {
+        is_answered(&service, number).await;
+        probes_are_answered(&service).await;
+    }
+    // The ones that were idle for the longest time are closed, the others stay.
+    let last = streams.last_mut().expect("a stream");
+    last.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("a request");
+    read_until(last, "ok").await.expect("an answer");
+    assert_eq!(streams.first_mut().expect("a stream").read(&mut [0; 16]).await.ok(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_despite_slow_bodies_with_invented_signatures_at_the_limit() {
+    let service = Setup::dry_run().start();
+    let address = service.address;
+    let slow: Vec<_> = (0..1_800)
+        .map(|_| {
+            tokio::spawn(async move {
+                loop {
+                    let Ok(mut stream) = TcpStream::connect(address).await else { return };
+                    let beginning = head("content-length: 1000\r\n\r\n");
+                    let mut sent = stream.write_all(beginning.as_bytes()).await;
+                    while sent.is_ok() {
+                        sleep(Duration::from_millis(500)).await;
+                        sent = stream.write_all(b"x").await;
+                    }
+                }
+            })
+        })
+        .collect();
+    sleep(Duration::from_secs(2)).await;
+    for number in 1..=10 {
+        probes_are_answered(&service).await;
+        is_answered(&service, number).await;
+    }
+    slow.iter().for_each(JoinHandle::abort);
+}

@@ -327,6 +327,23 @@ impl ControlPlane {
         self.api_server = None;
     }
 
+    /// Starts the API server again with the certificate of a new CA, and puts that into the file that kubeconfigs name.
+    pub fn rotate_ca(&mut self) {
+        self.kill_api_server();
+        write_server_certificate(self.folder.path());
+        self.start_api_server();
+        self.wait_until_ready();
+    }
+
+    /// A kubeconfig that names the file of a token, as a pod's service account does.
+    pub fn kubeconfig_of_token_file(&self, token_file: &Path, namespace: &str) -> PathBuf {
+        let path = self.write_kubeconfig(&format!("{namespace}-file"), "", namespace);
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).expect("a file")).expect("JSON");
+        config["users"][0]["user"] = json!({"tokenFile": token_file});
+        fs::write(&path, config.to_string()).expect("a kubeconfig");
+        path
+    }
+
     /// Kills etcd as a crash would.
     pub fn kill_etcd(&mut self) {
         self.etcd = None;
@@ -478,8 +495,8 @@ impl ControlPlane {
     }
 }
 
-/// Writes a new CA, the server's certificate, the key of service account tokens and the administrator's token.
-fn write_credentials(folder: &Path) {
+/// Writes a new CA, and the server's certificate by it.
+fn write_server_certificate(folder: &Path) {
     let write = |name: &str, content: &str| fs::write(folder.join(name), content).expect("a file");
     let ca_key = KeyPair::generate().expect("a key");
     let mut ca = CertificateParams::default();
@@ -495,6 +512,12 @@ fn write_credentials(folder: &Path) {
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     write("server.crt", &server.signed_by(&server_key, &issuer).expect("a certificate").pem());
     write("server.key", &server_key.serialize_pem());
+}
+
+/// Writes a new CA, the server's certificate, the key of service account tokens and the administrator's token.
+fn write_credentials(folder: &Path) {
+    let write = |name: &str, content: &str| fs::write(folder.join(name), content).expect("a file");
+    write_server_certificate(folder);
     let account_key = KeyPair::generate().expect("a key");
     write("service-account.key", &account_key.serialize_pem());
     write("service-account.pub", &account_key.public_key_pem());

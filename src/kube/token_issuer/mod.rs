@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::Method;
 use serde::Deserialize;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::CALL_TIMEOUT;
 use super::client::{ApiClient, Call};
@@ -24,10 +24,8 @@ const DISCOVERY: &str = "/.well-known/openid-configuration";
 const KEYS: &str = "/openid/v1/jwks";
 /// Maximum age of cached keys; a withdrawn key is accepted no longer than this while the API server is reachable.
 const MAX_AGE: Duration = Duration::from_secs(3600);
-/// Minimum time between two reads for an unknown key id, which any sender can invent.
-const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(10);
-/// Minimum time between two attempts after a failure.
-const FAILURE_INTERVAL: Duration = Duration::from_secs(1);
+/// Minimum time between two reads. A token with an unknown key, which any sender can invent, waits for the next one.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The issuer's keys, cached.
 pub(crate) struct TokenIssuer {
@@ -35,8 +33,14 @@ pub(crate) struct TokenIssuer {
     /// Issuer name set by the operator; `None` to read it from the API server.
     name: Option<String>,
     known: ArcSwapOption<Known>,
-    /// Time and result of the last read; locked during a read.
-    last: Mutex<Option<(Instant, Result<(), KeysUnavailable>)>>,
+    /// The last read; locked during the next one.
+    last: Mutex<Option<Read>>,
+}
+
+/// One attempt to read the keys.
+struct Read {
+    begun: Instant,
+    result: Result<(), KeysUnavailable>,
 }
 
 struct Known {
@@ -65,46 +69,53 @@ impl TokenIssuer {
         Self { api, name, known: ArcSwapOption::empty(), last: Mutex::new(None) }
     }
 
-    /// Returns the keys to verify a token with: the cached ones if they include the token's key, else new ones from the
-    /// API server, at most once per [`UNKNOWN_KEY_INTERVAL`]. Waits until `until` at most.
-    /// Fails when no keys are cached and the API server does not return any in time.
+    /// Returns the keys to verify a token with: the cached ones if they include the token's key, else those of a read that
+    /// begins after this call, so that a token is never refused for a key that is newer than the cache. Reads begin at most
+    /// once per [`READ_INTERVAL`], and callers share them. Waits until `until` at most.
+    /// Fails when the token's key is not cached and the API server does not return any keys in time.
     pub(crate) async fn keys_for(
         &self,
         token: &BearerToken<'_>,
         until: Instant,
     ) -> Result<Arc<KeySet>, KeysUnavailable> {
-        if let Some(known) = self.known.load_full()
-            && known.since.elapsed() < MAX_AGE
-            && known.keys.has_key_of(token)
-        {
+        let known = || self.known.load_full().filter(|known| known.keys.has_key_of(token));
+        if let Some(known) = known().filter(|known| known.since.elapsed() < MAX_AGE) {
             return Ok(Arc::clone(&known.keys));
         }
-        timeout_at(until, self.refresh()).await.map_err(|_| KeysUnavailable::Timeout)?
+        let read = timeout_at(until, self.read_after(Instant::now())).await;
+        match (read.unwrap_or(Err(KeysUnavailable::Timeout)), known(), self.known.load_full()) {
+            // If the read failed, expired keys stay in use.
+            (_, Some(known), _) | (Ok(()), None, Some(known)) => Ok(Arc::clone(&known.keys)),
+            (Err(error), None, _) => Err(error),
+            (Ok(()), None, None) => Err(KeysUnavailable::Timeout),
+        }
     }
 
     /// Reads the keys before the first event needs them, and logs the result.
     pub(crate) async fn prefetch(&self) {
-        match self.refresh().await {
-            Ok(keys) => tracing::debug!(keys = ?keys, "read the token issuer's keys"),
-            Err(error) => tracing::warn!(error = %error, "tokens cannot be verified yet; each CloudEvent tries again"),
+        match (self.read_after(Instant::now()).await, self.known.load_full()) {
+            (Ok(()), known) => {
+                tracing::debug!(keys = ?known.map(|known| Arc::clone(&known.keys)), "read the token issuer's keys")
+            }
+            (Err(error), _) => {
+                tracing::warn!(error = %error, "tokens cannot be verified yet; each CloudEvent tries again");
+            }
         }
     }
 
-    async fn refresh(&self) -> Result<Arc<KeySet>, KeysUnavailable> {
-        // Concurrent callers wait here and share the result of one read.
+    /// The result of a read that begins after `asked`: one that another caller makes, or our own.
+    async fn read_after(&self, asked: Instant) -> Result<(), KeysUnavailable> {
         let mut last = self.last.lock().await;
-        let interval = |result: &Result<(), _>| if result.is_ok() { UNKNOWN_KEY_INTERVAL } else { FAILURE_INTERVAL };
-        let result = match last.take() {
-            Some((at, result)) if at.elapsed() < interval(&result) => (at, result),
-            _ => (Instant::now(), self.fetch().await),
-        };
-        let failure = result.1.clone().err();
-        *last = Some(result);
-        match (self.known.load_full(), failure) {
-            // If the read failed, the expired keys stay in use.
-            (Some(known), _) => Ok(Arc::clone(&known.keys)),
-            (None, failure) => Err(failure.unwrap_or(KeysUnavailable::Timeout)),
+        if let Some(read) = &*last {
+            if read.begun >= asked {
+                return read.result.clone();
+            }
+            sleep_until(read.begun + READ_INTERVAL).await;
         }
+        let begun = Instant::now();
+        let result = self.fetch().await;
+        *last = Some(Read { begun, result: result.clone() });
+        result
     }
 
     async fn fetch(&self) -> Result<(), KeysUnavailable> {

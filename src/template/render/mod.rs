@@ -172,6 +172,7 @@ impl Template {
             ("commit", event.commit().map(Commit::as_str)),
             ("target-branch", event.subject.target_branch.as_deref()),
             ("sender", event.sender.as_deref()),
+            ("token-subject", event.token_subject.as_deref()),
             ("template", Some(self.name())),
         ];
         for (key, value) in stamps {
