@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use tokio::net::{TcpListener, TcpSocket};
@@ -131,6 +131,7 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     flag.iter().try_for_each(|namespace| check_dns_label("--namespace", namespace))?;
     let registry = Registry::default();
     log::register_metrics(&registry);
+    registry.start_time(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
     let build = registry.gauges::<Version, 1>("build_info", "The program's version, as a label.");
     build.with(&Version).set(1.0);
     let reload_metrics = ReloadMetrics::register(&registry);

@@ -6,6 +6,7 @@
 
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
@@ -73,6 +74,13 @@ impl Registry {
     /// Registers `github_trigger_<name>`, a gauge without labels.
     pub(crate) fn gauge(&self, name: &str, help: &str) -> Gauge {
         self.register(Gauge::new(format!("{PREFIX}{name}"), help))
+    }
+
+    /// Registers `process_start_time_seconds`, Prometheus' name for the start of the process: rules tell by it whether a
+    /// counter was seen from its beginning.
+    pub(crate) fn start_time(&self, since_epoch: Duration) {
+        let help = "Start time of the process since the Unix epoch in seconds.";
+        self.register(Gauge::new("process_start_time_seconds", help)).set(since_epoch.as_secs_f64());
     }
 
     /// Registers `name`, a family of histograms with these upper bounds.

@@ -241,7 +241,11 @@ async fn accepts_only_valid_tokens_of_allowed_subjects() {
 
     let reply = with_token(&service, Some(&token), 1).await;
     assert_eq!((reply.status, reply.body.as_str()), (StatusCode::CREATED, ""), "{}", service.log.text());
-    assert_eq!(plane.runs("oidc").len(), 1);
+    let runs = plane.runs("oidc");
+    assert_eq!(runs.len(), 1);
+    let subject = "system:serviceaccount:oidc:merges-oidc-trigger";
+    assert_eq!(runs[0]["metadata"]["annotations"]["github-trigger.dev/token-subject"], subject);
+    service.log.wait_for(&format!("subject={subject}"), LOGGED);
 
     // The API server issues no token for less than ten minutes, so that the expired one is signed with its key here.
     let issuer_key = SigningKey::of_pem(&plane.token_key());

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
+use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -18,7 +19,7 @@ use crate::support::fake_api::{FakeApi, Fault};
 use crate::support::http::{HttpClient, read_until};
 use crate::support::process::eventually;
 use crate::support::receiver::Receiver;
-use crate::support::service::{LOGGED, PROGRAM, Service, Setup};
+use crate::support::service::{LOGGED, PROGRAM, Service, Setup, TEMPLATE};
 use crate::support::webhook::{SHA, headers, merged};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -127,7 +128,11 @@ async fn pushes_metrics_over_otlp() {
     let collector = Receiver::start().await;
     let setup =
         Setup::dry_run().env("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", &format!("{}/v1/metrics", endpoint(&collector)));
-    let mut service = setup.env("OTEL_METRIC_EXPORT_INTERVAL", "100").env("OTEL_SERVICE_NAME", "trigger").start();
+    let mut service = setup
+        .env("OTEL_METRIC_EXPORT_INTERVAL", "100")
+        .env("OTEL_SERVICE_NAME", "trigger")
+        .env("HOSTNAME", "pod-7")
+        .start();
     service.merge("d1", &merged("acme/web", 5, SHA)).await;
     service.signal("TERM");
     assert!(service.wait(LOGGED).is_some(), "the program does not end");
@@ -136,7 +141,10 @@ async fn pushes_metrics_over_otlp() {
     let request = ExportMetricsServiceRequest::decode(last.body).expect("metrics");
     let resource = &request.resource_metrics[0];
     let attributes = &resource.resource.as_ref().expect("a resource").attributes;
-    assert!(attributes.iter().any(|attribute| format!("{attribute:?}").contains("\"trigger\"")), "{attributes:?}");
+    for (key, value) in [("service.name", "trigger"), ("service.instance.id", "pod-7")] {
+        let found = attributes.iter().find(|attribute| attribute.key == key);
+        assert!(found.is_some_and(|found| format!("{found:?}").contains(&format!("{value:?}"))), "{attributes:?}");
+    }
     let names: Vec<&str> = resource.scope_metrics[0].metrics.iter().map(|metric| metric.name.as_str()).collect();
     for name in ["http.server.request.duration", "github_trigger_deliveries", "github_trigger_log_events"] {
         assert!(names.contains(&name), "{name}: {names:?}");
@@ -267,4 +275,118 @@ async fn deployer_continues_trace_of_pipeline() {
         let span = spans(&collector).remove("deploy").expect("a span");
         assert_eq!((hex::encode(&span.trace_id), hex::encode(&span.parent_span_id)), (TRACE.into(), CALLER.into()));
     }
+}
+
+/// Every request is counted and leaves a line, also one that is no delivery.
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_and_logs_other_paths_and_methods() {
+    let service = Setup::dry_run().arg("--metrics-addr=127.0.0.1:0").start();
+    for (method, path, status, allow) in [
+        (Method::GET, "/wp-login.php?x=1", 404, None),
+        (Method::POST, "/hooks", 404, None),
+        (Method::PUT, "/", 405, Some("POST, OPTIONS")),
+        (Method::DELETE, "/", 405, Some("POST, OPTIONS")),
+        (Method::POST, "/readyz", 405, Some("GET, HEAD")),
+    ] {
+        let reply = service.send(method.clone(), path, &[], b"").await;
+        let allowed = reply.headers.get("allow").and_then(|value| value.to_str().ok());
+        assert_eq!((reply.status.as_u16(), allowed), (status, allow), "{method} {path}");
+        let path = path.split('?').next().expect("a path");
+        let line = service.log.wait_for(&format!("method={method} path={path}"), LOGGED);
+        assert!(line.contains("WARN delivery refused") && line.contains(&format!("status={status}")), "{line}");
+    }
+    // Knative would send an event again that is answered 404.
+    let event = binary(PULL_REQUEST, "d1");
+    assert_eq!(service.send(Method::POST, "/events", &event, b"{}").await.status.as_u16(), 400);
+    let metrics = metrics(&service).await;
+    for (reason, count) in [("path", 2.0), ("method", 3.0), ("event_path", 1.0)] {
+        let sum: f64 = metrics
+            .lines()
+            .filter(|line| line.starts_with("github_trigger_deliveries_total"))
+            .filter(|line| line.contains(&format!("reason=\"{reason}\"")))
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+            .sum();
+        assert_eq!(sum, count, "{reason}");
+    }
+}
+
+/// The line of a mistyped secret says which hook it belongs to, and is written even in a flood of other ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn shows_a_mistyped_secret_with_its_hook_in_a_flood() {
+    let service = Setup::dry_run().start();
+    let body = merged("acme/web", 5, SHA).to_string().into_bytes();
+    let forged = |hook: Option<&str>| {
+        let mut headers = headers("pull_request", "d1", &body);
+        headers.retain(|(name, _)| !name.starts_with("x-github-hook"));
+        headers.iter_mut().filter(|(name, _)| name == "x-hub-signature-256").for_each(|(_, value)| {
+            *value = format!("sha256={}", "0".repeat(64));
+        });
+        if let Some(hook) = hook {
+            for (name, value) in [
+                ("x-github-hook-id", hook),
+                ("x-github-hook-installation-target-type", "repository"),
+                ("x-github-hook-installation-target-id", "79929171"),
+            ] {
+                headers.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        headers
+    };
+    let flood = forged(None);
+    for round in 0..6 {
+        join_all((0..40).map(|_| service.send(Method::POST, "/", &flood, &body))).await;
+        if round == 4 {
+            service.send(Method::POST, "/", &forged(Some("292430182")), &body).await;
+        }
+    }
+    let line = service.log.wait_for("hook=292430182 hook_target=repository/79929171", LOGGED);
+    assert!(line.contains("matches none of the secrets") && line.contains("a relay in between"), "{line}");
+    // What is not GitHub's form is not repeated.
+    service.send(Method::POST, "/", &forged(Some("1; DROP")), &body).await;
+    assert!(!service.logged().await.join("\n").contains("DROP"));
+}
+
+/// People of one repository read nothing about another one; the log has it all.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_name_only_templates_of_the_event_repository() {
+    let template = |name: &str, repository: &str, branch: &str| {
+        let named = TEMPLATE.replace("generateName: build-", &format!("generateName: {name}-"));
+        named.replace("\"*/*\"", &format!("{repository}\n    github-trigger.dev/on-target-branch: {branch}"))
+    };
+    let templates =
+        [template("web", "acme/web", "release"), template("secret", "acme/secret", "hidden")].join("\n---\n");
+    let service = Setup::dry_run().template(&templates).arg("--metrics-addr=127.0.0.1:0").start();
+    let reply = service.merge("d1", &merged("acme/web", 1, SHA)).await;
+    assert_eq!((reply.outcome().as_str(), reply.reason().as_str()), ("ignored", "no_template"));
+    assert!(reply.message().contains("template web: on-target-branch wants release, got main"), "{}", reply.body);
+    assert!(!reply.body.contains("secret") && !reply.body.contains("hidden"), "{}", reply.body);
+    let line = service.log.wait_for("delivery=d1", LOGGED);
+    assert!(line.contains("template web: on-target-branch wants release, got main"), "{line}");
+    assert!(line.contains("template secret: on-repository wants acme/secret, got acme/web"), "{line}");
+
+    // A renamed repository: nobody would know.
+    let reply = service.merge("d2", &merged("acme/web-renamed", 2, SHA)).await;
+    assert_eq!(
+        (reply.outcome().as_str(), reply.message().as_str()),
+        ("ignored", "no template is for this repository"),
+        "{}",
+        reply.body
+    );
+    let line = service.log.wait_for("delivery=d2", LOGGED);
+    assert!(line.contains(" WARN ") && line.contains("repository=acme/web-renamed"), "{line}");
+    assert!(line.contains("on-repository wants acme/secret, got acme/web-renamed"), "{line}");
+    let series = "github_trigger_deliveries_total{event=\"pull_request\",outcome=\"ignored\",\
+                  reason=\"unknown_repository\"}";
+    assert_eq!(value(&metrics(&service).await, series), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn says_of_a_deletion_that_it_is_one() {
+    let template = TEMPLATE.replace("\"*/*\"", "\"*/*\"\n    github-trigger.dev/on-event: push");
+    let service = Setup::dry_run().template(&template).start();
+    let payload = json!({"ref": "refs/heads/old", "before": SHA, "after": "0".repeat(40), "deleted": true,
+        "repository": {"full_name": "acme/web"}, "head_commit": null});
+    let reply = service.deliver("push", "d1", &payload).await;
+    assert_eq!((reply.outcome().as_str(), reply.reason().as_str()), ("ignored", "deletion"));
+    assert!(reply.message().contains("deleted"), "{}", reply.body);
 }

@@ -10,8 +10,8 @@ mod metrics;
 use std::env;
 use std::time::Duration;
 
-use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
+use opentelemetry::{Key, KeyValue};
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -22,6 +22,8 @@ pub(crate) use metrics::MetricsExporter;
 
 /// Time for the last export at the end of the process; shorter than a pod's termination grace period.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
+/// OpenTelemetry's attribute that tells the processes of a service apart.
+const INSTANCE: Key = Key::from_static_str("service.instance.id");
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// The exporters to a collector that the environment asks for.
@@ -108,5 +110,20 @@ fn resource() -> Resource {
     if let Ok(revision) = env::var("K_REVISION") {
         resource = resource.with_attribute(KeyValue::new("kn.revision.name", revision));
     }
-    resource.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))).build()
+    let resource = resource.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))).build();
+    if resource.get(&INSTANCE).is_some() {
+        return resource;
+    }
+    let instance = KeyValue::new(INSTANCE, instance_id());
+    Resource::builder_empty().with_attributes(attributes(&resource)).with_attribute(instance).build()
+}
+
+fn attributes(resource: &Resource) -> Vec<KeyValue> {
+    resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect()
+}
+
+/// The pod's name, which no other pod has at any time; outside a cluster a random number.
+fn instance_id() -> String {
+    let host = env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
+    host.unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)))
 }
