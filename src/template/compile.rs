@@ -3,10 +3,12 @@
 use serde_json::{Map, Value as Json};
 
 use super::conditions::{Conditions, PREFIX};
+use super::expression::{Expression, Name};
 use super::model::{Template, Tree};
 use super::placeholder::{self, Part, Text};
 use super::yaml::{Fault, Node, Position, Value};
-use super::{naming, schema};
+use super::{event_names, naming, schema};
+use crate::delivery::EventKind;
 use crate::names;
 
 /// A template without faults, and its warnings.
@@ -35,6 +37,8 @@ pub(super) fn compile(document: &Node) -> Result<Compiled, Vec<Fault>> {
 struct Compiler {
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
+    /// Every name that is a placeholder by itself, so that the template cannot be rendered without its value.
+    names: Vec<(Position, Name)>,
 }
 
 impl Compiler {
@@ -68,6 +72,7 @@ impl Compiler {
         let labels = self.strings(metadata, "labels");
         let annotations = self.strings(metadata, "annotations");
         let spec = self.spec(document)?;
+        self.check_names(&conditions);
         let needs_cel = {
             let mut texts = [&base].into_iter().chain(labels.iter().chain(&annotations).map(|(_, text)| text));
             conditions.needs_cel() || spec.needs_cel() || texts.any(Text::needs_cel)
@@ -277,9 +282,30 @@ impl Compiler {
         }
     }
 
+    /// Reports names that events of the wanted kinds do not have.
+    fn check_names(&mut self, conditions: &Conditions) {
+        for (at, name) in std::mem::take(&mut self.names) {
+            let lacks = |kind: &EventKind| event_names::lacks(kind, name);
+            let Some(kind) = conditions.kinds().flatten().find(|kind| lacks(kind)) else { continue };
+            let message = format!(
+                "events of the kind `{kind}` have no value for `{}`; use a path into their payload (body.a.b)",
+                name.as_str()
+            );
+            let can_render = conditions.kinds().any(|kind| !kind.is_some_and(lacks));
+            let faults = if can_render { &mut self.warnings } else { &mut self.faults };
+            faults.push(Fault { at, message });
+        }
+    }
+
     fn text(&mut self, at: Position, text: &str) -> Option<Text> {
         match Text::compile(text) {
-            Ok(text) => Some(text),
+            Ok(text) => {
+                self.names.extend(text.parts.iter().filter_map(|part| match part {
+                    Part::Expression(Expression::Name(name)) => Some((at, *name)),
+                    _ => None,
+                }));
+                Some(text)
+            }
             Err(errors) => {
                 errors.into_iter().for_each(|error| self.fault(at, error.to_string()));
                 None

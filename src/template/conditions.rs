@@ -217,6 +217,14 @@ impl Conditions {
         self.repository.as_ref().is_none_or(|globs| event.repository_name().is_some_and(|name| globs.matches(name)))
     }
 
+    /// The kinds of events that can match; `None` stands for merges.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = Option<&EventKind>> {
+        self.event.wanted.iter().map(|wanted| match wanted {
+            Wanted::Merged => None,
+            Wanted::Kind(kind, _) => Some(kind),
+        })
+    }
+
     /// Whether only merges can match.
     pub(crate) fn wants_only_merges(&self) -> bool {
         self.event.wanted == [Wanted::Merged]

@@ -6,6 +6,7 @@
 mod compile;
 mod conditions;
 mod decide;
+mod event_names;
 mod expression;
 mod globs;
 mod load;

@@ -240,3 +240,35 @@ fn rejects_unknown_field_of_service() {
     let complaint = plane.kubectl_refuses(&["create", "--validate=strict", "-f", &file, "-n", "kn-broken"]);
     assert!(complaint.contains("unknown field \"spec.template.spec.timeoutSecond\""), "{complaint}");
 }
+
+/// An image or bundle that is not pinned by its digest is said to be replaced.
+#[test]
+fn says_of_every_image_that_it_is_to_be_replaced() {
+    let mut files: Vec<_> = vec!["service.yaml".into()];
+    for folder in fs::read_dir("config").expect("the folder") {
+        let folder = folder.expect("a folder").path();
+        files.extend(fs::read_dir(folder).expect("a folder").map(|file| file.expect("a file").path()));
+    }
+    let mut images = 0;
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "yaml")) {
+        let text = fs::read_to_string(file).expect("a file");
+        let lines: Vec<&str> = text.lines().collect();
+        for (index, line) in lines.iter().enumerate() {
+            let value = line.trim().trim_start_matches("- ");
+            let Some((_, reference)) = value.split_once(": ").filter(|(key, _)| ["image", "value"].contains(key))
+            else {
+                continue;
+            };
+            // A name in a registry; not a param, nor the image that a template builds.
+            let is_image = value.starts_with("image: ") || reference.contains("/bundle:");
+            if !is_image || reference.contains("$(") || reference.contains("@sha256:") {
+                continue;
+            }
+            images += 1;
+            let comment =
+                lines.get(index.wrapping_sub(1)).is_some_and(|line| line.contains("# ") && line.contains("eplace it"));
+            assert!(comment, "{}:{}: {line}", file.display(), index + 1);
+        }
+    }
+    assert!(images >= 6, "{images}");
+}

@@ -60,6 +60,32 @@ fn reports_all_findings_of_all_files() {
 }
 
 #[test]
+fn reports_names_that_events_of_a_kind_never_have() {
+    let of = |kinds: &str, name: &str| {
+        let spec = format!("  params:\n  - name: a\n    value: \"{{{{ {name} }}}}\"\n");
+        findings(&format!("    github-trigger.dev/on-event: {kinds}\n"), &spec)
+    };
+    let found = of("release.published", "revision");
+    let message = "events of the kind `release` have no value for `revision`; use a path into their payload (body.a.b)";
+    assert_eq!(found, [format!("t.yaml:13:12: {message}")]);
+    for (kinds, name) in [("issues", ".Branch"), ("push", "source_branch"), ("workflow_job", "target_branch")] {
+        assert_eq!(of(kinds, name).len(), 1, "{kinds} {name}");
+    }
+    // One of the kinds has it.
+    let found = of("merged, release.published", "revision");
+    assert_eq!(found, [format!("t.yaml:13:12: warning: {message}")]);
+    for (kinds, name) in [
+        ("merged", "source_branch"),
+        ("push, check_run.completed, status, deployment, merge_group", "revision"),
+        ("release", "target_branch"),
+        ("issues", "pull_request_number"),
+        ("something_new", "revision"),
+    ] {
+        assert_eq!(of(kinds, name), [""; 0], "{kinds} {name}");
+    }
+}
+
+#[test]
 fn suggests_successors_of_older_api_fields() {
     for (spec, successor) in [
         ("  serviceAccountName: x\n", "spec.taskRunTemplate.serviceAccountName"),
