@@ -253,7 +253,12 @@ impl Compiler {
 
     fn tree(&mut self, node: &Node, path: &str) -> Tree {
         match &node.value {
-            Value::Null => Tree::Literal(Json::Null),
+            Value::Null => {
+                if is_param_value(path) {
+                    self.fault(node.at, "the value of a param is empty; write \"\" for an empty text");
+                }
+                Tree::Literal(Json::Null)
+            }
             Value::Bool(value) => Tree::Literal((*value).into()),
             Value::Number(value) => Tree::Literal(value.clone().into()),
             Value::Text(text) if !placeholder::present(text) => Tree::Literal(text.clone().into()),
@@ -261,11 +266,15 @@ impl Compiler {
                 self.refuse_shell(node.at, path);
                 match self.text(node.at, text) {
                     None => Tree::Literal(Json::Null),
-                    Some(text) if path.ends_with("params[].value") => text.into_param(),
+                    Some(text) if is_param_value(path) => text.into_param(),
                     Some(text) => Tree::Text(text),
                 }
             }
             Value::Sequence(items) => {
+                if let Some(item) = items.iter().find(|item| is_param_value(path) && item.text().is_none()) {
+                    let message = format!("a param's list takes texts only, not {}; write each in quotes", item.kind());
+                    self.fault(item.at, message);
+                }
                 let path = format!("{path}[]");
                 let trees = items.iter().map(|item| self.tree(item, &path)).collect();
                 fold_array(trees)
@@ -356,6 +365,11 @@ impl Tree {
             Self::Object(entries) => entries.iter().any(|(_, tree)| tree.needs_cel()),
         }
     }
+}
+
+/// Whether a path is that of a param's value, which may be text, a list or a map.
+fn is_param_value(path: &str) -> bool {
+    path.ends_with("params[].value") || path.ends_with("params[].default")
 }
 
 fn fold_array(trees: Vec<Tree>) -> Tree {

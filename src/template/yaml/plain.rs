@@ -52,7 +52,9 @@ pub(super) fn plain(text: &str) -> Result<Value, Ambiguous> {
     }
     if let Ok(float) = text.parse::<f64>() {
         return match Number::from_f64(float) {
-            Some(number) if number.to_string() == text => Ok(Value::Number(number)),
+            Some(number) if number.to_string() == text && float.fract() != 0.0 => Ok(Value::Number(number)),
+            // Go writes 1.0 as 1.
+            Some(_) if float.fract() == 0.0 => ambiguous(&format!("would become the number {float}")),
             Some(number) => ambiguous(&format!("would become the number {number}")),
             None => ambiguous("is a number that JSON cannot represent"),
         };
@@ -61,8 +63,14 @@ pub(super) fn plain(text: &str) -> Result<Value, Ambiguous> {
         let body = digits.to_ascii_lowercase();
         body.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_hexdigit()))
     });
+    // YAML 1.1: a number to the base of 60, such as a time or a port mapping.
+    let sixty = |part: &str| matches!(part.len(), 1 | 2) && part.parse::<u8>().is_ok_and(|part| part < 60);
+    let sexagesimal = digits.split_once(':').is_some_and(|(first, rest)| {
+        let (rest, fraction) = rest.split_once('.').unwrap_or((rest, ""));
+        let is_number = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b == b'_');
+        is_number(first) && is_number(fraction) && rest.split(':').all(sixty)
+    });
     let grouped = digits.contains('_') && digits.chars().all(|c| c.is_ascii_digit() || matches!(c, '_' | '.'));
-    let sexagesimal = digits.contains(':') && digits.chars().all(|c| c.is_ascii_digit() || matches!(c, ':' | '.'));
     if other_notation || grouped || sexagesimal {
         return ambiguous("is a number for some YAML parsers and text for others");
     }

@@ -68,6 +68,10 @@ fn rejects_ambiguous_scalars() {
         "0b11",
         "1_000",
         "12:30:45",
+        "22:22",
+        "1:30.5",
+        "1.0",
+        "-3.00",
         ".inf",
         "-.INF",
         ".nan",
@@ -78,6 +82,13 @@ fn rejects_ambiguous_scalars() {
         let fault = fault(&format!("a: {scalar}\n"));
         assert_eq!(fault.at, Position { line: 1, column: 4 }, "{scalar}");
         assert!(fault.message.contains(&format!("write \"{scalar}\" if it is text")), "{}", fault.message);
+    }
+}
+
+#[test]
+fn keeps_addresses_and_port_mappings_as_text() {
+    for scalar in ["192.0.2.7:6001", "8080:80", "12:75", "10.0.0.1", "1.2.3", "2026-11-25"] {
+        assert_eq!(value(scalar), text(scalar), "{scalar}");
     }
 }
 

@@ -1,5 +1,8 @@
 //! Conditions of a template: its `github-trigger.dev/on-*` annotations. A template matches an event if all hold.
 
+mod events;
+mod patterns;
+
 use std::fmt::{self, Write as _};
 
 use super::expression::{self, EvaluationError, Expression};
@@ -22,13 +25,9 @@ const MAX_QUOTED: usize = 250;
 /// Why a condition does not compile.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConditionError {
-    #[error(
-        "`{0}` is not an event; write `merged`, or a GitHub event with or without an action, for example `push` or \
-         `release.published`"
-    )]
-    Event(String),
-    #[error("`{0}` can never match `owner/name`; write for example `acme/{0}`")]
-    Repository(String),
+    /// A value that no event has; the text says what to write.
+    #[error("{0}")]
+    Never(String),
     #[error(transparent)]
     Glob(#[from] GlobError),
     #[error(transparent)]
@@ -135,6 +134,10 @@ impl Default for Events {
 
 impl Events {
     fn compile(source: &str) -> Result<Self, ConditionError> {
+        let source = source.trim();
+        if let Some(list) = source.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            return Err(ConditionError::Never(format!("write the events without brackets: `{list}`")));
+        }
         let wanted = source.split(',').map(|kind| Wanted::parse(kind.trim())).collect::<Result<_, _>>()?;
         Ok(Self { source: source.to_owned(), wanted })
     }
@@ -156,10 +159,10 @@ impl Wanted {
             Some((kind, action)) => (kind, Some(action)),
             None => (text, None),
         };
-        let legal = |action: &str| EventKind::parse(action).is_some();
-        match EventKind::parse(kind).filter(|_| action.is_none_or(legal)) {
-            Some(kind) => Ok(Self::Kind(kind, action.map(str::to_owned))),
-            None => Err(ConditionError::Event(text.to_owned())),
+        let never = events::fault(kind, action);
+        match (never, EventKind::parse(kind)) {
+            (None, Some(kind)) => Ok(Self::Kind(kind, action.map(str::to_owned))),
+            (never, _) => Err(ConditionError::Never(never.unwrap_or_else(|| format!("`{text}` is not an event")))),
         }
     }
 }
@@ -196,8 +199,9 @@ impl Conditions {
     fn set(&mut self, name: &str, text: &str) -> Result<(), ConditionError> {
         match name {
             "on-event" => self.event = Events::compile(text)?,
-            "on-repository" => self.repository = Some(on_repository(text)?),
-            "on-target-branch" => self.target_branch = Some(Globs::compile(text, Case::Sensitive)?),
+            // Names of owners and repositories are case-insensitive on GitHub.
+            "on-repository" => self.repository = Some(globs(text, Case::Insensitive, patterns::repository_fault)?),
+            "on-target-branch" => self.target_branch = Some(globs(text, Case::Sensitive, patterns::branch_fault)?),
             "on-cel" => {
                 let expression = Expression::compile(text)?;
                 self.cel = Some(Condition { source: text.trim().to_owned(), expression });
@@ -265,12 +269,14 @@ fn check<'a>(condition: &'static str, globs: &'a Globs, got: Option<&'a str>) ->
     Check { condition, wanted: globs.source(), got: Got::Text(got), holds }
 }
 
-fn on_repository(text: &str) -> Result<Globs, ConditionError> {
-    if let Some(pattern) = text.split(',').map(str::trim).find(|pattern| !pattern.contains('/') && *pattern != "**") {
-        return Err(ConditionError::Repository(pattern.to_owned()));
+fn globs(text: &str, case: Case, fault: fn(&str) -> Option<String>) -> Result<Globs, ConditionError> {
+    // The list as a whole may be in brackets.
+    let whole = Some(text.trim()).filter(|text| text.starts_with('['));
+    let patterns = text.split(',').map(str::trim).filter(|pattern| !pattern.is_empty());
+    match whole.into_iter().chain(patterns).find_map(fault) {
+        Some(never) => Err(ConditionError::Never(never)),
+        None => Ok(Globs::compile(text, case)?),
     }
-    // Names of owners and repositories are case-insensitive on GitHub.
-    Ok(Globs::compile(text, Case::Insensitive)?)
 }
 
 fn unknown(name: &str) -> ConditionError {
@@ -280,10 +286,28 @@ fn unknown(name: &str) -> ConditionError {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn requires_owner_in_repository_pattern() {
-        let error = super::on_repository("api").expect_err("no owner").to_string();
-        assert!(error.contains("acme/api"), "{error}");
-        assert!(super::on_repository("Acme/*").expect("a pattern").matches("acme/Web"));
+    fn corrects_events_that_github_does_not_have() {
+        for event in
+            ["merged", "push", "release.published, merged", "repository_dispatch.my-own_type", "pull_request.closed"]
+        {
+            assert!(Events::compile(event).is_ok(), "{event}");
+        }
+        for (event, correction) in [
+            ("merge", "write `merged`"),
+            ("pull_request.merged", "write `merged`"),
+            ("Push", "did you mean `push`?"),
+            ("pull-request", "did you mean `pull_request`?"),
+            ("pull_request.synchronise", "did you mean `pull_request.synchronize`?"),
+            ("push.created", "`push` has no actions"),
+            ("release.done", "its actions are created"),
+            ("[push, merged]", "without brackets: `push, merged`"),
+            ("", "write `merged`"),
+        ] {
+            let error = Events::compile(event).map(drop).expect_err(event).to_string();
+            assert!(error.contains(correction), "{event}: {error}");
+        }
     }
 }
