@@ -7,7 +7,7 @@ use super::expression::{Expression, Name};
 use super::model::{Template, Tree};
 use super::placeholder::{self, Part, Text};
 use super::yaml::{Fault, Node, Position, Value};
-use super::{event_names, naming, schema};
+use super::{event_names, naming, schema, tekton};
 use crate::delivery::EventKind;
 use crate::names;
 
@@ -56,6 +56,7 @@ impl Compiler {
             return None;
         }
         schema::check(document, &mut self.faults);
+        tekton::check(document, &mut self.faults);
         let metadata = document.get("metadata");
         let (at, base, written_name) = self.name(document, metadata)?;
         let annotations = metadata.and_then(|metadata| metadata.get("annotations"));
@@ -242,11 +243,6 @@ impl Compiler {
                 self.fault(second.at, "`spec` has both `pipelineRef` and `pipelineSpec`; remove one");
             }
             _ => {}
-        }
-        if let Some(manager) = spec.get("managedBy")
-            && manager.text() != Some("tekton.dev/pipeline")
-        {
-            self.fault(manager.at, "Tekton does not run it with another `managedBy`; remove the field");
         }
         Some(self.tree(spec, "spec"))
     }

@@ -16,6 +16,7 @@ mod nearest;
 mod placeholder;
 mod render;
 mod schema;
+mod tekton;
 mod yaml;
 
 pub(crate) use decide::{Decision, Ignored, Selection};

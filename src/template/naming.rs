@@ -49,7 +49,9 @@ impl Identity<'_> {
 
 /// A text that is not valid as the beginning of a run's name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a valid name; use lower case letters, digits, `-` and `.`, and begin with a letter or digit")]
+#[error(
+    "`{0}` is not a valid name; use lower case letters, digits, `-` and `.`, begin with a letter or digit, and write slug(...) around a placeholder"
+)]
 pub(super) struct InvalidName(String);
 
 /// Returns the base of a name: `text`, cut to its maximum length, without `-` and `.` at the end.
@@ -60,7 +62,7 @@ pub(super) fn base(text: &str) -> Result<&str, InvalidName> {
     if names::is_subdomain(base) {
         return Ok(base);
     }
-    Err(InvalidName(text.to_owned()))
+    Err(InvalidName(cut.to_owned()))
 }
 
 /// Returns `<base>-<12 hex digits>`, for example `build-5a957c52b9de`.

@@ -33,7 +33,7 @@ const fn list(name: &'static str, fields: &'static [Field]) -> Field {
     Field { name, shape: Shape::List(fields) }
 }
 
-const RUN: &[Field] = &[open("apiVersion"), open("kind"), map("metadata", METADATA), map("spec", SPEC)];
+const RUN: &[Field] = &[open("apiVersion"), open("kind"), map("metadata", METADATA), map("spec", SPEC), open("status")];
 
 const METADATA: &[Field] = &[
     open("name"),
@@ -43,6 +43,7 @@ const METADATA: &[Field] = &[
     open("annotations"),
     open("finalizers"),
     open("ownerReferences"),
+    open("creationTimestamp"),
 ];
 
 const SPEC: &[Field] = &[

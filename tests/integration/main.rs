@@ -14,6 +14,7 @@ mod expensive;
 mod failures;
 mod hello_sample;
 mod hostile;
+mod judge;
 mod knative;
 mod manifests;
 mod observability;

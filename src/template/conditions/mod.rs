@@ -204,6 +204,9 @@ impl Conditions {
             "on-target-branch" => self.target_branch = Some(globs(text, Case::Sensitive, patterns::branch_fault)?),
             "on-cel" => {
                 let expression = Expression::compile(text)?;
+                if let Some(fault) = expression.condition_fault() {
+                    return Err(ConditionError::Never(fault));
+                }
                 self.cel = Some(Condition { source: text.trim().to_owned(), expression });
             }
             other => return Err(unknown(other)),

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use crate::github::Event;
+use cel::Kind;
 pub(crate) use cel::memory as cel_memory;
 pub(crate) use name::Name;
 use path::Path;
@@ -70,6 +71,12 @@ pub(crate) enum Error {
     /// The text is not valid CEL.
     #[error("not a CEL expression: {0}")]
     Syntax(String),
+    /// The regular expression of `matches` does not compile.
+    #[error("the regular expression of `matches` is not valid: {0}")]
+    Regex(String),
+    /// A part that no event can make true; the text says what to write.
+    #[error("{0}")]
+    Never(String),
     /// Valid CEL that could take too much time, memory or stack.
     #[error("the expression could take too much time or memory: {0}")]
     TooCostly(&'static str),
@@ -82,7 +89,7 @@ pub(crate) enum Error {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EvaluationError {
     /// The event does not contain this name or path.
-    #[error("this event has no value for `{0}`")]
+    #[error("this event has no value for `{}`{}", .0, advice(.0))]
     Missing(String),
     /// The value's type cannot be used; the text names the type and the remedy.
     #[error("the value is {0}")]
@@ -101,7 +108,28 @@ pub(crate) enum EvaluationError {
     TooCostly,
 }
 
+/// How to write a path whose value may be missing; empty for anything else.
+fn advice(missing: &str) -> String {
+    match Path::parse(missing) {
+        Some(path) if !path.is_empty() => {
+            format!("; if it may be missing, write {}.orValue(\"\")", path.to_string().replace('.', ".?"))
+        }
+        _ => String::new(),
+    }
+}
+
 impl Expression {
+    /// What is wrong with it as a condition, whatever the event; `None` if it may be true.
+    pub(crate) fn condition_fault(&self) -> Option<String> {
+        let kind = match self {
+            Self::Name(_) => Kind::Text,
+            Self::Path(path) => path.kind(),
+            Self::Cel(program) => program.kind,
+        };
+        (!matches!(kind, Kind::Bool | Kind::Any))
+            .then(|| format!("it is {}, not true or false; write a comparison", kind.as_str()))
+    }
+
     /// Compiles the text between the braces.
     ///
     /// Fails when the text is not an expression, is too long or could be too expensive.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::cel::Kind;
 use crate::json;
 
 /// A path such as `body.a.b`, stored as the field names after `body`.
@@ -25,6 +26,11 @@ impl Path {
     /// Whether the path is `body` alone.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The kind of its value, as far as it is known.
+    pub(super) fn kind(&self) -> Kind {
+        self.0.last().map_or(Kind::Map, |field| Kind::of_field(field))
     }
 
     /// Finds the value in `json`. Returns `None` if the path does not exist or `json` is not valid JSON.

@@ -153,7 +153,6 @@ fn requires_exactly_one_pipeline() {
     assert!(spec("")[0].contains("`spec` is missing"));
     assert!(spec("spec: {params: []}\n")[0].contains("names no pipeline"));
     assert!(spec("spec: {pipelineRef: {name: a}, pipelineSpec: {tasks: []}}\n")[0].contains("has both"));
-    assert!(spec("spec: {pipelineRef: {name: a}, managedBy: me}\n")[0].contains("Tekton does not run it"));
 }
 
 #[test]

@@ -17,6 +17,8 @@ use crate::telemetry::trace::TraceContext;
 /// Annotation with the trace that Tekton continues in a run (`pkg/reconciler/pipelinerun/tracing.go`).
 const SPAN_CONTEXT_ANNOTATION: &str = "tekton.dev/pipelinerunSpanContext";
 
+/// Longest part of a value that a message quotes, in characters.
+const MAX_QUOTED: usize = 100;
 /// Bytes of all values that one event may put into its runs; the API server stores no run of 3 MiB.
 const MAX_RENDERED: usize = 16 << 20;
 
@@ -283,8 +285,16 @@ fn fill_param(expression: &Expression, values: &Values<'_>, place: &str) -> Resu
     }
 }
 
+/// The beginning of a value in quotes: it may be of any length.
+fn quoted(text: &str) -> String {
+    let begin: String = text.chars().take(MAX_QUOTED).collect();
+    let more = if begin.len() < text.len() { "..." } else { "" };
+    format!("{begin:?}{more}")
+}
+
 fn tekton_variable(text: &str) -> String {
-    format!("{text:?} contains `$(`, which Tekton would expand; rename the branch or remove the placeholder")
+    let text = quoted(text);
+    format!("{text} contains `$(`, which Tekton would expand; rename the branch or remove the placeholder")
 }
 
 /// Replaces the placeholders of a text and checks that the result is allowed in its field.
@@ -310,7 +320,9 @@ fn fill(text: &Text, values: &Values<'_>, kind: FieldKind, place: &str) -> Resul
     match kind {
         FieldKind::Label => {
             if let Some(why) = names::value_fault(&filled) {
-                return Err(fault(format!("{filled:?} {why}; put the value into an annotation instead")));
+                return Err(fault(format!(
+                    "{filled:?} {why}; write slug(...) around the value, or put it into an annotation"
+                )));
             }
         }
         FieldKind::Spec if holds_tekton_variable(&filled, &ranges) => {

@@ -41,7 +41,8 @@ fn render(template: &Template, event: &Event) -> Result<PipelineRun, RenderError
 }
 
 fn params(list: &str) -> Template {
-    let lines: String = list.lines().map(|value| format!("  - name: p\n    value: {value}\n")).collect();
+    let line = |(index, value)| format!("  - name: p{index}\n    value: {value}\n");
+    let lines: String = list.lines().enumerate().map(line).collect();
     template("", &format!("  params:\n{lines}"))
 }
 

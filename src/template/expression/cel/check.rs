@@ -1,8 +1,9 @@
 //! Rejects expressions that are certain to be expensive, and names and functions that do not exist.
 
-use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
+use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 
 use super::super::{Error, Name};
+use super::kind::{Kind, kind};
 use super::{FUNCTIONS, VARIABLES};
 use crate::template::nearest::nearest;
 
@@ -15,7 +16,9 @@ const MAX_NESTED_LOOPS: usize = 2;
 /// Maximum factor by which all `replace` calls of an expression together may lengthen a text.
 const MAX_GROWTH_FACTOR: usize = 64;
 /// Namespaces of functions that are called as `namespace.function(...)`.
-const NAMESPACES: &[&str] = &["strings", "optional"];
+const NAMESPACES: &[&str] = &["strings", "optional", "base64"];
+/// Fields of `event`.
+const EVENT_FIELDS: &[&str] = &["type", "action", "id", "source"];
 
 /// Checks an expression.
 /// Fails when it uses an unknown name or function, or exceeds a limit.
@@ -26,6 +29,12 @@ pub(super) fn check(expression: &IdedExpr) -> Result<(), Error> {
 /// Names bound by the enclosing loops.
 #[derive(Default)]
 struct Scope(Vec<String>);
+
+impl Scope {
+    fn binds(&self, name: &str) -> bool {
+        self.0.iter().any(|bound| bound == name)
+    }
+}
 
 /// Checks an expression against the limits, and counts its loops and the growth by `replace`.
 struct CostLimits {
@@ -50,9 +59,13 @@ impl CostLimits {
         match &node.expr {
             Expr::Unspecified | Expr::Literal(_) => Ok(()),
             Expr::Ident(name) => check_name(name, scope),
-            Expr::Select(select) => self.visit(&select.operand, scope, inner),
+            Expr::Select(select) => {
+                check_field(&select.operand, &select.field, scope)?;
+                self.visit(&select.operand, scope, inner)
+            }
             Expr::Call(call) => {
                 self.function(&call.func_name, &call.args)?;
+                check_operands(call, scope)?;
                 if let Some(target) = &call.target
                     && !is_namespace(target)
                 {
@@ -106,6 +119,11 @@ impl CostLimits {
             );
             return Err(Error::UnknownFunction { name: name.to_owned(), help });
         }
+        if name == "matches"
+            && let Some(pattern) = arguments.last().and_then(literal_text)
+        {
+            regex::Regex::new(pattern).map_err(|error| Error::Regex(error.to_string().replace('\n', " ")))?;
+        }
         if name == "replace" {
             let [old, new, ..] = arguments else { return Ok(()) };
             let (Some(old), Some(new)) = (literal_length(old), literal_length(new)) else {
@@ -118,6 +136,56 @@ impl CostLimits {
             }
         }
         Ok(())
+    }
+}
+
+fn literal_text(node: &IdedExpr) -> Option<&str> {
+    match &node.expr {
+        Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
+        _ => None,
+    }
+}
+
+/// Whether it is the variable `name`, and no name of a loop.
+fn is_variable(node: &IdedExpr, name: &str, scope: &Scope) -> bool {
+    matches!(&node.expr, Expr::Ident(found) if found.trim_start_matches('.') == name && !scope.binds(found))
+}
+
+/// Rejects a field of `headers` or `event` that is never there.
+fn check_field(operand: &IdedExpr, field: &str, scope: &Scope) -> Result<(), Error> {
+    if is_variable(operand, "headers", scope) {
+        let lower = field.to_ascii_lowercase();
+        return match lower.as_str() {
+            name if !(name.starts_with("x-github-") || name.starts_with("ce-")) => {
+                Err(Error::Never(format!("headers has only x-github-* and ce-* headers, not `{field}`")))
+            }
+            name if name != field => Err(Error::Never(format!("headers has names in lower case; write `{name}`"))),
+            _ => Ok(()),
+        };
+    }
+    if is_variable(operand, "event", scope) && !EVENT_FIELDS.contains(&field) {
+        return Err(Error::Never(format!("event has no field `{field}`; its fields are {}", EVENT_FIELDS.join(", "))));
+    }
+    Ok(())
+}
+
+/// Rejects comparisons and lookups that can never be true.
+fn check_operands(call: &CallExpr, scope: &Scope) -> Result<(), Error> {
+    let [one, other] = call.args.as_slice() else { return Ok(()) };
+    match call.func_name.as_str() {
+        operators::INDEX | operators::OPT_INDEX | operators::OPT_SELECT => {
+            literal_text(other).map_or(Ok(()), |field| check_field(one, field, scope))
+        }
+        operators::IN => literal_text(one).map_or(Ok(()), |field| check_field(other, field, scope)),
+        operators::EQUALS | operators::NOT_EQUALS => {
+            let [one, other] = [one, other].map(|operand| kind(operand, &|name| scope.binds(name)));
+            if one == other || one == Kind::Any || other == Kind::Any {
+                return Ok(());
+            }
+            let (one, other) = (one.as_str(), other.as_str());
+            Err(Error::Never(format!("{one} never equals {other}; compare values of the same kind")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -138,11 +206,7 @@ fn check_name(written: &str, scope: &Scope) -> Result<(), Error> {
     let name = written.strip_prefix('.').unwrap_or(written);
     let is_type =
         matches!(name, "int" | "uint" | "double" | "bool" | "string" | "bytes" | "list" | "map" | "null_type");
-    if Name::parse(name).is_some()
-        || VARIABLES.contains(&name)
-        || is_type
-        || scope.0.iter().any(|bound| bound == written)
-    {
+    if Name::parse(name).is_some() || VARIABLES.contains(&name) || is_type || scope.binds(written) {
         return Ok(());
     }
     let candidates = || Name::ALL.iter().map(|name| name.as_str()).chain(VARIABLES.iter().copied());

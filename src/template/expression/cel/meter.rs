@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use cel::ExecutionError;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 use cel::common::types::{CelBool, CelBytes, CelInt, CelList, CelMap, CelMapKey, CelOptional, CelString, CelUInt};
 use cel::common::value::{CowVal, Val};
-use cel::{ExecutionError, FunctionContext};
 
+use super::Function;
+use super::absent::TEXT;
 use super::check::{is_namespace, literal_length};
 
 /// Name of the meter's function, which no expression can write.
@@ -54,9 +56,6 @@ pub(super) struct Meter {
     exhausted: AtomicBool,
     deadline: Option<Instant>,
 }
-
-type Function =
-    Box<dyn for<'c, 'v> Fn(&mut FunctionContext<'c, 'v>) -> Result<CowVal<'c, 'v>, ExecutionError> + Send + Sync>;
 
 impl Meter {
     /// A meter that allows `limit` bytes of memory, and work until `deadline`.
@@ -261,9 +260,11 @@ fn how(function: &str, arguments: &[IdedExpr]) -> Option<IdedExpr> {
         }
         ("matches", _) => Some(literal(LiteralValue::UInt(CelUInt::from(REGEX)))),
         // These work on the text as a list of characters, or write some characters as several.
-        ("charAt" | "indexOf" | "lastIndexOf" | "substring" | "reverse" | "quote" | "format" | "string", _) => {
-            Some(factor(6))
-        }
+        (
+            "charAt" | "indexOf" | "lastIndexOf" | "substring" | "reverse" | "quote" | "format" | "string" | TEXT
+            | "marshalJSON",
+            _,
+        ) => Some(factor(6)),
         _ => READERS.contains(&function).then(reads),
     }
 }

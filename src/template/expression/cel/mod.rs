@@ -4,7 +4,9 @@
 //! ([`check`]); all others are metered while they are evaluated ([`meter`]). Callers evaluate them outside the serving
 //! threads ([`Expression::needs_cel`](super::Expression::needs_cel)).
 
+mod absent;
 mod check;
+mod kind;
 mod meter;
 mod values;
 
@@ -13,12 +15,14 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use cel::common::ast::IdedExpr;
+use cel::common::value::CowVal;
 use cel::extractors::This;
-use cel::{Context, Env, ExecutionError, Value};
+use cel::{Context, Env, ExecutionError, FunctionContext, Value};
 use serde_json::Value as Json;
 
 use super::{Error, EvaluationError};
 use crate::github::Event;
+pub(crate) use kind::Kind;
 use meter::Meter;
 use values::Variables;
 
@@ -27,13 +31,13 @@ const PARSER_STACK_BYTES: usize = 32 << 20;
 /// Variables besides [`Name`].
 const VARIABLES: &[&str] = &["body", "headers", "event"];
 
-/// Allowed functions: CEL's standard library, its strings extension, and `slug`.
+/// Allowed functions: CEL's standard library without times, its strings and encoders extensions, `slug` and `marshalJSON`.
 #[rustfmt::skip]
 const FUNCTIONS: &[&str] = &[
     "size", "contains", "startsWith", "endsWith", "matches", "string", "int", "uint", "double", "bool", "bytes",
     "type", "dyn", "charAt", "indexOf", "lastIndexOf", "join", "lowerAscii", "upperAscii", "trim", "replace",
     "split", "substring", "format", "quote", "reverse", "of", "ofNonZeroValue", "none", "hasValue", "value", "or",
-    "orValue", "slug",
+    "orValue", "slug", "marshalJSON", "encode", "decode",
 ];
 
 /// Longest payload, in bytes, of which expressions are evaluated. GitHub's largest usual ones, pushes of 2,048 commits, have
@@ -54,6 +58,8 @@ pub(crate) struct Program {
     expression: Arc<IdedExpr>,
     /// Names of variables and paths that the expression may ask for.
     names: Arc<BTreeSet<String>>,
+    /// Kind of its value.
+    pub(super) kind: Kind,
 }
 
 impl std::fmt::Debug for Program {
@@ -62,13 +68,18 @@ impl std::fmt::Debug for Program {
     }
 }
 
+/// A function that may return its argument without copying it.
+type Function =
+    Box<dyn for<'c, 'v> Fn(&mut FunctionContext<'c, 'v>) -> Result<CowVal<'c, 'v>, ExecutionError> + Send + Sync>;
+
 /// The environment shared by all expressions; built when the first one is compiled.
 fn environment() -> Arc<Env> {
     static ENVIRONMENT: OnceLock<Arc<Env>> = OnceLock::new();
     let build = || {
         let mut env = Env::stdlib();
         // Fails only if an overload is declared twice; a test would catch that.
-        let added = env.add_extension(cel::extensions::strings);
+        let added =
+            env.add_extension(cel::extensions::strings).and_then(|()| env.add_extension(cel::extensions::encoders));
         debug_assert!(added.is_ok(), "{added:?}");
         Arc::new(env)
     };
@@ -94,9 +105,11 @@ impl Program {
         })?;
         check::check(program.expression())?;
         let mut expression = program.expression().clone();
+        let kind = kind::kind(&expression, &|_| false);
+        absent::rewrite(&mut expression);
         let mut names = BTreeSet::new();
         meter::instrument(&mut expression, &mut names);
-        Ok(Self { source: source.into(), expression: Arc::new(expression), names: Arc::new(names) })
+        Ok(Self { source: source.into(), expression: Arc::new(expression), names: Arc::new(names), kind })
     }
 
     /// Evaluates the expression for `event` and returns its value as JSON.
@@ -116,6 +129,9 @@ impl Program {
         context
             .add_function("slug", |This(text): This<Arc<String>>| super::slug::slug(&text))
             .and_then(|()| context.add_function(meter::FUNCTION, Arc::clone(meter).into_function()))
+            .and_then(|()| context.add_function(absent::PRESENT, Box::new(absent::present) as Function))
+            .and_then(|()| context.add_function(absent::TEXT, Box::new(absent::text) as Function))
+            .and_then(|()| context.add_function("marshalJSON", Box::new(absent::marshal_json) as Function))
             .map_err(|error| EvaluationError::Cel(error.to_string()))?;
         let value = Value::resolve_val(&self.expression, &context).map_err(|error| self.explain(error))?;
         values::to_json(&*value).ok_or(EvaluationError::Kind("of a type that JSON does not have; convert it"))
@@ -139,7 +155,9 @@ fn error_message(error: &ExecutionError) -> String {
     let kind = |value: &Value| value.type_of().to_string();
     match error {
         ExecutionError::UnsupportedBinaryOperator(operator, left, right) => {
-            format!("the operator `{operator}` does not take {} and {}", kind(left), kind(right))
+            let may_be_null = [left, right].iter().any(|value| matches!(value, Value::Null));
+            let advice = if may_be_null { "; read a field that may be null as a.?b.orValue(\"\")" } else { "" };
+            format!("the operator `{operator}` does not take {} and {}{advice}", kind(left), kind(right))
         }
         ExecutionError::Overflow(operator, ..) => format!("the result of `{operator}` is out of range for a number"),
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "division by zero".to_owned(),

@@ -1,0 +1,124 @@
+//! The kind of an expression's value, as far as it is known before an event arrives.
+
+use cel::common::ast::{Expr, IdedExpr, LiteralValue, operators};
+
+use super::super::Name;
+
+/// The kind of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Bool,
+    Text,
+    Number,
+    List,
+    Map,
+    /// Not known.
+    Any,
+}
+
+/// Fields of GitHub's payloads that are maps, wherever they stand.
+#[rustfmt::skip]
+const MAPS: &[&str] = &[
+    "repository", "sender", "pull_request", "base", "head", "user", "owner", "repo", "head_commit", "pusher",
+    "organization", "installation", "enterprise", "release", "issue", "author", "committer", "check_run",
+    "check_suite", "workflow_run", "workflow_job", "deployment", "deployment_status", "merge_group", "client_payload",
+    "review", "changes",
+];
+/// Fields that are lists.
+#[rustfmt::skip]
+const LISTS: &[&str] = &[
+    "labels", "assignees", "requested_reviewers", "requested_teams", "commits", "added", "modified", "removed", "pages",
+    "branches", "pull_requests", "topics",
+];
+
+impl Kind {
+    /// The kind with its article, for messages.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Bool => "true or false",
+            Self::Text => "text",
+            Self::Number => "a number",
+            Self::List => "a list",
+            Self::Map => "a map",
+            Self::Any => "any value",
+        }
+    }
+
+    /// The kind of a field of the payload.
+    pub(crate) fn of_field(name: &str) -> Self {
+        match name {
+            name if MAPS.contains(&name) => Self::Map,
+            name if LISTS.contains(&name) => Self::List,
+            "merged" | "draft" | "private" | "prerelease" | "deleted" | "forced" => Self::Bool,
+            _ => Self::Any,
+        }
+    }
+}
+
+/// The kind of an expression's value. `is_bound` tells the names of enclosing loops.
+pub(super) fn kind(node: &IdedExpr, is_bound: &dyn Fn(&str) -> bool) -> Kind {
+    match &node.expr {
+        Expr::Literal(LiteralValue::Boolean(_)) => Kind::Bool,
+        Expr::Literal(LiteralValue::String(_)) => Kind::Text,
+        Expr::Literal(LiteralValue::Int(_) | LiteralValue::UInt(_) | LiteralValue::Double(_)) => Kind::Number,
+        Expr::List(_) => Kind::List,
+        Expr::Map(_) => Kind::Map,
+        Expr::Ident(name) if is_bound(name) => Kind::Any,
+        Expr::Ident(name) => match name.trim_start_matches('.') {
+            "body" | "headers" | "event" => Kind::Map,
+            name if Name::parse(name).is_some() => Kind::Text,
+            _ => Kind::Any,
+        },
+        Expr::Select(select) if select.test => Kind::Bool,
+        Expr::Select(select) => match root(&select.operand) {
+            Some("event") => Kind::Text,
+            Some("body") if !is_bound("body") => Kind::of_field(&select.field),
+            _ => Kind::Any,
+        },
+        Expr::Call(call) => match call.func_name.as_str() {
+            operators::CONDITIONAL => match call.args.as_slice() {
+                [_, one, other] if kind(one, is_bound) == kind(other, is_bound) => kind(one, is_bound),
+                _ => Kind::Any,
+            },
+            operators::ADD => call.args.first().map_or(Kind::Any, |first| kind(first, is_bound)),
+            operators::LOGICAL_AND
+            | operators::LOGICAL_OR
+            | operators::LOGICAL_NOT
+            | operators::EQUALS
+            | operators::NOT_EQUALS
+            | operators::LESS
+            | operators::LESS_EQUALS
+            | operators::GREATER
+            | operators::GREATER_EQUALS
+            | operators::IN
+            | "contains"
+            | "startsWith"
+            | "endsWith"
+            | "matches"
+            | "hasValue"
+            | "bool" => Kind::Bool,
+            "size" | "int" | "uint" | "double" | "indexOf" | "lastIndexOf" => Kind::Number,
+            "split" => Kind::List,
+            "string" | "charAt" | "join" | "lowerAscii" | "upperAscii" | "trim" | "replace" | "substring"
+            | "format" | "quote" | "reverse" | "slug" | "marshalJSON" | "encode" => Kind::Text,
+            _ => Kind::Any,
+        },
+        Expr::Comprehension(comprehension) => match &comprehension.accu_init.expr {
+            // `map` and `filter` begin with an empty list, `all` and `exists` with a boolean.
+            Expr::List(_) => Kind::List,
+            Expr::Literal(LiteralValue::Boolean(_)) => Kind::Bool,
+            // `exists_one` counts, and compares the count.
+            _ => kind(&comprehension.result, is_bound),
+        },
+        _ => Kind::Any,
+    }
+}
+
+/// The name that a chain of fields begins with.
+fn root(node: &IdedExpr) -> Option<&str> {
+    match &node.expr {
+        Expr::Ident(name) => Some(name.trim_start_matches('.')),
+        Expr::Select(select) if !select.test => root(&select.operand),
+        _ => None,
+    }
+}
