@@ -7,7 +7,7 @@ use super::expression::{Expression, Name};
 use super::model::{Template, Tree};
 use super::placeholder::{self, Part, Text};
 use super::yaml::{Fault, Node, Position, Value};
-use super::{event_names, naming, schema, tekton};
+use super::{event_names, injection, naming, schema, tekton};
 use crate::delivery::EventKind;
 use crate::names;
 
@@ -74,6 +74,10 @@ impl Compiler {
         let annotations = self.strings(metadata, "annotations");
         let spec = self.spec(document)?;
         self.check_names(&conditions);
+        if let Some(spec) = document.get("spec") {
+            let merges_only = conditions.wants_only_merges();
+            injection::check(spec, merges_only, &mut self.faults, &mut self.warnings);
+        }
         let needs_cel = {
             let mut texts = [&base].into_iter().chain(labels.iter().chain(&annotations).map(|(_, text)| text));
             conditions.needs_cel() || spec.needs_cel() || texts.any(Text::needs_cel)
@@ -136,7 +140,7 @@ impl Compiler {
             self.fault(node.at, format!("`metadata.name` must be text, not {}", node.kind()));
             return None;
         };
-        let text = self.text(node.at, written)?;
+        let text = self.text(node, written)?;
         if !placeholder::present(written)
             && let Err(error) = naming::base(written)
         {
@@ -186,7 +190,7 @@ impl Compiler {
                 self.fault(value.at, format!("`{}` must be text, not {}; write it in quotes", key.name, value.kind()));
                 continue;
             };
-            if let Some(compiled) = self.text(value.at, text) {
+            if let Some(compiled) = self.text(value, text) {
                 if field == "labels" {
                     self.label(value.at, &key.name, &compiled);
                 }
@@ -259,8 +263,8 @@ impl Compiler {
             Value::Number(value) => Tree::Literal(value.clone().into()),
             Value::Text(text) if !placeholder::present(text) => Tree::Literal(text.clone().into()),
             Value::Text(text) => {
-                self.refuse_shell(node.at, path);
-                match self.text(node.at, text) {
+                self.refuse_shell(node, text, path);
+                match self.text(node, text) {
                     None => Tree::Literal(Json::Null),
                     Some(text) if is_param_value(path) => text.into_param(),
                     Some(text) => Tree::Text(text),
@@ -302,17 +306,17 @@ impl Compiler {
         }
     }
 
-    fn text(&mut self, at: Position, text: &str) -> Option<Text> {
+    fn text(&mut self, node: &Node, text: &str) -> Option<Text> {
         match Text::compile(text) {
             Ok(text) => {
                 self.names.extend(text.parts.iter().filter_map(|part| match part {
-                    Part::Expression(Expression::Name(name)) => Some((at, *name)),
+                    Part::Expression(Expression::Name(name)) => Some((node.at, *name)),
                     _ => None,
                 }));
                 Some(text)
             }
             Err(errors) => {
-                errors.into_iter().for_each(|error| self.fault(at, error.to_string()));
+                errors.into_iter().for_each(|(at, error)| self.fault(node.position_in(at), error.to_string()));
                 None
             }
         }
@@ -327,12 +331,12 @@ impl Compiler {
     }
 
     /// Rejects a placeholder inside a script: its value, for example a branch name, would run as code.
-    fn refuse_shell(&mut self, at: Position, path: &str) {
+    fn refuse_shell(&mut self, node: &Node, text: &str, path: &str) {
         let inline = path.starts_with("spec.pipelineSpec.");
         let last = path.trim_end_matches("[]").rsplit('.').next();
         if let (true, Some(field @ ("script" | "command" | "args"))) = (inline, last) {
             self.fault(
-                at,
+                node.position_in(text.find("{{").unwrap_or_default()),
                 format!(
                     "a value inside `{field}` would run as code; pass it as a param and read it from the step's `env`"
                 ),

@@ -9,6 +9,7 @@ mod decide;
 mod event_names;
 mod expression;
 mod globs;
+mod injection;
 mod load;
 mod model;
 mod naming;

@@ -44,8 +44,8 @@ impl Text {
     }
 
     /// Splits `source` at its placeholders and compiles their expressions.
-    /// Errors: one message for each placeholder that is not closed or does not compile.
-    pub(crate) fn compile(source: &str) -> Result<Self, Vec<TextError>> {
+    /// Errors: one for each placeholder that is not closed or does not compile, with its offset in bytes.
+    pub(crate) fn compile(source: &str) -> Result<Self, Vec<(usize, TextError)>> {
         let mut parts = Vec::new();
         let mut faults = Vec::new();
         let mut rest = source;
@@ -53,14 +53,15 @@ impl Text {
             if begin > 0 {
                 parts.push(Part::Literal(rest[..begin].to_owned()));
             }
+            let at = source.len() - rest.len() + begin;
             let Some(length) = length(&rest[begin..]) else {
-                faults.push(TextError::Unclosed);
+                faults.push((at, TextError::Unclosed));
                 rest = "";
                 break;
             };
             match Expression::compile(&rest[begin + 2..begin + length - 2]) {
                 Ok(expression) => parts.push(Part::Expression(expression)),
-                Err(error) => faults.push(error.into()),
+                Err(error) => faults.push((at, error.into())),
             }
             rest = &rest[begin + length..];
         }

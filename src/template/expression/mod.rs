@@ -9,6 +9,7 @@ mod slug;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_json::Value as Json;
 
@@ -130,6 +131,15 @@ impl Expression {
             .then(|| format!("it is {}, not true or false; write a comparison", kind.as_str()))
     }
 
+    /// Whether its value may be text that the author of a pull request chooses. `merges_only`: only merges match.
+    pub(crate) fn is_author_text(&self, merges_only: bool) -> bool {
+        match self {
+            Self::Name(name) => name.is_author_text(merges_only),
+            Self::Path(path) => path.is_author_text(),
+            Self::Cel(program) => program.is_author_text(merges_only),
+        }
+    }
+
     /// Compiles the text between the braces.
     ///
     /// Fails when the text is not an expression, is too long or could be too expensive.
@@ -184,6 +194,16 @@ impl Expression {
             Json::Bool(holds) => Ok(holds),
             Json::Null => Err(EvaluationError::Kind("missing or null; check it first, for example with has(...)")),
             _ => Err(EvaluationError::Kind("neither true nor false; write a comparison")),
+        }
+    }
+}
+
+impl fmt::Display for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name.as_str()),
+            Self::Path(path) => path.fmt(f),
+            Self::Cel(program) => f.write_str(program.source()),
         }
     }
 }

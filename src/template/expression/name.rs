@@ -63,6 +63,24 @@ impl Name {
         Self::ALL.iter().copied().find(|name| name.as_str() == text)
     }
 
+    /// Whether its value is text that the author of a pull request chooses. GitHub restricts names of owners and
+    /// repositories; the target branch of a merge exists before it.
+    pub(crate) fn is_author_text(self, merges_only: bool) -> bool {
+        match self {
+            Self::SourceBranch | Self::Sender => true,
+            Self::Branch | Self::TargetBranch => !merges_only,
+            Self::Commitid
+            | Self::ShortCommitid
+            | Self::TimeString
+            | Self::Revision
+            | Self::RepoUrl
+            | Self::RepoOwner
+            | Self::Repo
+            | Self::EventType
+            | Self::PullRequestNumber => false,
+        }
+    }
+
     /// The name's value in `event`; `None` if the event does not contain it.
     pub(crate) fn value(self, event: &Event) -> Option<Cow<'_, str>> {
         let commit = event.commit();

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::cel::Kind;
+use super::cel::{Kind, is_author_path};
 use crate::json;
 
 /// A path such as `body.a.b`, stored as the field names after `body`.
@@ -26,6 +26,11 @@ impl Path {
     /// Whether the path is `body` alone.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether its value may be text that an author chooses.
+    pub(super) fn is_author_text(&self) -> bool {
+        is_author_path(&self.0)
     }
 
     /// The kind of its value, as far as it is known.

@@ -10,7 +10,7 @@ const SHA: &str = "ec26c3e57ca3a959ca5aad62de7213c562f8c821";
 fn templates(source: &str) -> TemplateSet {
     let file = File { path: "t.yaml".into(), content: source.as_bytes().to_vec() };
     let (templates, findings) = template::parse(vec![file]);
-    assert_eq!(findings, [], "{source}");
+    assert!(findings.iter().all(|finding| finding.severity == template::Severity::Warning), "{source}: {findings:#?}");
     templates
 }
 

@@ -53,6 +53,9 @@ pub(crate) struct Node {
     pub(crate) at: Position,
     /// Value with aliases resolved.
     pub(crate) value: Value,
+    /// Indentation of a block scalar's lines (`|`) in characters, which are then as they are in the file; `None` for any
+    /// other value.
+    pub(crate) indentation: Option<usize>,
 }
 
 /// A YAML value of a JSON type.
@@ -82,6 +85,17 @@ pub(crate) struct Key {
 }
 
 impl Node {
+    /// The position in the file of the byte `offset` of the text: its own line in a block scalar, else the begin of the value.
+    pub(crate) fn position_in(&self, offset: usize) -> Position {
+        let (Some(indentation), Some(before)) = (self.indentation, self.text().and_then(|text| text.get(..offset)))
+        else {
+            return self.at;
+        };
+        let line = before.matches('\n').count();
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
+        Position { line: self.at.line + line, column: indentation + column + 1 }
+    }
+
     /// The value of `key`; `None` if this is not a mapping or lacks the key.
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         self.entry(key).map(|(_, node)| node)
@@ -216,8 +230,12 @@ impl<'a> Reader<'a> {
         if self.nodes > MAX_NODES || depth > MAX_DEPTH {
             return Err(Stop(too_large(at)));
         }
+        let mut indentation = None;
         let (anchor, value) = match event {
             Event::Scalar(text, style, anchor, tag) => {
+                if style == ScalarStyle::Literal {
+                    indentation = self.indentation_of(at);
+                }
                 self.refuse_escaped_stand_ins(&text, span);
                 (anchor, self.scalar(&text, style, tag.as_deref(), at)?)
             }
@@ -238,11 +256,18 @@ impl<'a> Reader<'a> {
                 return Err(Stop(Fault { at, message }));
             }
         };
-        let node = Node { at, value };
+        let node = Node { at, value, indentation };
         if anchor != 0 {
             self.anchors.insert(anchor, Some(node.clone()));
         }
         Ok(node)
+    }
+
+    /// Indentation of a block scalar, which begins with its first line.
+    fn indentation_of(&self, at: Position) -> Option<usize> {
+        let mut lines = self.source.lines().skip(at.line - 1);
+        let line = lines.find(|line| !line.trim().is_empty())?;
+        Some(line.chars().take_while(|&c| c == ' ').count())
     }
 
     fn sequence(&mut self, depth: usize) -> Result<Value, Stop> {

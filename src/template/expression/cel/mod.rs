@@ -5,6 +5,7 @@
 //! threads ([`Expression::needs_cel`](super::Expression::needs_cel)).
 
 mod absent;
+mod author;
 mod check;
 mod kind;
 mod meter;
@@ -22,6 +23,7 @@ use serde_json::Value as Json;
 
 use super::{Error, EvaluationError};
 use crate::github::Event;
+pub(crate) use author::is_author_path;
 pub(crate) use kind::Kind;
 use meter::Meter;
 use values::Variables;
@@ -60,6 +62,8 @@ pub(crate) struct Program {
     names: Arc<BTreeSet<String>>,
     /// Kind of its value.
     pub(super) kind: Kind,
+    /// Whether its value may be text of an author, if only merges match, and else.
+    author_text: [bool; 2],
 }
 
 impl std::fmt::Debug for Program {
@@ -106,10 +110,21 @@ impl Program {
         check::check(program.expression())?;
         let mut expression = program.expression().clone();
         let kind = kind::kind(&expression, &|_| false);
+        let author_text = [true, false].map(|merges| author::is_author_text(&expression, merges, &mut Vec::new()));
         absent::rewrite(&mut expression);
         let mut names = BTreeSet::new();
         meter::instrument(&mut expression, &mut names);
-        Ok(Self { source: source.into(), expression: Arc::new(expression), names: Arc::new(names), kind })
+        Ok(Self { source: source.into(), expression: Arc::new(expression), names: Arc::new(names), kind, author_text })
+    }
+
+    /// Whether its value may be text that the author of a pull request chooses.
+    pub(super) fn is_author_text(&self, merges_only: bool) -> bool {
+        self.author_text[usize::from(!merges_only)]
+    }
+
+    /// The expression as written.
+    pub(super) fn source(&self) -> &str {
+        &self.source
     }
 
     /// Evaluates the expression for `event` and returns its value as JSON.
