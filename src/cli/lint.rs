@@ -88,8 +88,11 @@ pub(super) fn run(args: &LintArgs) -> ExitCode {
     }
     if args.server {
         match ask_server(&templates, args.namespace.as_deref()) {
-            Ok(0) => {}
-            Ok(_) => return ExitCode::FAILURE,
+            Ok(refused) if refused.is_empty() => {}
+            Ok(refused) => {
+                refused.iter().for_each(|finding| print(args.format.write(finding)));
+                return ExitCode::FAILURE;
+            }
             Err(error) => {
                 print_error(format_args!("github-trigger: {error}"));
                 return ExitCode::FAILURE;
@@ -107,22 +110,22 @@ enum ServerError {
     Start(#[from] std::io::Error),
     #[error(transparent)]
     Name(#[from] InvalidName),
-    #[error(transparent)]
+    #[error("{0}; or leave --server out")]
     Config(#[from] ConfigError),
 }
 
-/// Asks the API server about each template by a dry run, and prints each refusal. Returns their number.
-fn ask_server(templates: &TemplateSet, namespace: Option<&str>) -> Result<usize, ServerError> {
+/// Asks the API server about each template by a dry run. Returns a finding for each refusal.
+fn ask_server(templates: &TemplateSet, namespace: Option<&str>) -> Result<Vec<Finding>, ServerError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         namespace.iter().try_for_each(|namespace| check_dns_label("--namespace", namespace))?;
         let (cluster, configured) = Cluster::connect(&Registry::default()).await?;
-        let mut refused = 0;
+        let mut refused = Vec::new();
         for template in templates.iter() {
             let run = template.sample(namespace.unwrap_or(&configured));
             if let Err(error) = cluster.dry_run(&run).await {
                 let advice = advice(error.kind());
-                print_error(format_args!("template {}: the API server says: {error}{advice}", template.name()));
-                refused += 1;
+                let message = format!("template {}: the API server says: {error}{advice}", template.name());
+                refused.push(template.finding(message));
             }
         }
         Ok(refused)

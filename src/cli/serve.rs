@@ -92,7 +92,7 @@ enum StartError {
     Templates(#[from] LoadError),
     #[error(transparent)]
     Name(#[from] InvalidName),
-    #[error(transparent)]
+    #[error("{0}; or use --dry-run")]
     Config(#[from] ConfigError),
     #[error("cannot listen on {0}: {1}")]
     Listen(String, io::Error),

@@ -1,9 +1,12 @@
-//! A delivery saved in a file: GitHub's JSON alone, headers and payload from GitHub's delivery page, or a CloudEvent.
-//! For `render` only: it is not authenticated.
+//! A delivery saved in a file, as people have it: GitHub's JSON alone, headers and payload from GitHub's delivery page, an
+//! answer of GitHub's API (a delivery, or a pull request), or a CloudEvent. For `render` only: it is not authenticated.
+
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
+use serde_json::{Map, Value, json};
 
 use super::{DecodeError, Delivery, DeliveryId, EventKind, claimed_id, claimed_kind, cloudevent};
 
@@ -25,10 +28,13 @@ pub(crate) enum SavedError {
     /// The JSON has a `specversion`, but is not a valid CloudEvent with a GitHub event.
     #[error("not a valid CloudEvent with a GitHub event: {0}")]
     CloudEvent(#[from] DecodeError),
+    /// Something else; the text says what it looks like, and what to do.
+    #[error("the payload file looks like {0}")]
+    Other(String),
 }
 
 /// Parses the text of a saved delivery; `defaults` fill in a missing event name or id.
-/// Fails when the text has no JSON object, or an invalid CloudEvent.
+/// Fails when the text has no JSON object, or is none of the known forms.
 pub(crate) fn read(text: &str, defaults: Defaults) -> Result<Delivery, SavedError> {
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     let mut headers = HeaderMap::new();
@@ -36,6 +42,11 @@ pub(crate) fn read(text: &str, defaults: Defaults) -> Result<Delivery, SavedErro
     for line in text.split_inclusive('\n') {
         if line.trim_start().starts_with('{') {
             return with_payload(headers, &text[offset..], defaults);
+        }
+        if line.trim_start().starts_with('[') {
+            return Err(SavedError::Other(
+                "a list; save one delivery of it: gh api repos/OWNER/NAME/hooks/HOOK/deliveries/ID".to_owned(),
+            ));
         }
         if let Some((name, value)) = line.split_once(':')
             && let Ok(name) = name.trim().parse::<HeaderName>()
@@ -50,19 +61,126 @@ pub(crate) fn read(text: &str, defaults: Defaults) -> Result<Delivery, SavedErro
 
 fn with_payload(headers: HeaderMap, payload: &str, defaults: Defaults) -> Result<Delivery, SavedError> {
     let payload = payload.trim();
-    if let Ok(probe) = serde_json::from_str::<Probe>(payload)
-        && probe.specversion.is_some()
-    {
+    let probe = serde_json::from_str::<Probe>(payload).unwrap_or_default();
+    if probe.specversion.is_some() {
         return Ok(cloudevent::structured(headers, &Bytes::copy_from_slice(payload.as_bytes()))?);
     }
-    let kind = claimed_kind(&headers).unwrap_or(defaults.kind);
+    if let Some(request) = probe.request {
+        return request.delivery(probe.guid, probe.event, defaults);
+    }
+    let named = claimed_kind(&headers);
+    let fields: Map<String, Value> = serde_json::from_str(payload).unwrap_or_default();
+    if let (None, Some(merge)) = (&named, from_pull_request(&fields)) {
+        return Ok(local(headers, defaults.kind, defaults.id, merge.to_string()));
+    }
+    if let (None, Some(message)) = (&named, other_form(&fields, &defaults.kind)) {
+        return Err(SavedError::Other(message));
+    }
     let id = claimed_id(&headers).unwrap_or(defaults.id);
-    Ok(Delivery::from_local_file(id, kind, headers, Bytes::copy_from_slice(payload.as_bytes())))
+    Ok(local(headers, named.unwrap_or(defaults.kind), id, payload.to_owned()))
 }
 
-#[derive(Deserialize)]
+/// A delivery with the headers that GitHub would have sent.
+fn local(mut headers: HeaderMap, kind: EventKind, id: DeliveryId, payload: String) -> Delivery {
+    for (name, value) in [("x-github-event", kind.as_str()), ("x-github-delivery", id.as_str())] {
+        if let (false, Ok(value)) = (headers.contains_key(name), value.parse()) {
+            headers.insert(name, value);
+        }
+    }
+    Delivery::from_local_file(id, kind, headers, payload.into())
+}
+
+/// The event of a merge, out of the API's pull request. `None` if the fields are not those of a pull request.
+fn from_pull_request(fields: &Map<String, Value>) -> Option<Value> {
+    let repository = fields.get("base")?.get("repo")?;
+    let is_pull_request = fields.contains_key("merge_commit_sha") && !fields.contains_key("action");
+    let event = || {
+        json!({
+            "action": if fields.get("state").and_then(Value::as_str) == Some("open") { "opened" } else { "closed" },
+            "number": fields.get("number"), "pull_request": fields, "repository": repository,
+            "sender": fields.get("merged_by").filter(|user| user.is_object()).or(fields.get("user")),
+        })
+    };
+    is_pull_request.then(event)
+}
+
+/// What the fields look like, if it is not the payload of `kind`.
+fn other_form(fields: &Map<String, Value>, kind: &EventKind) -> Option<String> {
+    let has = |name: &str| fields.contains_key(name);
+    if *kind == EventKind::PullRequest && !has("pull_request") {
+        let likely = [
+            ("issue_comment", has("comment") && has("issue")),
+            ("push", has("ref") && has("commits")),
+            ("release", has("release")),
+            ("issues", has("issue")),
+            ("workflow_run", has("workflow_run")),
+            ("check_run", has("check_run")),
+            ("deployment_status", has("deployment_status")),
+            ("deployment", has("deployment")),
+            ("merge_group", has("merge_group")),
+            ("ping", has("zen")),
+        ];
+        if let Some((event, _)) = likely.into_iter().find(|(_, found)| *found) {
+            return Some(format!("the payload of `{event}`; add --event {event}"));
+        }
+    }
+    if has("delivered_at") && has("guid") {
+        return Some(
+            "an entry of a list of deliveries, without its payload; save the delivery itself: gh api \
+                     repos/OWNER/NAME/hooks/HOOK/deliveries/ID"
+                .to_owned(),
+        );
+    }
+    if has("message") && has("documentation_url") {
+        return Some("an error of GitHub's API; its `message` says why".to_owned());
+    }
+    if has("kind") && has("apiVersion") {
+        return Some("a Kubernetes object; give it to --trigger-config, and a payload of GitHub here".to_owned());
+    }
+    // Anything else is parsed as the payload of `kind`, which says what is missing.
+    None
+}
+
+#[derive(Deserialize, Default)]
 struct Probe {
+    #[serde(default)]
     specversion: Option<String>,
+    #[serde(default)]
+    guid: Option<String>,
+    #[serde(default)]
+    event: Option<String>,
+    #[serde(default)]
+    request: Option<SavedRequest>,
+}
+
+/// `request` of the deliveries API.
+#[derive(Deserialize)]
+struct SavedRequest {
+    headers: HashMap<String, String>,
+    payload: Value,
+}
+
+impl SavedRequest {
+    fn delivery(self, guid: Option<String>, event: Option<String>, defaults: Defaults) -> Result<Delivery, SavedError> {
+        let pairs = self
+            .headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?)));
+        let headers: HeaderMap = pairs.collect();
+        let kind = claimed_kind(&headers).or_else(|| EventKind::parse(&event?)).unwrap_or(defaults.kind);
+        let id = claimed_id(&headers).or_else(|| DeliveryId::parse(&guid?)).unwrap_or(defaults.id);
+        let payload = match self.payload {
+            // A hook with the form's content type.
+            Value::String(text) => text,
+            Value::Null => {
+                return Err(SavedError::Other(
+                    "a delivery whose payload GitHub no longer has; take a newer one".to_owned(),
+                ));
+            }
+            payload => payload.to_string(),
+        };
+        Ok(local(headers, kind, id, payload))
+    }
 }
 
 #[cfg(test)]
@@ -111,5 +229,58 @@ mod tests {
     fn rejects_file_without_json() {
         assert!(matches!(delivery(""), Err(SavedError::MissingPayload)));
         assert!(matches!(delivery("X-GitHub-Event: push\n"), Err(SavedError::MissingPayload)));
+    }
+
+    #[test]
+    fn reads_a_delivery_of_githubs_api() {
+        let answer = json!({
+            "id": 1, "guid": "g1", "delivered_at": "2026-11-22T13:46:55Z", "event": "push", "action": null, "status": "OK",
+            "request": {"headers": {"X-GitHub-Event": "push", "X-GitHub-Delivery": "g1", "X-GitHub-Hook-ID": "7"},
+                "payload": {"ref": "refs/heads/main"}},
+            "response": {"headers": {}, "payload": "{}"}
+        });
+        for text in [answer.to_string(), format!("HTTP/2.0 200 OK\nX-Github-Request-Id: r\n\n{answer:#}\n")] {
+            let delivery = delivery(&text).expect("a delivery");
+            assert_eq!((delivery.kind.as_str(), delivery.id.as_str()), ("push", "g1"));
+            assert_eq!(&delivery.payload[..], b"{\"ref\":\"refs/heads/main\"}");
+            let names: Vec<&str> = delivery.headers.iter().map(|(name, _)| name).collect();
+            assert!(names.contains(&"x-github-hook-id") && !names.contains(&"x-github-request-id"), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn reads_a_pull_request_of_githubs_api_as_its_merge() {
+        let pull = json!({"number": 5, "state": "closed", "merged": true, "merge_commit_sha": "0a", "user": {"login": "octo"},
+            "merged_by": {"login": "mona"}, "base": {"ref": "main", "repo": {"full_name": "acme/web"}}});
+        let delivery = delivery(&pull.to_string()).expect("a delivery");
+        let payload: Value = serde_json::from_slice(&delivery.payload).expect("JSON");
+        assert_eq!(payload["action"], "closed");
+        assert_eq!(payload["repository"]["full_name"], "acme/web");
+        assert_eq!(payload["sender"]["login"], "mona");
+        assert_eq!(payload["pull_request"]["merge_commit_sha"], "0a");
+    }
+
+    #[test]
+    fn gives_the_headers_that_the_delivery_would_have() {
+        let delivery = delivery("{\"a\": 1}").expect("a delivery");
+        let headers: Vec<_> = delivery.headers.iter().collect();
+        assert!(headers.contains(&("x-github-event", "pull_request")), "{headers:?}");
+        assert!(headers.contains(&("x-github-delivery", "default")), "{headers:?}");
+    }
+
+    #[test]
+    fn says_what_a_file_looks_like() {
+        for (text, looks) in [
+            ("[{\"id\": 1, \"guid\": \"a\"}]", "a list; save one delivery"),
+            ("{\"ref\": \"refs/heads/main\", \"commits\": []}", "`push`; add --event push"),
+            ("{\"issue\": {}, \"comment\": {}}", "`issue_comment`; add --event issue_comment"),
+            ("{\"id\": 1, \"guid\": \"a\", \"delivered_at\": \"x\"}", "an entry of a list of deliveries"),
+            ("{\"message\": \"Not Found\", \"documentation_url\": \"x\"}", "an error of GitHub's API"),
+            ("{\"apiVersion\": \"v1\", \"kind\": \"Pod\"}", "a Kubernetes object"),
+            ("{\"request\": {\"headers\": {}, \"payload\": null}}", "a delivery whose payload GitHub no longer has"),
+        ] {
+            let error = delivery(text).map(drop).expect_err(text).to_string();
+            assert!(error.contains(looks), "{text}: {error}");
+        }
     }
 }

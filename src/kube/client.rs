@@ -29,7 +29,7 @@ const ACCEPT: HeaderValue = HeaderValue::from_static("application/json, applicat
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// Neither a kubeconfig nor a pod's service account.
-    #[error("no Kubernetes to create runs in: {0}; run in a pod, set KUBECONFIG, or use --dry-run")]
+    #[error("no Kubernetes API server is configured: {0}; run in a pod, or set KUBECONFIG")]
     Infer(#[from] Box<kube::config::InferConfigError>),
     /// A certificate, token, address or proxy in the configuration is unusable.
     #[error("the Kubernetes configuration cannot be used: {}", crate::telemetry::chain(.0))]

@@ -81,6 +81,13 @@ pub(crate) fn read_each(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Res
     Err(ReadError::Unstable { path: path.to_owned() })
 }
 
+/// Names of the files in a folder, sorted; none for a file, and what cannot be read is left out.
+pub(crate) fn file_names(path: &Path) -> Vec<String> {
+    let folder = current_folder(path);
+    let names = names(&folder).unwrap_or_default().into_iter();
+    names.filter(|name| fs::metadata(folder.join(name)).is_ok_and(|meta| meta.is_file())).collect()
+}
+
 fn read_once(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Result<File, ReadError>>, ReadError> {
     let at = |path: &Path| {
         let path = path.to_owned();

@@ -1,5 +1,7 @@
 //! Compiles a parsed document into a checked [`Template`]; finds every fault that does not depend on an event.
 
+use std::path::PathBuf;
+
 use serde_json::{Map, Value as Json};
 
 use super::conditions::{Conditions, PREFIX};
@@ -7,7 +9,7 @@ use super::expression::{Expression, Name};
 use super::model::{Template, Tree};
 use super::placeholder::{self, Part, Text};
 use super::yaml::{Fault, Node, Position, Value};
-use super::{event_names, injection, naming, schema, tekton};
+use super::{event_names, injection, migration, naming, schema, tekton};
 use crate::delivery::EventKind;
 use crate::names;
 
@@ -57,6 +59,7 @@ impl Compiler {
         }
         schema::check(document, &mut self.faults);
         tekton::check(document, &mut self.faults);
+        migration::check(document, &mut self.faults);
         let metadata = document.get("metadata");
         let (at, base, written_name) = self.name(document, metadata)?;
         let annotations = metadata.and_then(|metadata| metadata.get("annotations"));
@@ -92,6 +95,7 @@ impl Compiler {
             spec,
             conditions,
             needs_cel,
+            origin: (PathBuf::new(), at),
         };
         Some(Compiled { template, at, warnings: Vec::new() })
     }
@@ -103,8 +107,10 @@ impl Compiler {
             None => self.fault(document.at, "`kind` is missing; write `kind: PipelineRun`"),
             Some(kind) if kind.text() != Some("PipelineRun") => {
                 let got = kind.text().unwrap_or(kind.kind());
-                let message = format!("a template's `kind` must be PipelineRun, not {got}");
+                let message = format!("a template's `kind` must be PipelineRun, not {got}{}", migration::kind(got));
                 self.fault(kind.at, message);
+                // Its version is that of another API.
+                return false;
             }
             Some(_) => {}
         }

@@ -11,6 +11,7 @@ mod expression;
 mod globs;
 mod injection;
 mod load;
+mod migration;
 mod model;
 mod naming;
 mod nearest;

@@ -1,11 +1,15 @@
 //! A checked template, and the set of all templates of a service.
 
+use std::path::PathBuf;
+
 use serde_json::{Map, Value};
 
 use super::conditions::Conditions;
 use super::expression::Expression;
 use super::globs::GlobIndex;
+use super::load::{Finding, Severity};
 use super::placeholder::Text;
+use super::yaml::Position;
 
 /// A checked template: one document of a template file.
 #[derive(Debug, Clone)]
@@ -19,6 +23,8 @@ pub(crate) struct Template {
     pub(super) spec: Tree,
     pub(super) conditions: Conditions,
     pub(super) needs_cel: bool,
+    /// File of the template, and position of its name.
+    pub(super) origin: (PathBuf, Position),
 }
 
 /// A value of a template; values without placeholders are stored as they will be sent.
@@ -48,6 +54,12 @@ impl Template {
     /// The template's name as written: `metadata.name`, or `metadata.generateName` without its last `-`.
     pub(crate) fn name(&self) -> &str {
         &self.written_name
+    }
+
+    /// An error that was found outside its text, at the position of its name.
+    pub(crate) fn finding(&self, message: String) -> Finding {
+        let (file, at) = self.origin.clone();
+        Finding { file, at, severity: Severity::Error, message }
     }
 
     /// Namespace (`None` if not written) and name; unique in a set.

@@ -152,3 +152,76 @@ fn accepts_what_tekton_accepts() {
         assert!(admitted, "{said}\n{text}");
     }
 }
+
+/// A table of docs/migrating.md, by the first words of its head: what is written there, and here.
+fn table(head: &str) -> Vec<(String, String)> {
+    let page = std::fs::read_to_string("docs/migrating.md").expect("the page");
+    let rows = page.lines().skip_while(|line| !line.starts_with(&format!("| {head}"))).skip(2);
+    let cell = |cell: &str| cell.trim().trim_matches('`').to_owned();
+    let row = |line: &str| {
+        let (there, here) = line.trim_matches('|').split_once("` | `").unwrap_or_else(|| panic!("{line}"));
+        (cell(there), cell(here))
+    };
+    rows.take_while(|line| line.starts_with('|')).map(row).collect()
+}
+
+/// Every row of the page on migration: what is there is refused, and what is here passes.
+#[test]
+fn rows_of_the_migration_page_are_right() {
+    let reference = "spec:\n  pipelineRef:\n    name: build\n";
+    let param = |value: &str| run("", &format!("{reference}  params:\n  - name: a\n    value: '{value}'"));
+    let annotation = |prefix: &str, text: &str| {
+        let (name, value) = text.split_once(": ").expect("an annotation");
+        let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+        run(&format!("  {prefix}/{name}: '{value}'"), reference)
+    };
+    let refused = |text: &str| {
+        let (accepted, said) = lint(text);
+        assert!(!accepted, "lint takes {text}");
+        assert!(
+            said.contains("write") || said.contains("is verified before") || said.contains("name the Secret"),
+            "no advice: {said}\n{text}"
+        );
+    };
+    let passes = |text: &str| {
+        let (accepted, said) = lint(text);
+        assert!(accepted && !said.contains("error"), "{said}\n{text}");
+    };
+    let mut rows = 0;
+    for (there, here) in table("annotation there") {
+        refused(&annotation("pipelinesascode.tekton.dev", &there));
+        passes(&annotation("github-trigger.dev", &here));
+        rows += 1;
+    }
+    for (there, here) in table("variable there").into_iter().chain(table("value there")) {
+        refused(&param(&there));
+        passes(&param(&here));
+        rows += 1;
+    }
+    for (there, here) in table("expression there") {
+        let condition = |expression: &str| annotation("github-trigger.dev", &format!("on-cel: {expression}"));
+        // One function is the same.
+        if !there.contains("marshalJSON") {
+            refused(&condition(&there));
+        }
+        passes(&condition(&here));
+        rows += 1;
+    }
+    assert!(rows > 30, "{rows}");
+}
+
+#[test]
+fn says_what_to_do_with_other_kinds_of_objects() {
+    for (kind, advice) in [
+        ("ConfigMap", "the text under `data`"),
+        ("TriggerTemplate", "docs/migrating.md"),
+        ("EventListener", "docs/migrating.md"),
+        ("List", "separated by `---`"),
+        ("Task", "apply it to the cluster"),
+    ] {
+        let (accepted, said) =
+            lint(&format!("apiVersion: tekton.dev/v1\nkind: {kind}\nmetadata: {{name: a}}\nitems: []\n"));
+        assert!(!accepted && said.contains(advice), "{kind}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}

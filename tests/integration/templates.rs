@@ -123,8 +123,26 @@ fn lint_server_validates_with_api_server() {
     fs::write(&file, unknown).expect("a file");
     let bad = ask();
     assert_eq!(bad.status.code(), Some(1));
-    assert!(text(&bad.stderr).contains("template build: the API server says: 400"), "{}", text(&bad.stderr));
+    let finding = format!("{path}:5:17: template build: the API server says: 400");
+    assert!(text(&bad.stdout).contains(&finding), "{}{}", text(&bad.stdout), text(&bad.stderr));
     assert!(plane.runs("asked").is_empty());
+}
+
+#[test]
+fn lint_names_files_that_it_skips() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["t.yaml", "u.YAML", "v.json", "README.md"] {
+        fs::write(folder.path().join(name), TEMPLATE.replace("build-", name.trim_end_matches(".yaml")))
+            .expect("a file");
+    }
+    let args = ["lint", "--trigger-config", &folder.path().display().to_string()];
+    let output = Command::new(PROGRAM).env_clear().args(args).output().expect("the program");
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for name in ["u.YAML", "v.json"] {
+        assert!(said.contains(&format!("{name}:1:1: warning: the file is skipped")), "{said}");
+    }
+    assert!(!said.contains("README"), "{said}");
 }
 
 #[test]

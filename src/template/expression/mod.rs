@@ -155,6 +155,9 @@ impl Expression {
         if let Some(name) = Name::parse(source) {
             return Ok(Self::Name(name));
         }
+        if let Some(theirs) = source.strip_prefix("cel:") {
+            return Err(Error::Never(format!("every expression is CEL here; write {{{{ {} }}}}", theirs.trim())));
+        }
         match Path::parse(source) {
             Some(path) if path.is_empty() => Err(Error::WholeBody),
             Some(path) => Ok(Self::Path(path)),

@@ -261,7 +261,7 @@ fn rejects_what_no_event_makes_true() {
         ("has(headers.authorization)", "only x-github-* and ce-* headers"),
         ("'Content-Type' in headers", "only x-github-* and ce-* headers"),
         ("event.name == 'push'", "its fields are type, action, id, source"),
-        ("event == 'push'", "a map never equals text"),
+        ("event == 'push'", "write event.type"),
         ("body.pull_request.base == 'main'", "a map never equals text"),
         ("body.pull_request.labels == 'deploy'", "a list never equals text"),
         ("pull_request_number == 5", "text never equals a number"),

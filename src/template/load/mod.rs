@@ -90,7 +90,21 @@ pub(crate) fn lint(path: &Path) -> Result<(TemplateSet, Vec<Finding>), LoadError
     if files.is_empty() {
         return Err(LoadError::NoFile(path.to_owned()));
     }
-    Ok(parse(files))
+    let (templates, mut findings) = parse(files);
+    findings.extend(skipped(path));
+    Ok((templates, findings))
+}
+
+/// A warning for each file of a folder whose name is not that of a template, pages for people apart.
+fn skipped(folder: &Path) -> impl Iterator<Item = Finding> {
+    let is_page = |name: &str| name.ends_with(".md") || name.ends_with(".txt");
+    let names = mounted::file_names(folder).into_iter().filter(move |name| !is_template_file(name) && !is_page(name));
+    names.map(|name| Finding {
+        file: folder.join(name),
+        at: yaml::Position { line: 1, column: 1 },
+        severity: Severity::Warning,
+        message: "the file is skipped; a template's file name ends in .yaml or .yml".to_owned(),
+    })
 }
 
 /// Checks the content of template files. Returns the valid templates, and all findings.
@@ -148,7 +162,8 @@ impl Reader {
             return self.errors(path, vec![yaml::Fault { at: compiled.at, message }]);
         }
         self.names.insert(key, (path.to_owned(), compiled.at));
-        self.templates.push(compiled.template);
+        let origin = (path.to_owned(), compiled.at);
+        self.templates.push(Template { origin, ..compiled.template });
     }
 
     fn errors(&mut self, path: &Path, faults: Vec<yaml::Fault>) {

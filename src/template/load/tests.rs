@@ -45,8 +45,8 @@ fn reports_all_findings_of_all_files() {
     let wanted = [
         "a.yaml:1:13: `tekton.dev/v1beta1` is an older API; write `apiVersion: tekton.dev/v1`",
         "a.yaml:6:3: `spec.timeout` is not a field of tekton.dev/v1; write it as `spec.timeouts.pipeline`",
-        "b.yaml:1:13: a template's `apiVersion` must be tekton.dev/v1, not v1",
-        "b.yaml:2:7: a template's `kind` must be PipelineRun, not ConfigMap",
+        "b.yaml:2:7: a template's `kind` must be PipelineRun, not ConfigMap; take the text under `data` as the file, or name the \
+         folder that the ConfigMap is mounted to",
         "c.yaml:1:1: the file contains no template; write a tekton.dev/v1 PipelineRun",
         "d.yaml:1:1: a template must be a PipelineRun, not a list",
     ];

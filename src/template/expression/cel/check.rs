@@ -5,6 +5,7 @@ use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operat
 use super::super::{Error, Name};
 use super::kind::{Kind, kind};
 use super::{FUNCTIONS, VARIABLES};
+use crate::template::migration;
 use crate::template::nearest::nearest;
 
 /// Maximum nesting depth of an expression; far below the depth at which the stack overflows.
@@ -113,10 +114,11 @@ impl CostLimits {
         // Operators have internal function names such as `_+_`.
         let is_written = name.chars().all(|c| c.is_ascii_alphanumeric());
         if is_written && !FUNCTIONS.contains(&name) {
-            let help = nearest(name, FUNCTIONS.iter().copied()).map_or_else(
-                || format!("known functions are {}", FUNCTIONS.join(", ")),
-                |near| format!("did you mean `{near}`?"),
-            );
+            let help = match (migration::function(name), nearest(name, FUNCTIONS.iter().copied())) {
+                (Some(here), _) => here.to_owned(),
+                (None, Some(near)) => format!("did you mean `{near}`?"),
+                (None, None) => format!("known functions are {}", FUNCTIONS.join(", ")),
+            };
             return Err(Error::UnknownFunction { name: name.to_owned(), help });
         }
         if name == "matches"
@@ -178,12 +180,17 @@ fn check_operands(call: &CallExpr, scope: &Scope) -> Result<(), Error> {
         }
         operators::IN => literal_text(one).map_or(Ok(()), |field| check_field(other, field, scope)),
         operators::EQUALS | operators::NOT_EQUALS => {
+            if [one, other].into_iter().any(|operand| is_variable(operand, "event", scope)) {
+                return Err(Error::Never("event is a map here; write event.type for its name".into()));
+            }
             let [one, other] = [one, other].map(|operand| kind(operand, &|name| scope.binds(name)));
             if one == other || one == Kind::Any || other == Kind::Any {
                 return Ok(());
             }
             let (one, other) = (one.as_str(), other.as_str());
-            Err(Error::Never(format!("{one} never equals {other}; compare values of the same kind")))
+            Err(Error::Never(format!(
+                "{one} never equals {other}; write a field of it, or compare values of the same kind"
+            )))
         }
         _ => Ok(()),
     }
@@ -210,9 +217,10 @@ fn check_name(written: &str, scope: &Scope) -> Result<(), Error> {
         return Ok(());
     }
     let candidates = || Name::ALL.iter().map(|name| name.as_str()).chain(VARIABLES.iter().copied());
-    let help = nearest(name, candidates()).map_or_else(
-        || format!("known names are {}", candidates().collect::<Vec<_>>().join(", ")),
-        |near| format!("did you mean `{near}`?"),
-    );
+    let help = match (migration::name(name), nearest(name, candidates())) {
+        (Some(here), _) => here.to_owned(),
+        (None, Some(near)) => format!("did you mean `{near}`?"),
+        (None, None) => format!("known names are {}", candidates().collect::<Vec<_>>().join(", ")),
+    };
     Err(Error::UnknownName { name: name.to_owned(), help })
 }

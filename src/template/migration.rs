@@ -1,0 +1,128 @@
+//! What is left over from Pipelines-as-Code and Tekton Triggers, and its successor here. See docs/migrating.md.
+
+use super::conditions::PREFIX;
+use super::yaml::{Fault, Node, Value};
+
+const PIPELINES_AS_CODE: &str = "pipelinesascode.tekton.dev/";
+
+/// Annotations of Pipelines-as-Code (without the prefix) that decide which event a run is for, and what to write instead.
+const ANNOTATIONS: &[(&str, &str)] = &[
+    ("on-event", "write `github-trigger.dev/on-event`; for a merged pull request `merged`, which is the default"),
+    ("on-target-branch", "write `github-trigger.dev/on-target-branch: main, release/*`, globs without brackets"),
+    ("on-cel-expression", "write `github-trigger.dev/on-cel`, with `event.type` for `event`"),
+    ("on-comment", "write `github-trigger.dev/on-event: issue_comment.created` and on-cel with `body.comment.body`"),
+    (
+        "on-path-change",
+        "write `github-trigger.dev/on-event: push` and on-cel over `body.commits`; a merge does not list files",
+    ),
+    ("on-path-change-ignore", "write `github-trigger.dev/on-event: push` and on-cel over `body.commits`"),
+    ("on-label", "write `github-trigger.dev/on-cel: body.pull_request.labels.exists(l, l.name == \"x\")`"),
+];
+
+/// Names and variables in expressions, and what to write instead.
+const NAMES: &[(&str, &str)] = &[
+    ("header", "write `headers[\"x-github-event\"]`, with the name in lower case"),
+    ("extensions", "write the expression itself; nothing is computed before"),
+    ("requestURL", "every delivery comes to `/`; it is not available"),
+    ("target_namespace", "write the namespace into `metadata.namespace`"),
+    ("git_auth_secret", "name the Secret with the repository's credentials; none is made for a run"),
+    ("trigger_comment", "write `body.comment.body`"),
+    ("pull_request_labels", "write `body.pull_request.labels.map(l, l.name).join(\",\")`"),
+    ("git_tag", "write `body.ref.replace(\"refs/tags/\", \"\")`"),
+    ("source_url", "write `body.pull_request.head.repo.html_url`"),
+    ("event_title", "write `body.pull_request.title`"),
+    ("files", "changed files are in `body.commits` of a push only"),
+];
+
+/// Functions in expressions, and what to write instead.
+const FUNCTIONS: &[(&str, &str)] = &[
+    ("match", "write `headers[\"x-github-event\"] == \"push\"`"),
+    ("canonical", "write `headers[\"x-github-event\"]`, with the name in lower case"),
+    ("pathChanged", "changed files are in `body.commits` of a push only"),
+    ("truncate", "write `substring(0, 7)`"),
+    ("decodeb64", "write `base64.decode(...)`"),
+    ("compareSecret", "the signature is verified before; see --webhook-secret-file"),
+    ("parseJSON", "GitHub's payload is parsed already; write `body.a.b`"),
+    ("parseYAML", "only JSON is parsed; write `body.a.b`"),
+    ("parseURL", "write `split(\"/\")`"),
+    ("translate", "write `replace(...)`, or `slug(...)` for a name"),
+    ("first", "write `[0]`"),
+    ("last", "write `[size(list) - 1]`"),
+];
+
+/// The successor of a name or variable; `None` if it is not one of theirs.
+pub(super) fn name(name: &str) -> Option<&'static str> {
+    find(NAMES, name)
+}
+
+/// The successor of a function; `None` if it is not one of theirs.
+pub(super) fn function(name: &str) -> Option<&'static str> {
+    find(FUNCTIONS, name)
+}
+
+fn find(table: &[(&str, &'static str)], name: &str) -> Option<&'static str> {
+    table.iter().find(|(theirs, _)| *theirs == name).map(|(_, here)| *here)
+}
+
+/// What to do with another kind of object; empty for kinds that are not expected here.
+pub(super) fn kind(kind: &str) -> &'static str {
+    match kind {
+        "ConfigMap" => "; take the text under `data` as the file, or name the folder that the ConfigMap is mounted to",
+        "TriggerTemplate" => {
+            "; take the run out of `resourcetemplates`, and put values for `$(tt.params...)`: docs/migrating.md"
+        }
+        "TriggerBinding" | "ClusterTriggerBinding" => "; write its values into the run, in {{ }}: docs/migrating.md",
+        "EventListener" | "Trigger" | "ClusterInterceptor" | "Interceptor" | "Repository" => {
+            "; this service takes its place: docs/migrating.md"
+        }
+        "List" => "; write each of its items as a document of its own, separated by `---`",
+        "Task" | "Pipeline" | "StepAction" | "CustomRun" => "; apply it to the cluster, and name it in the run",
+        "TaskRun" => "; write a PipelineRun with one task",
+        _ => "",
+    }
+}
+
+/// Reports leftovers in a document; adds them to `faults`.
+pub(super) fn check(document: &Node, faults: &mut Vec<Fault>) {
+    let annotations = document.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    let entries = annotations.map(Node::entries).unwrap_or_default();
+    let has_ours =
+        entries.iter().any(|(key, _)| key.name.starts_with(PREFIX) && key.name != format!("{PREFIX}on-repository"));
+    for (key, _) in entries.iter().filter(|_| !has_ours) {
+        let theirs = key.name.strip_prefix(PIPELINES_AS_CODE);
+        if let Some(here) = theirs.and_then(|name| find(ANNOTATIONS, name)) {
+            faults.push(Fault { at: key.at, message: format!("`{}` has no effect here; {here}", key.name) });
+        }
+    }
+    texts(document, faults);
+}
+
+fn texts(node: &Node, faults: &mut Vec<Fault>) {
+    match &node.value {
+        Value::Text(text) => {
+            faults.extend(leftovers(text).map(|(at, message)| Fault { at: node.position_in(at), message }))
+        }
+        Value::Sequence(items) => items.iter().for_each(|item| texts(item, faults)),
+        Value::Mapping(entries) => entries.iter().for_each(|(_, value)| texts(value, faults)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Variables of Triggers in a text, by their offset.
+fn leftovers(text: &str) -> impl Iterator<Item = (usize, String)> {
+    text.match_indices("$(").filter_map(|(at, _)| {
+        let written = text.get(at..)?;
+        let written = written.get(..=written.find(')')?)?;
+        let inner = written.strip_prefix("$(")?.strip_suffix(')')?;
+        let (root, rest) = inner.split_once('.').unwrap_or((inner, ""));
+        let here = match root {
+            "tt" => "write the value itself, for example {{ revision }}".to_owned(),
+            "body" => format!("write {{{{ body.{rest} }}}}"),
+            "header" => format!("write {{{{ headers[\"{}\"] }}}}", rest.to_ascii_lowercase()),
+            "extensions" => "write the expression itself, in {{ }}".to_owned(),
+            "context" if rest == "eventID" => "write {{ event.id }}".to_owned(),
+            _ => return None,
+        };
+        Some((at, format!("`{written}` is of Tekton Triggers and stays as it is; {here}")))
+    })
+}
