@@ -53,6 +53,8 @@ LABEL org.opencontainers.image.title="github-trigger" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}"
 COPY --from=build /github-trigger /github-trigger
+# One arena for all threads: memory that an evaluation has freed is used by the next one, on whatever thread.
+ENV MALLOC_ARENA_MAX=1
 USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["/github-trigger"]

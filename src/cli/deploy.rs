@@ -10,7 +10,9 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{LogArgs, non_empty, pod_namespace, print};
-use crate::deploy::{Desired, ImageError, Journal, Rollout, RolloutError, Service, TrafficMode, Wait};
+use crate::deploy::{
+    Desired, Finished, Image, ImageError, Journal, Outcome, Rollout, RolloutError, Stamp, TrafficMode, Wait,
+};
 use crate::kube::{Cluster, ConfigError};
 use crate::names::{InvalidName, check_dns_label, check_service_name};
 use crate::telemetry::log;
@@ -25,8 +27,8 @@ const DEFAULT_TAG: &str = "test";
 #[derive(Debug, Clone, Args)]
 pub(super) struct DeployArgs {
     /// The image to run, best with a digest: registry/path@sha256:...
-    #[arg(long, value_name = "REF")]
-    image: String,
+    #[arg(long, value_name = "REF", required_unless_present = "rollback")]
+    image: Option<String>,
     /// Name of the Knative Service; it is created if it does not exist.
     #[arg(long, alias = "serivce-name", value_name = "NAME")]
     service_name: String,
@@ -45,6 +47,27 @@ pub(super) struct DeployArgs {
     /// Tag of the new revision, with --no-traffic [default: test] or --canary.
     #[arg(long, value_name = "TAG")]
     tag: Option<String>,
+    /// Send all traffic to an earlier revision and keep it there: the last one that had all users, or --to.
+    #[arg(long, conflicts_with_all = ["image", "no_traffic", "to_latest", "canary", "tag", "container"])]
+    rollback: bool,
+    /// The revision to roll back to.
+    #[arg(long, value_name = "REVISION", requires = "rollback")]
+    to: Option<String>,
+    /// The commit that is deployed, all digits; stamped on Service and revision.
+    #[arg(long, env = "GITHUB_TRIGGER_COMMIT", value_name = "SHA", hide_env_values = true)]
+    commit: Option<String>,
+    /// Time of its merge, RFC 3339: something newer is not replaced.
+    #[arg(long, env = "GITHUB_TRIGGER_MERGED_AT", value_name = "TIME", hide_env_values = true)]
+    merged_at: Option<String>,
+    /// Decides between merges of the same time: the higher number is newer.
+    #[arg(long, env = "GITHUB_TRIGGER_ORDER", value_name = "N", hide_env_values = true)]
+    order: Option<String>,
+    /// Page of its pull request; stamped on Service and revision.
+    #[arg(long, env = "GITHUB_TRIGGER_PULL_REQUEST_URL", value_name = "URL", hide_env_values = true)]
+    pull_request_url: Option<String>,
+    /// Deploy although something newer is deployed.
+    #[arg(long)]
+    force: bool,
     /// Container that gets the image [default: the only one, or the one with a port].
     #[arg(long, value_name = "NAME")]
     container: Option<String>,
@@ -52,9 +75,12 @@ pub(super) struct DeployArgs {
     #[arg(long, value_name = "N")]
     port: Option<u16>,
     /// Time to wait for the new revision; 0 does not wait.
-    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(..=604_800))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(..=604_800))]
     wait_timeout: u64,
-    /// Folder for the Tekton results revision, url and tag-url.
+    /// Time that a condition must be false to count as a failure: Knative may recover, for example when a node is added.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(..=604_800))]
+    failure_window: u64,
+    /// Folder for the Tekton results outcome, revision, url, tag-url, percent and previous-revision.
     #[arg(long, value_name = "DIR")]
     results_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -75,6 +101,12 @@ enum DeployError {
     Image(#[from] ImageError),
     #[error("--tag needs --no-traffic or --canary")]
     Tag,
+    #[error("--commit {0:?} is not a full commit; write all 40 (or 64) hexadecimal digits")]
+    Commit(String),
+    #[error("--merged-at {0:?} is not a time of RFC 3339, for example 2026-11-22T13:46:53Z")]
+    MergedAt(String),
+    #[error("--order {0:?} is not a number")]
+    Order(String),
     #[error(transparent)]
     Name(#[from] InvalidName),
     #[error(transparent)]
@@ -125,12 +157,14 @@ fn start(args: &DeployArgs) -> Result<(), DeployError> {
 }
 
 async fn deploy(args: &DeployArgs, journal: &Journal) -> Result<(), DeployError> {
-    let image = args.image.parse()?;
+    let image = args.image.as_deref().map(str::parse::<Image>).transpose()?;
+    let stamp = stamp(args)?;
     if args.tag.is_some() && !args.no_traffic && args.canary.is_none() {
         return Err(DeployError::Tag);
     }
     check_service_name("--service-name", &args.service_name)?;
     args.tag.iter().try_for_each(|tag| check_service_name("--tag", tag))?;
+    args.to.iter().try_for_each(|revision| check_service_name("--to", revision))?;
     args.container.iter().try_for_each(|container| check_dns_label("--container", container))?;
     let flag = non_empty(args.namespace.clone());
     flag.iter().try_for_each(|namespace| check_dns_label("--namespace", namespace))?;
@@ -143,9 +177,13 @@ async fn deploy(args: &DeployArgs, journal: &Journal) -> Result<(), DeployError>
         image,
         container: args.container.clone(),
         port: args.port,
+        stamp,
+        force: args.force,
+        attempt: Some(jiff::Timestamp::now().to_string()),
         traffic: match (args.no_traffic, args.to_latest, args.canary) {
             (true, ..) => TrafficMode::NoTraffic { tag: args.tag.clone().unwrap_or_else(|| DEFAULT_TAG.to_owned()) },
             (_, true, _) => TrafficMode::ToLatest,
+            _ if args.rollback => TrafficMode::Rollback { to: args.to.clone() },
             (.., Some(percent)) => TrafficMode::Canary { percent, tag: args.tag.clone() },
             _ => TrafficMode::Keep,
         },
@@ -157,7 +195,7 @@ async fn deploy(args: &DeployArgs, journal: &Journal) -> Result<(), DeployError>
     let collector = Collector::from_environment();
     let parent = TraceContext::from_environment();
     let span = collector.tracer().command("deploy", parent.as_ref());
-    span.set("github_trigger.image", args.image.clone());
+    span.set("github_trigger.image", args.image.clone().unwrap_or_default());
     span.set("github_trigger.service", format!("{namespace}/{}", args.service_name));
     let trace = span.context().or(parent);
     if let Some(trace) = &trace {
@@ -165,7 +203,8 @@ async fn deploy(args: &DeployArgs, journal: &Journal) -> Result<(), DeployError>
     }
     let tag = desired.traffic.tag().map(str::to_owned);
     let client = cluster.knative_service(&namespace, &args.service_name, trace);
-    let outcome = Rollout::new(client, desired, journal).run().await;
+    let failure_window = Duration::from_secs(args.failure_window);
+    let outcome = Rollout::new(client, desired, failure_window, journal).run().await;
     if let Err(error) = &outcome {
         span.fail(&error.to_string());
     }
@@ -174,13 +213,53 @@ async fn deploy(args: &DeployArgs, journal: &Journal) -> Result<(), DeployError>
     report(&outcome?, tag.as_deref(), args.results_dir.as_deref())
 }
 
-/// Prints the new revision and its URLs, and writes them as Tekton results.
-fn report(service: &Service, tag: Option<&str>, results: Option<&Path>) -> Result<(), DeployError> {
-    let revision = service.latest_created().unwrap_or_default();
+/// The stamp of the flags; an empty value, as of an annotation that a run does not have, counts as none.
+fn stamp(args: &DeployArgs) -> Result<Stamp, DeployError> {
+    let value = |text: &Option<String>| non_empty(text.clone());
+    let commit = value(&args.commit).map(|text| {
+        let is_full = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_full { Ok(text.to_ascii_lowercase()) } else { Err(DeployError::Commit(text)) }
+    });
+    let merged_at = value(&args.merged_at).map(|text| text.parse().map_err(|_| DeployError::MergedAt(text)));
+    let order = value(&args.order).map(|text| text.parse().map_err(|_| DeployError::Order(text)));
+    Ok(Stamp {
+        commit: commit.transpose()?,
+        merged_at: merged_at.transpose()?,
+        order: order.transpose()?,
+        pull_request: value(&args.pull_request_url),
+    })
+}
+
+/// Prints the outcome, the revision and its URLs, and writes them as Tekton results.
+fn report(finished: &Finished, tag: Option<&str>, results: Option<&Path>) -> Result<(), DeployError> {
+    let Finished { outcome, service, previous } = finished;
+    let revision = match outcome {
+        Outcome::RolledBack => service.revision_with_all_users().or(service.latest_ready()),
+        _ => service.latest_created(),
+    };
+    let revision = revision.unwrap_or_default();
     let url = service.url().unwrap_or_default();
     let tag_url = tag.and_then(|tag| service.tag_url(tag)).unwrap_or_default();
+    let percent = service.percent_on(revision);
+    let has_users = service.status.is_some() && !revision.is_empty();
+    if *outcome == Outcome::Deployed && has_users && percent < 100 {
+        tracing::warn!(
+            percent,
+            "users see {percent} % of the new revision {revision} ({}); --to-latest sends all traffic to it",
+            service.users()
+        );
+    }
+    let percent = if has_users { percent.to_string() } else { String::new() };
+    let previous = previous.as_deref().unwrap_or_default();
     let mut lines = String::new();
-    for (name, value) in [("revision", revision), ("url", url), ("tag-url", tag_url)] {
+    for (name, value) in [
+        ("outcome", outcome.as_str()),
+        ("revision", revision),
+        ("url", url),
+        ("tag-url", tag_url),
+        ("percent", &percent),
+        ("previous-revision", previous),
+    ] {
         if !value.is_empty() {
             // Writing to a String cannot fail.
             let _ = writeln!(lines, "{name}: {value}");
@@ -190,8 +269,6 @@ fn report(service: &Service, tag: Option<&str>, results: Option<&Path>) -> Resul
             fs::write(&path, value).map_err(|error| DeployError::Result { path, error })?;
         }
     }
-    if !lines.is_empty() {
-        print(lines.trim_end());
-    }
+    print(lines.trim_end());
     Ok(())
 }

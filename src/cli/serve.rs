@@ -31,7 +31,7 @@ const SHIPPED_TEMPLATE: &str = include_str!("../../config/base/deployer-trigger.
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
 /// Threads for work that would block the one that serves: large bodies, CEL, mounted files.
-const BLOCKING_THREADS: usize = 32;
+const BLOCKING_THREADS: usize = 16;
 /// Time for the log line of a second signal to be written.
 const LAST_LINE: Duration = Duration::from_millis(50);
 

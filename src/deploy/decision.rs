@@ -5,11 +5,17 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::image::Image;
 use super::service::{ContainerError, Service};
+use super::stamp::{Age, Stamp};
 use super::traffic::{Destination, Traffic};
+
+/// Annotation with the last revision that had all users.
+const ROLLBACK_TO: &str = "github-trigger.dev/rollback-to";
+/// Annotation that makes a new revision of the same image.
+const ATTEMPT: &str = "github-trigger.dev/attempt";
 
 /// The desired state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +24,8 @@ pub(crate) struct Desired {
     pub(crate) name: String,
     /// The Service's namespace.
     pub(crate) namespace: String,
-    /// The image to run.
-    pub(crate) image: Image,
+    /// The image to run; `None` keeps the one that runs, for a rollback.
+    pub(crate) image: Option<Image>,
     /// Name of the container that gets the image; `None` for the only one, or the one with a port.
     pub(crate) container: Option<String>,
     /// Container port of a Service that is created.
@@ -28,6 +34,12 @@ pub(crate) struct Desired {
     pub(crate) traffic: TrafficMode,
     /// Whether the rollout waits for the new revision.
     pub(crate) wait: Wait,
+    /// What is being deployed.
+    pub(crate) stamp: Stamp,
+    /// Deploys although something newer is deployed.
+    pub(crate) force: bool,
+    /// Marks a new revision with the same image, where one is needed; `None` once it is written.
+    pub(crate) attempt: Option<String>,
 }
 
 /// Whether and how long a rollout waits for its new revision. One that waits can send traffic in a second change.
@@ -58,6 +70,11 @@ pub(crate) enum TrafficMode {
         /// A tag under whose URL the revision is reachable.
         tag: Option<String>,
     },
+    /// All traffic to an earlier revision, pinned.
+    Rollback {
+        /// The revision; `None` for [`rollback_target`].
+        to: Option<String>,
+    },
 }
 
 /// The next change.
@@ -74,6 +91,8 @@ pub(crate) enum Plan {
     },
     /// The current state is the desired one.
     Nothing,
+    /// Something newer is deployed; its stamp in words.
+    Superseded(String),
 }
 
 /// What a patch changes.
@@ -83,6 +102,8 @@ pub(crate) enum Change {
     Revision,
     /// The traffic alone.
     Traffic,
+    /// The stamp alone.
+    Stamp,
 }
 
 /// Why the desired state cannot be reached; the Service was not changed.
@@ -97,6 +118,15 @@ pub(crate) enum PlanError {
          --to-latest"
     )]
     Traffic(i64),
+    /// The Service has a deletion timestamp.
+    #[error("the Service is being deleted; wait until it is gone, then deploy again")]
+    BeingDeleted,
+    /// No revision to roll back to is known.
+    #[error("no earlier revision is known to roll back to; name one with --to (kubectl get revisions)")]
+    NoEarlierRevision,
+    /// There is no Service to roll back.
+    #[error("the Service does not exist, so that there is nothing to roll back")]
+    Absent,
     /// A change that Knative has not observed yet may change the traffic.
     #[error("Knative has not observed the last change of the Service yet (is its controller running?)")]
     Unsettled,
@@ -108,7 +138,7 @@ impl TrafficMode {
         match self {
             Self::NoTraffic { tag } => Some(tag),
             Self::Canary { tag, .. } => tag.as_deref(),
-            Self::Keep | Self::ToLatest => None,
+            Self::Keep | Self::ToLatest | Self::Rollback { .. } => None,
         }
     }
 }
@@ -116,32 +146,103 @@ impl TrafficMode {
 /// Decides the next change.
 /// Fails when the desired state does not fit the current one.
 pub(crate) fn decide(current: Option<&Service>, desired: &Desired) -> Result<Plan, PlanError> {
-    let Some(current) = current else { return Ok(Plan::Create(new_service(desired))) };
-    let container = current.container(desired.container.as_deref())?;
-    let same_image = current.image(container) == Some(desired.image.as_str());
-    let traffic = desired_traffic(current, desired, same_image)?;
-    if same_image && traffic.is_none() {
-        return Ok(Plan::Nothing);
+    let Some(current) = current else {
+        return desired.image.as_ref().map(|image| Plan::Create(new_service(desired, image))).ok_or(PlanError::Absent);
+    };
+    if current.is_being_deleted() {
+        return Err(PlanError::BeingDeleted);
     }
-    let mut spec = json!({});
-    if !same_image {
-        spec["template"] = current.template_with(container, desired.image.as_str());
+    let deployed = current.stamp();
+    if !desired.force && desired.stamp.age_of(&deployed) == Age::Newer {
+        return Ok(Plan::Superseded(deployed.words()));
+    }
+    let mut annotations = Map::new();
+    if let Some(revision) =
+        current.revision_with_all_users().filter(|name| current.annotation(ROLLBACK_TO) != Some(name))
+    {
+        annotations.insert(ROLLBACK_TO.into(), revision.into());
+    }
+    let Some(image) = &desired.image else { return roll_back(current, desired, annotations) };
+    let container = current.container(desired.container.as_deref())?;
+    let same_image = current.image(container) == Some(image.as_str());
+    // A moving tag may stand for another image now, and a failed revision is not tried again by itself.
+    let again = desired.attempt.as_ref().filter(|_| same_image && (image.is_moving() || current.latest_has_failed()));
+    let new_revision = !same_image || again.is_some();
+    let traffic = desired_traffic(current, desired, !new_revision)?;
+    // The same image by hand, without a stamp, is still what the stamp says.
+    let has_stamp = desired.stamp.merged_at.is_some() || desired.stamp.commit.is_some();
+    let stamp = if new_revision || has_stamp { desired.stamp.to_patch(&deployed) } else { Map::new() };
+    let change = match (new_revision, &traffic) {
+        (true, _) => Change::Revision,
+        (false, Some(_)) => Change::Traffic,
+        (false, None) if stamp.is_empty() => return Ok(Plan::Nothing),
+        (false, None) => {
+            annotations.clear();
+            Change::Stamp
+        }
+    };
+    annotations.extend(stamp);
+    let mut patch = json!({"metadata": {"resourceVersion": current.metadata.resource_version}});
+    if !annotations.is_empty() {
+        patch["metadata"]["annotations"] = annotations.into();
+    }
+    if new_revision {
+        let mut of_revision = desired.stamp.to_patch(&current.template_stamp());
+        of_revision.extend(again.map(|attempt| (ATTEMPT.to_owned(), Value::from(attempt.as_str()))));
+        patch["spec"]["template"] = current.template_with(container, image.as_str(), of_revision);
     }
     if let Some(traffic) = traffic {
-        spec["traffic"] = traffic.to_spec();
+        patch["spec"]["traffic"] = traffic.to_spec();
     }
-    let patch = json!({"metadata": {"resourceVersion": current.metadata.resource_version}, "spec": spec});
-    Ok(Plan::Patch { patch, change: if same_image { Change::Traffic } else { Change::Revision } })
+    Ok(Plan::Patch { patch, change })
+}
+
+/// The last revision that had all users; `None` if none is recorded.
+pub(crate) fn rollback_target(current: &Service) -> Option<String> {
+    current.annotation(ROLLBACK_TO).map(str::to_owned)
+}
+
+fn roll_back(current: &Service, desired: &Desired, annotations: Map<String, Value>) -> Result<Plan, PlanError> {
+    let TrafficMode::Rollback { to } = &desired.traffic else { return Ok(Plan::Nothing) };
+    let target = to.as_deref().ok_or(PlanError::NoEarlierRevision)?;
+    let mut wanted = Traffic::all_to(Destination::Revision(target.to_owned()));
+    let status = Traffic::from_status(current.status_traffic());
+    let spec = Traffic::from_spec(&current.spec.traffic);
+    for (tag, point) in spec.tags() {
+        let revision = status.tags().find(|(other, _)| *other == tag).map_or(point, |(_, revision)| revision);
+        wanted.add_tag(revision.clone(), tag);
+    }
+    if wanted == spec {
+        return Ok(Plan::Nothing);
+    }
+    let mut patch = json!({
+        "metadata": {"resourceVersion": current.metadata.resource_version},
+        "spec": {"traffic": wanted.to_spec()},
+    });
+    if !annotations.is_empty() {
+        patch["metadata"]["annotations"] = annotations.into();
+    }
+    Ok(Plan::Patch { patch, change: Change::Traffic })
 }
 
 /// The traffic to write now; `None` if it stays as it is.
 fn desired_traffic(current: &Service, desired: &Desired, same_image: bool) -> Result<Option<Traffic>, PlanError> {
     let spec = Traffic::from_spec(&current.spec.traffic);
+    let status = Traffic::from_status(current.status_traffic());
+    // A tag of somebody else does not follow the new revision.
+    let kept = if same_image { spec.clone() } else { spec.clone().with_pinned_tags(&status) };
     let wanted = match &desired.traffic {
-        TrafficMode::Keep => return Ok(None),
-        TrafficMode::NoTraffic { .. } if same_image => return Ok(None),
+        TrafficMode::Keep | TrafficMode::Rollback { .. } => return Ok((kept != spec).then_some(kept)),
+        TrafficMode::NoTraffic { tag } if same_image => {
+            let Some(latest) = current.latest_created() else { return Ok(None) };
+            let latest = Destination::Revision(latest.to_owned());
+            if spec.tags().any(|(other, point)| other == tag && [&latest, &Destination::Latest].contains(&point)) {
+                return Ok(None);
+            }
+            spec.clone().tagged(latest, tag)
+        }
         TrafficMode::NoTraffic { tag } => pinned(current)?.with_latest(0, Some(tag)),
-        TrafficMode::ToLatest => spec.clone().all_to_latest(),
+        TrafficMode::ToLatest => kept.all_to_latest(),
         TrafficMode::Canary { percent, tag } => {
             let rest = if same_image { pinned(current)?.without(current.latest_created()) } else { pinned(current)? };
             if rest.is_empty() {
@@ -198,9 +299,9 @@ fn pinned(current: &Service) -> Result<Traffic, PlanError> {
     Ok(pinned)
 }
 
-fn new_service(desired: &Desired) -> Value {
+fn new_service(desired: &Desired, image: &Image) -> Value {
     let mut container = json!({
-        "image": desired.image.as_str(),
+        "image": image.as_str(),
         "securityContext": {
             "allowPrivilegeEscalation": false,
             "capabilities": {"drop": ["ALL"]},
@@ -219,7 +320,11 @@ fn new_service(desired: &Desired) -> Value {
     if let Some(tag) = desired.traffic.tag() {
         spec["traffic"] = Traffic::default().with_latest(0, Some(tag)).to_spec();
     }
-    json!({
+    let stamp = desired.stamp.to_patch(&Stamp::default());
+    if !stamp.is_empty() {
+        spec["template"]["metadata"] = json!({"annotations": stamp});
+    }
+    let mut service = json!({
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
         "metadata": {
@@ -231,5 +336,9 @@ fn new_service(desired: &Desired) -> Value {
             },
         },
         "spec": spec,
-    })
+    });
+    if !stamp.is_empty() {
+        service["metadata"]["annotations"] = stamp.into();
+    }
+    service
 }

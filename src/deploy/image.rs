@@ -33,6 +33,12 @@ pub(crate) enum ImageError {
 }
 
 impl Image {
+    /// Whether it has the tag `latest`, or none, and no digest: it may stand for another image tomorrow.
+    pub(crate) fn is_moving(&self) -> bool {
+        let name = self.0.rsplit('/').next().unwrap_or(&self.0);
+        !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest")
+    }
+
     /// The reference, unchanged.
     pub(crate) fn as_str(&self) -> &str {
         &self.0

@@ -7,9 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::decision::{Change, Desired, Plan, PlanError, Wait, decide};
+use super::decision::{Change, Desired, Plan, PlanError, TrafficMode, Wait, decide, rollback_target};
+use super::image::Image;
 use super::progress::{Progress, progress};
 use super::service::Service;
+use super::stamp::Age;
 
 /// Interval between two reads of a Service that changes.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -58,9 +60,9 @@ pub(crate) enum RolloutError {
     /// The Service could not be read or written.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// Another deployment wrote another image.
+    /// Another deployment, without a stamp that tells which is newer, wrote another image.
     #[error("another deployment has written another image meanwhile; it is left unchanged")]
-    Superseded,
+    OtherImage,
     /// The Service was deleted meanwhile.
     #[error("the Service was deleted meanwhile")]
     Deleted,
@@ -80,6 +82,42 @@ pub(crate) enum RolloutError {
         /// Current traffic.
         users: String,
     },
+}
+
+/// How a rollout ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The traffic that was asked for is on the new revision.
+    Deployed,
+    /// Everything was as desired.
+    Unchanged,
+    /// Something newer is deployed; it was not touched.
+    Superseded,
+    /// The traffic is on an earlier revision.
+    RolledBack,
+}
+
+impl Outcome {
+    /// The word in logs and results.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Deployed => "deployed",
+            Self::Unchanged => "unchanged",
+            Self::Superseded => "superseded",
+            Self::RolledBack => "rolled-back",
+        }
+    }
+}
+
+/// The end of a rollout.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+    /// The Service as it is then.
+    pub(crate) service: Service,
+    /// The revision that had all users before, if one had.
+    pub(crate) previous: Option<String>,
 }
 
 /// The last change that was written, for the message of an interrupted rollout.
@@ -103,35 +141,59 @@ pub(crate) struct Rollout<'j, C> {
     client: C,
     desired: Desired,
     deadline: Instant,
+    failure_window: Duration,
     journal: &'j Journal,
+}
+
+/// The end of a wait.
+enum Waited {
+    /// The change has taken effect.
+    Ready(Service),
+    /// Something newer was written.
+    Superseded(Service),
+}
+
+/// Whether Serving has given up, so that waiting is of no use.
+fn is_final(message: &str) -> bool {
+    message.contains("ProgressDeadlineExceeded") || message.contains("Initial scale was never achieved")
 }
 
 /// What a rollout has written so far.
 #[derive(Default)]
 struct Written {
+    anything: bool,
     image: bool,
     /// Since when writes fail.
     failing_since: Option<Instant>,
 }
 
 impl<'j, C: ServiceClient> Rollout<'j, C> {
-    /// A rollout whose time to wait begins now.
-    pub(crate) fn new(client: C, desired: Desired, journal: &'j Journal) -> Self {
+    /// A rollout whose time to wait begins now. A condition must be false for `failure_window` to count as a failure.
+    pub(crate) fn new(client: C, desired: Desired, failure_window: Duration, journal: &'j Journal) -> Self {
         let wait = match desired.wait {
             Wait::No => Duration::ZERO,
             Wait::AtMost(wait) => wait,
         };
-        Self { client, desired, deadline: Instant::now() + wait, journal }
+        Self { client, desired, deadline: Instant::now() + wait, failure_window, journal }
     }
 
-    /// Decides, writes and waits until there is nothing left to change. Returns the Service as it is then.
+    /// Decides, writes and waits until there is nothing left to change.
     /// Fails when the desired state is not reached. Users stay on the revisions that were ready.
-    pub(crate) async fn run(&self) -> Result<Service, RolloutError> {
+    pub(crate) async fn run(self) -> Result<Finished, RolloutError> {
+        let mut desired = self.desired.clone();
         let mut written = Written::default();
+        let mut previous = None;
         let outage_end = Instant::now() + API_OUTAGE_TIMEOUT;
         loop {
             let current = self.read().await?;
-            let plan = match decide(current.as_ref(), &self.desired) {
+            if !written.anything {
+                previous = current.as_ref().and_then(|current| current.revision_with_all_users().map(str::to_owned));
+            }
+            if let TrafficMode::Rollback { to: to @ None } = &mut desired.traffic {
+                // Our own change records another one.
+                *to = current.as_ref().and_then(rollback_target);
+            }
+            let plan = match decide(current.as_ref(), &desired) {
                 Err(PlanError::Unsettled) if Instant::now() < outage_end => {
                     sleep(POLL_INTERVAL).await;
                     continue;
@@ -139,29 +201,70 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
                 plan => plan?,
             };
             let answer = match (&plan, current) {
-                (Plan::Nothing, Some(current)) => return self.finish(current, &written).await,
-                (Plan::Nothing, None) => return Err(RolloutError::Deleted),
-                (Plan::Patch { change: Change::Revision, .. }, _) if written.image => {
-                    return Err(RolloutError::Superseded);
+                (Plan::Superseded(newer), Some(service)) => return Ok(self.superseded(newer, service, previous)),
+                (Plan::Nothing, Some(current)) => {
+                    return self.finish(current, &desired, &written, previous).await;
+                }
+                (Plan::Nothing | Plan::Superseded(_), None) => return Err(RolloutError::Deleted),
+                (Plan::Patch { change: Change::Revision, .. }, Some(current)) if written.image => {
+                    let deployed = current.stamp();
+                    if deployed.commit.is_some() && deployed.commit != desired.stamp.commit {
+                        return Ok(self.superseded(&deployed.words(), current, previous));
+                    }
+                    return Err(RolloutError::OtherImage);
                 }
                 (Plan::Patch { change: Change::Traffic, .. }, Some(current))
-                    if self.waits() && !current.latest_is_ready() =>
+                    if self.waits() && desired.image.is_some() && !current.latest_is_ready() =>
                 {
                     // No traffic goes to a revision that is not ready. A route that is not may just need this change.
                     written.failing_since = None;
-                    self.wait_for(current).await?;
+                    if let Waited::Superseded(service) = self.wait_for(current, &desired).await? {
+                        let newer = service.stamp().words();
+                        return Ok(self.superseded(&newer, service, previous));
+                    }
                     continue;
                 }
+                (Plan::Patch { patch, .. }, Some(current)) => {
+                    if desired.stamp.age_of(&current.stamp()) == Age::Unclear {
+                        tracing::warn!(
+                            "another commit with the same time of merge is deployed ({}); it is replaced, use --order to \
+                             decide",
+                            current.stamp().words()
+                        );
+                    }
+                    self.client.patch(patch).await
+                }
                 (Plan::Create(service), _) => self.client.create(service).await,
-                (Plan::Patch { patch, .. }, _) => self.client.patch(patch).await,
+                (Plan::Patch { .. }, None) => return Err(RolloutError::Deleted),
             };
             let Some(service) = self.written(answer, &mut written).await? else { continue };
+            written.image |= matches!(plan, Plan::Create(_) | Plan::Patch { change: Change::Revision, .. });
+            // From now on the Service has our stamp, and the revision of this attempt.
+            desired.force = false;
+            desired.attempt = None;
             self.log_change(&plan);
             if !self.waits() {
-                return Ok(service);
+                return Ok(Finished { outcome: self.outcome(), service, previous });
             }
-            self.wait_for(service).await?;
+            if let Waited::Superseded(service) = self.wait_for(service, &desired).await? {
+                let newer = service.stamp().words();
+                return Ok(self.superseded(&newer, service, previous));
+            }
         }
+    }
+
+    fn outcome(&self) -> Outcome {
+        if self.desired.image.is_some() { Outcome::Deployed } else { Outcome::RolledBack }
+    }
+
+    fn superseded(&self, newer: &str, service: Service, previous: Option<String>) -> Finished {
+        let (name, ours) = (&self.desired.name, self.desired.stamp.words());
+        let outcome = Outcome::Superseded;
+        tracing::info!(
+            outcome = outcome.as_str(),
+            "{newer} is deployed to the Service {name}, and is newer than {ours}; it is left as it is"
+        );
+        Finished { outcome, service, previous }
     }
 
     /// Handles the answer to a write; `None` if the Service has to be read again first.
@@ -174,7 +277,7 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
         let may_repeat = since.elapsed() < API_OUTAGE_TIMEOUT;
         match answer {
             Ok(service) => {
-                written.image = true;
+                written.anything = true;
                 written.failing_since = None;
                 Ok(Some(service))
             }
@@ -196,44 +299,91 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
     fn log_change(&self, plan: &Plan) {
         let change = match plan {
             Plan::Create(_) => "was created with the image",
-            Plan::Patch { change: Change::Revision, .. } => "has the new image; users stay on ready revisions",
+            Plan::Patch { change: Change::Revision, patch } => {
+                let image = self.desired.image.as_ref();
+                if patch.pointer("/spec/template/metadata/annotations/github-trigger.dev~1attempt").is_some() {
+                    if image.is_some_and(Image::is_moving) {
+                        tracing::warn!(
+                            "the image has a tag that moves, so that a new revision is made each time; a digest (@sha256:...) \
+                             says which image runs"
+                        );
+                    }
+                    "gets a new revision of the same image; users stay on ready revisions"
+                } else {
+                    "has the new image; users stay on ready revisions"
+                }
+            }
+            Plan::Patch { change: Change::Stamp, .. } => "has its new stamp; the image runs already",
             _ => "has its new traffic",
         };
         let Desired { name, namespace, image, .. } = &self.desired;
         self.journal.note(format!("the Service {name} {change}; kubectl get ksvc {name} shows its progress"));
-        tracing::info!(namespace, image = %image, "the Service {name} {change}");
+        let image = image.as_ref().map(tracing::field::display);
+        tracing::info!(namespace, image, "the Service {name} {change}");
     }
 
     /// A Service that needs no change may still be rolling out, or may have failed to.
-    async fn finish(&self, current: Service, written: &Written) -> Result<Service, RolloutError> {
-        if !written.image {
-            tracing::info!(service = self.desired.name, image = %self.desired.image, "nothing to change");
+    async fn finish(
+        &self,
+        current: Service,
+        desired: &Desired,
+        written: &Written,
+        previous: Option<String>,
+    ) -> Result<Finished, RolloutError> {
+        if !written.anything {
+            tracing::info!(service = self.desired.name, "nothing to change");
         }
         let is_ready = progress(&current, current.metadata.generation) == Progress::Ready;
-        if !self.waits() || current.status.is_none() || is_ready {
-            return Ok(current);
-        }
-        self.wait_for(current).await
+        let service = if !self.waits() || current.status.is_none() || is_ready {
+            current
+        } else {
+            match self.wait_for(current, desired).await? {
+                Waited::Ready(service) => service,
+                Waited::Superseded(service) => {
+                    let newer = service.stamp().words();
+                    return Ok(self.superseded(&newer, service, previous));
+                }
+            }
+        };
+        let outcome = if written.anything { self.outcome() } else { Outcome::Unchanged };
+        Ok(Finished { outcome, service, previous })
     }
 
-    /// Waits until a written change has taken effect.
-    async fn wait_for(&self, written: Service) -> Result<Service, RolloutError> {
+    /// Waits until a written change has taken effect, or something newer is written.
+    async fn wait_for(&self, written: Service, desired: &Desired) -> Result<Waited, RolloutError> {
         let generation = written.metadata.generation;
         let mut logged = String::new();
         let mut logged_at = Instant::now();
+        let mut failing: Option<Instant> = None;
         loop {
             let service = self.read().await?.ok_or(RolloutError::Deleted)?;
+            if desired.stamp.age_of(&service.stamp()) == Age::Newer {
+                return Ok(Waited::Superseded(service));
+            }
             let users = service.users();
-            let waiting = match progress(&service, generation) {
-                Progress::Ready => return Ok(service),
-                Progress::Failed(message) => return Err(RolloutError::Failed { message, users }),
-                Progress::Waiting(waiting) => waiting,
+            let (waiting, failed) = match progress(&service, generation) {
+                Progress::Ready => return Ok(Waited::Ready(service)),
+                Progress::Failed(message) => {
+                    let since = *failing.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= self.failure_window || is_final(&message) {
+                        return Err(RolloutError::Failed { message, users });
+                    }
+                    (message, true)
+                }
+                Progress::Waiting(waiting) => {
+                    failing = None;
+                    (waiting, false)
+                }
             };
             if Instant::now() >= self.deadline {
                 return Err(RolloutError::Timeout { waiting, users });
             }
             if waiting != logged || logged_at.elapsed() >= LOG_INTERVAL {
-                tracing::info!("{waiting}");
+                if failed {
+                    tracing::warn!("{waiting}; Knative may still recover, waiting (--failure-window)");
+                } else {
+                    tracing::info!("{waiting}");
+                }
                 logged = waiting;
                 logged_at = Instant::now();
             }
@@ -268,7 +418,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::deploy::TrafficMode;
+    use crate::deploy::Stamp;
 
     /// A Service that follows a script: each write is answered by the next answer, each read shows the current state.
     #[derive(Default)]
@@ -326,16 +476,21 @@ mod tests {
         Desired {
             name: "web".into(),
             namespace: "default".into(),
-            image: image.parse().expect("an image"),
+            image: Some(image.parse().expect("an image")),
             container: None,
             port: None,
             traffic: TrafficMode::Keep,
             wait,
+            stamp: Stamp::default(),
+            force: false,
+            attempt: None,
         }
     }
 
     async fn roll_out(fake: &Fake, image: &str, wait: Wait) -> Result<Service, RolloutError> {
-        Rollout::new(fake, desired(image, wait), &Journal::default()).run().await
+        let journal = Journal::default();
+        let rollout = Rollout::new(fake, desired(image, wait), Duration::from_secs(30), &journal);
+        rollout.run().await.map(|finished| finished.service)
     }
 
     const MINUTE: Wait = Wait::AtMost(Duration::from_secs(60));

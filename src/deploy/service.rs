@@ -1,7 +1,11 @@
 //! The fields of a Knative Service that the Deployer reads.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+use super::stamp::Stamp;
 
 /// A `serving.knative.dev/v1` Service.
 #[derive(Debug, Clone, Deserialize)]
@@ -25,6 +29,12 @@ pub(crate) struct Metadata {
     /// Increases with every change of the spec.
     #[serde(default)]
     pub(crate) generation: i64,
+    /// Annotations, with the stamp of what is deployed.
+    #[serde(default)]
+    pub(super) annotations: BTreeMap<String, String>,
+    /// Set while the object is being deleted.
+    #[serde(default)]
+    pub(super) deletion_timestamp: Option<String>,
 }
 
 /// The desired state of a Service.
@@ -49,12 +59,17 @@ struct Template {
 struct TemplateMetadata {
     #[serde(default)]
     name: Option<String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct PodSpec {
     #[serde(default)]
     containers: Vec<Value>,
+    #[serde(default)]
+    init_containers: Vec<Value>,
 }
 
 /// One target in `spec.traffic` or `status.traffic`.
@@ -118,6 +133,15 @@ pub(crate) struct Condition {
     pub(crate) message: Option<String>,
 }
 
+/// A container of the template, by its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Container {
+    /// One of `containers`.
+    Main(usize),
+    /// One of `initContainers`.
+    Init(usize),
+}
+
 /// Why the container for the image cannot be chosen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ContainerError {
@@ -135,29 +159,32 @@ pub(crate) enum ContainerError {
 }
 
 impl Service {
-    /// Index of the container for the image: the one called `name`, else the only one, or the only one with a port.
-    pub(super) fn container(&self, name: Option<&str>) -> Result<usize, ContainerError> {
-        let containers = &self.spec.template.spec.containers;
+    /// The container for the image: the one called `name`, init containers included, else the only one, or the only one with
+    /// a port.
+    pub(super) fn container(&self, name: Option<&str>) -> Result<Container, ContainerError> {
+        let PodSpec { containers, init_containers } = &self.spec.template.spec;
         if let Some(wanted) = name {
-            return containers
-                .iter()
-                .position(|container| container["name"] == wanted)
+            let position = |list: &[Value]| list.iter().position(|container| container["name"] == wanted);
+            let main = position(containers).map(Container::Main);
+            return main
+                .or_else(|| position(init_containers).map(Container::Init))
                 .ok_or_else(|| ContainerError::Missing { wanted: wanted.to_owned(), found: self.container_names() });
         }
         if containers.len() == 1 {
-            return Ok(0);
+            return Ok(Container::Main(0));
         }
         let has_port = |container: &Value| container["ports"].as_array().is_some_and(|ports| !ports.is_empty());
         let mut with_port = containers.iter().enumerate().filter(|(_, container)| has_port(container));
         match (with_port.next(), with_port.next()) {
-            (Some((index, _)), None) => Ok(index),
+            (Some((index, _)), None) => Ok(Container::Main(index)),
             _ => Err(ContainerError::Ambiguous(self.container_names())),
         }
     }
 
     fn container_names(&self) -> String {
         let name = |container: &Value| container["name"].as_str().unwrap_or("(without a name)").to_owned();
-        let names: Vec<String> = self.spec.template.spec.containers.iter().map(name).collect();
+        let PodSpec { containers, init_containers } = &self.spec.template.spec;
+        let names: Vec<String> = containers.iter().chain(init_containers).map(name).collect();
         match names.len() {
             0 => "no containers".to_owned(),
             1 => format!("the container {}", names[0]),
@@ -165,24 +192,76 @@ impl Service {
         }
     }
 
-    /// Image of the container at this index.
-    pub(super) fn image(&self, container: usize) -> Option<&str> {
-        self.spec.template.spec.containers.get(container)?["image"].as_str()
+    /// Image of a container.
+    pub(super) fn image(&self, container: Container) -> Option<&str> {
+        let spec = &self.spec.template.spec;
+        let container = match container {
+            Container::Main(index) => spec.containers.get(index),
+            Container::Init(index) => spec.init_containers.get(index),
+        };
+        container?["image"].as_str()
     }
 
-    /// The `spec.template` of a merge patch that changes one image. It contains all containers, because a merge patch
-    /// replaces whole lists, and removes a fixed revision name, which a new revision must not reuse.
-    pub(super) fn template_with(&self, container: usize, image: &str) -> Value {
-        let mut containers = self.spec.template.spec.containers.clone();
-        if let Some(container) = containers.get_mut(container) {
+    /// The `spec.template` of a merge patch that changes one image. It contains all containers of the list, because a merge
+    /// patch replaces whole lists, and removes a fixed revision name, which a new revision must not reuse.
+    pub(super) fn template_with(&self, container: Container, image: &str, annotations: Map<String, Value>) -> Value {
+        let spec = &self.spec.template.spec;
+        let (field, mut list, index) = match container {
+            Container::Main(index) => ("containers", spec.containers.clone(), index),
+            Container::Init(index) => ("initContainers", spec.init_containers.clone(), index),
+        };
+        if let Some(container) = list.get_mut(index) {
             container["image"] = image.into();
         }
-        let mut template = json!({"spec": {"containers": containers}});
-        let own_name = self.spec.template.metadata.as_ref().and_then(|metadata| metadata.name.as_ref());
-        if own_name.is_some() {
-            template["metadata"] = json!({"name": null});
+        let mut template = json!({"spec": {field: list}});
+        if self.spec.template.metadata.as_ref().is_some_and(|metadata| metadata.name.is_some()) {
+            template["metadata"]["name"] = Value::Null;
+        }
+        if !annotations.is_empty() {
+            template["metadata"]["annotations"] = annotations.into();
         }
         template
+    }
+
+    /// The stamp of what is deployed.
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp::from_annotations(&self.metadata.annotations)
+    }
+
+    /// The stamp of the newest revision.
+    pub(super) fn template_stamp(&self) -> Stamp {
+        let metadata = self.spec.template.metadata.as_ref();
+        metadata.map(|metadata| Stamp::from_annotations(&metadata.annotations)).unwrap_or_default()
+    }
+
+    /// An annotation of the Service.
+    pub(super) fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata.annotations.get(key).map(String::as_str)
+    }
+
+    /// Whether the Service is being deleted.
+    pub(super) fn is_being_deleted(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Whether the newest revision has failed, as far as the Service says.
+    pub(super) fn latest_has_failed(&self) -> bool {
+        let conditions = self.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let failed = |condition: &Condition| condition.kind == "ConfigurationsReady" && condition.status == "False";
+        self.is_settled() && self.latest_created() != self.latest_ready() && conditions.iter().any(failed)
+    }
+
+    /// The revision that has all users; `None` if several have some, or none has.
+    pub(crate) fn revision_with_all_users(&self) -> Option<&str> {
+        let mut users = self.status_traffic().iter().filter(|target| target.percent.is_some_and(|percent| percent > 0));
+        let first = users.next()?.revision_name.as_deref()?;
+        users.all(|target| target.revision_name.as_deref() == Some(first)).then_some(first)
+    }
+
+    /// Percentage of users on a revision.
+    pub(crate) fn percent_on(&self, revision: &str) -> i64 {
+        let on = self.status_traffic().iter().filter(|target| target.revision_name.as_deref() == Some(revision));
+        on.filter_map(|target| target.percent).sum()
     }
 
     /// Whether the status describes the current spec.

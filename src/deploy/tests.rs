@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::decision::{Change, Desired, Plan, PlanError, TrafficMode, Wait, decide};
 use super::progress::{Progress, progress};
 use super::service::Service;
+use super::stamp::Stamp;
 
 const OLD: &str = "registry.example.com/web:1";
 const NEW: &str = "registry.example.com/web:2";
@@ -38,11 +39,14 @@ fn desired(traffic: TrafficMode) -> Desired {
     Desired {
         name,
         namespace,
-        image,
+        image: Some(image),
         container: None,
         port: None,
         traffic,
         wait: Wait::AtMost(Duration::from_secs(60)),
+        stamp: Stamp::default(),
+        force: false,
+        attempt: None,
     }
 }
 
@@ -62,7 +66,7 @@ fn decided(today: &Service, traffic_mode: TrafficMode) -> Plan {
 fn traffic(plan: &Plan) -> Value {
     match plan {
         Plan::Patch { patch, .. } => {
-            assert_eq!(patch["metadata"], json!({"resourceVersion": "7"}));
+            assert_eq!(patch["metadata"]["resourceVersion"], "7");
             let percents = patch["spec"]["traffic"].as_array().map(|targets| {
                 targets.iter().map(|target| target["percent"].as_i64().expect("a percentage")).sum::<i64>()
             });
@@ -151,9 +155,15 @@ fn promotes_without_new_revision() {
 #[test]
 fn plans_nothing_when_state_is_as_desired() {
     let today = service(&spec(NEW, &latest()), &status("web-2", &serving("web-2")));
-    for rollout in [TrafficMode::Keep, no_traffic(), TrafficMode::ToLatest, canary(10)] {
+    for rollout in [TrafficMode::Keep, TrafficMode::ToLatest, canary(10)] {
         assert_eq!(decided(&today, rollout.clone()), Plan::Nothing, "{rollout:?}");
     }
+    // A tag that was asked for is made, once.
+    let tagged = json!({"revisionName": "web-2", "latestRevision": false, "percent": 0, "tag": "test"});
+    let wanted = json!([tagged, {"latestRevision": true, "percent": 100}]);
+    assert_eq!(traffic(&decided(&today, no_traffic())), wanted);
+    let today = service(&spec(NEW, &wanted), &status("web-2", &serving("web-2")));
+    assert_eq!(decided(&today, no_traffic()), Plan::Nothing);
     // The canary has the desired share already.
     let split = json!([{"revisionName": "web-1", "percent": 90, "latestRevision": false}, {"latestRevision": true, "percent": 10}]);
     let shown = json!([{"revisionName": "web-1", "percent": 90}, {"revisionName": "web-2", "percent": 10, "latestRevision": true}]);

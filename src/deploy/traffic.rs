@@ -84,6 +84,23 @@ impl Traffic {
         self.sum() == 0
     }
 
+    /// Moves a tag to a destination.
+    pub(super) fn tagged(mut self, point: Destination, tag: &str) -> Self {
+        self.0.values_mut().for_each(|share| share.tags.retain(|other| other != tag));
+        self.add_tag(point, tag);
+        self.pruned()
+    }
+
+    /// Moves the tags of the latest revision to the revisions that they are on according to the status.
+    pub(super) fn with_pinned_tags(mut self, status: &Self) -> Self {
+        let Some(latest) = self.0.get_mut(&Destination::Latest) else { return self };
+        for tag in std::mem::take(&mut latest.tags) {
+            let revision = status.tags().find(|(other, _)| *other == tag).map(|(_, revision)| revision.clone());
+            self.add_tag(revision.unwrap_or(Destination::Latest), &tag);
+        }
+        self.pruned()
+    }
+
     /// Adds a tag to a destination; the tag must be new.
     pub(super) fn add_tag(&mut self, point: Destination, tag: &str) {
         self.0.entry(point).or_default().tags.push(tag.to_owned());

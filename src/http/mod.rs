@@ -48,7 +48,7 @@ use crate::telemetry::spans::Tracer;
 use crate::template::TemplateSet;
 
 /// CEL evaluations at the same time. One that does not end keeps its place, and the others go on.
-const CONCURRENT_EVALUATIONS: usize = 8;
+const CONCURRENT_EVALUATIONS: usize = 4;
 
 /// Limits of one request, and of all together.
 #[derive(Debug, Clone, Copy)]

@@ -242,7 +242,7 @@ async fn answers_422_if_no_template_can_be_rendered() {
     let service = Setup::dry_run().template(&template).template_file("labelled.yaml", labelled.as_bytes()).start();
     let cases = [
         (changed("/pull_request/merged_at", json!(null)), "no value for `TimeString`"),
-        (changed("/pull_request/base/ref", json!("feature/x")), "an annotation instead"),
+        (changed("/pull_request/base/ref", json!("feature/x")), "put it into an annotation"),
         (changed("/pull_request/base/ref", json!("a$(tasks.a.results.b)")), "Tekton would expand"),
     ];
     for (payload, reason) in cases {

@@ -16,15 +16,15 @@ use crate::support::serving::{Fate, Serving, services, write_status};
 const IMAGE: &str = "registry.example.com/web";
 
 /// A namespace with a service account that has the Deployer's permissions of `config/tekton`.
-struct Stage {
+pub(crate) struct Stage {
     plane: &'static ControlPlane,
     namespace: String,
     kubeconfig: PathBuf,
-    services: Api<DynamicObject>,
+    pub(crate) services: Api<DynamicObject>,
 }
 
 impl Stage {
-    async fn new(namespace: &str) -> Option<Self> {
+    pub(crate) async fn new(namespace: &str) -> Option<Self> {
         let plane = shared()?;
         plane.namespace(namespace);
         let kubeconfig = plane.account(namespace, "deployer");
@@ -65,22 +65,25 @@ impl Stage {
             .arg("deploy")
             .args(["--service-name", "web"])
             .args(args);
+        if !args.iter().any(|arg| arg.starts_with("--failure-window")) {
+            command.arg("--failure-window=1");
+        }
         command
     }
 
     /// Runs `deploy` without blocking the simulated controllers.
-    async fn deploy(&self, args: &[&str]) -> Output {
+    pub(crate) async fn deploy(&self, args: &[&str]) -> Output {
         let mut command = self.command(args);
         tokio::task::spawn_blocking(move || command.output().expect("the program")).await.expect("an end")
     }
 
-    async fn deployed(&self, args: &[&str]) -> String {
+    pub(crate) async fn deployed(&self, args: &[&str]) -> String {
         let output = self.deploy(args).await;
         assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
         text(&output.stdout)
     }
 
-    async fn get(&self) -> Value {
+    pub(crate) async fn get(&self) -> Value {
         let service = self.services.get("web").await.expect("the Service");
         serde_json::to_value(service).expect("JSON")
     }
@@ -90,7 +93,7 @@ impl Stage {
     }
 
     /// Revisions with traffic, and their percentages.
-    async fn users(&self) -> Vec<(String, i64)> {
+    pub(crate) async fn users(&self) -> Vec<(String, i64)> {
         let service = self.get().await;
         let targets = service["status"]["traffic"].as_array().cloned().unwrap_or_default();
         let user = |target: &Value| Some((target["revisionName"].as_str()?.to_owned(), target["percent"].as_i64()?));
@@ -98,15 +101,15 @@ impl Stage {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn image(tag: u32) -> String {
+pub(crate) fn image(tag: u32) -> String {
     format!("--image={IMAGE}:{tag}")
 }
 
-fn one(revision: &str) -> Vec<(String, i64)> {
+pub(crate) fn one(revision: &str) -> Vec<(String, i64)> {
     vec![(revision.to_owned(), 100)]
 }
 
@@ -117,10 +120,13 @@ async fn creates_and_updates_service_and_skips_unchanged_one() {
     let results = tempfile::tempdir().expect("a folder");
     let results_dir = format!("--results-dir={}", results.path().display());
     let said = stage.deployed(&[&image(1), &results_dir]).await;
-    assert_eq!(said, "revision: web-00001\nurl: http://web.default.example.com\n");
+    let lines = "outcome: deployed\nrevision: web-00001\nurl: http://web.default.example.com\npercent: 100\n";
+    assert_eq!(said, lines);
     let result = |name: &str| std::fs::read_to_string(results.path().join(name)).expect("a result");
     assert_eq!((result("revision").as_str(), result("tag-url").as_str()), ("web-00001", ""));
     assert_eq!(result("url"), "http://web.default.example.com");
+    assert_eq!((result("outcome").as_str(), result("percent").as_str()), ("deployed", "100"));
+    assert_eq!(result("previous-revision"), "");
     let created = stage.get().await;
     assert_eq!(created["metadata"]["labels"]["app.kubernetes.io/managed-by"], "github-trigger");
     let creator = "system:serviceaccount:deploy-life:deployer";

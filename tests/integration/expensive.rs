@@ -219,7 +219,7 @@ async fn bounds_the_values_of_all_runs_together() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bounds_memory_for_the_largest_accepted_payloads_at_the_same_time() {
     let service = start(&template("merged", "string(size(body.pull_request.labels))", "body.action == 'closed'"));
-    for (item, count) in [("{\"\":0}", 75_000), ("[]", 600_000), ("{\"name\":\"deploy\"}", 70_000)] {
+    for (item, count) in [("{\"\":0}", 45_000), ("[]", 350_000), ("{\"name\":\"deploy\"}", 44_000)] {
         let body = merge_with_labels(7, &list(item, count));
         let replies = join_all((0..16).map(|_| send(&service, "pull_request", &body))).await;
         let created = replies.iter().filter(|reply| reply.status == StatusCode::CREATED).count();

@@ -18,5 +18,6 @@ mod judge;
 mod knative;
 mod manifests;
 mod observability;
+mod order;
 mod serving;
 mod templates;

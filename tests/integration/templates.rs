@@ -63,7 +63,9 @@ fn shipped_templates_pass_lint_and_render_as_golden_files() {
     let folder = tempfile::tempdir().expect("a folder");
     for (file, event, payload) in shipped() {
         let lint = run(&["lint", "--trigger-config", file]);
-        assert_eq!((lint.status.code(), text(&lint.stdout)), (Some(0), String::new()), "{file}");
+        let said = text(&lint.stdout);
+        let is_expected = |line: &str| line.contains("warning: lint cannot see this Pipeline");
+        assert!(lint.status.success() && said.lines().all(is_expected), "{file}: {said}");
         let saved = folder.path().join("payload.json");
         fs::write(&saved, payload.to_string()).expect("a file");
         let saved = saved.display().to_string();

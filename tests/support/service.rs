@@ -196,7 +196,7 @@ impl Service {
     /// Sends one request. Panics if there is no answer.
     pub async fn send(&self, method: Method, path: &str, headers: &[(String, String)], body: &[u8]) -> Reply {
         let reply = self.client.send(method, self.address, path, headers, body.to_vec()).await;
-        reply.unwrap_or_else(|error| panic!("no answer: {error}\n{}", self.log.text()))
+        reply.unwrap_or_else(|error| panic!("no answer: {error:?}\n{}", self.log.text()))
     }
 
     /// Sends one POST to `/`. Returns `None` if there is no answer.

@@ -45,9 +45,9 @@ const FUNCTIONS: &[&str] = &[
 /// Longest payload, in bytes, of which expressions are evaluated. GitHub's largest usual ones, pushes of 2,048 commits, have
 /// some 2 MiB.
 const MAX_PAYLOAD: usize = 8 << 20;
-/// Most memory that the values of a payload may take. Together with [`GROWTH`] for two evaluations at the same time, it is
-/// what the default of `--max-buffered-bytes` leaves to large bodies.
-const MAX_PAYLOAD_MEMORY: u64 = 40 << 20;
+/// Most memory that the values of a payload may take. Together with [`GROWTH`] for three evaluations at the same time, it
+/// is what the default of `--max-buffered-bytes` leaves to large bodies.
+const MAX_PAYLOAD_MEMORY: u64 = 24 << 20;
 /// Memory, in bytes, that an expression may take besides the payload's values; also the limit of its work, because an
 /// operation is charged with the size of its operands.
 const GROWTH: u64 = 8 << 20;
