@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use crate::delivery::{DeliveryId, EventKind, Headers};
 use crate::json;
@@ -65,6 +66,17 @@ pub(crate) struct Repository {
     /// URL for `git clone`, ending in `.git`.
     #[serde(default)]
     clone_url: Option<String>,
+    /// Time of the last push.
+    #[serde(default, deserialize_with = "pushed_at")]
+    pushed_at: Option<Timestamp>,
+}
+
+/// Reads seconds since 1970, as GitHub sends in a push, or RFC 3339, as elsewhere; anything else, of any size, is none.
+fn pushed_at<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let raw = Box::<RawValue>::deserialize(deserializer)?;
+    let text = raw.get();
+    let seconds = || Timestamp::from_second(text.parse().ok()?).ok();
+    Ok(seconds().or_else(|| text.trim_matches('"').parse().ok()))
 }
 
 /// The object that an event is about: a pull request, a push, a release or an issue.
@@ -168,6 +180,16 @@ impl Event {
     /// The commit to build; of a merge the merge commit.
     pub(crate) fn commit(&self) -> Option<&Commit> {
         self.merge.as_ref().map(|merge| &merge.commit).or(self.subject.commit.as_ref())
+    }
+
+    /// Time of the merge, or of the push, on GitHub's clock; never a commit's own time, which its author chooses. Orders
+    /// deployments.
+    pub(crate) fn merged_at(&self) -> Option<Timestamp> {
+        match (&self.merge, &self.kind) {
+            (Some(_), _) => self.time(),
+            (None, EventKind::Push) => self.repository.as_ref()?.pushed_at,
+            _ => None,
+        }
     }
 
     /// Time of the merge, of the pushed commit or of the publication. Never the time of delivery, so that a redelivery

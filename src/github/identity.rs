@@ -3,6 +3,7 @@
 //! It comes from the signed payload alone: every delivery of one event has the same, whatever hook or header brings it.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -30,7 +31,7 @@ struct Push {
 struct PushedRepository {
     /// Tells pushes of the same commits apart, after a force push to and fro.
     #[serde(default)]
-    pushed_at: Option<Value>,
+    pushed_at: Option<Box<RawValue>>,
 }
 
 impl Event {
@@ -45,7 +46,7 @@ fn read(kind: &EventKind, payload: &[u8]) -> Vec<String> {
     if *kind == EventKind::Push
         && let Ok(push) = serde_json::from_slice::<Push>(payload)
     {
-        let pushed_at = push.repository.pushed_at.map(|time| time.to_string());
+        let pushed_at = push.repository.pushed_at.map(|time| time.get().to_owned());
         return vec![push.reference, push.before.unwrap_or_default(), push.after, pushed_at.unwrap_or_default()];
     }
     vec![hex::encode(digest(payload))]

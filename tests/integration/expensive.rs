@@ -189,6 +189,13 @@ async fn bounds_memory_for_payloads_of_any_shape() {
             filled(&json!({"action": "completed", "check_run": {"x": "filler"}}), &list("{\"\":0}", 3 << 20)),
         ),
         ("check_suite", filled(&json!({"action": "x", "check_suite": "filler"}), &list("{\"\":0}", 3 << 20))),
+        (
+            "push",
+            filled(
+                &json!({"ref": "refs/heads/main", "after": SHA, "repository": {"full_name": "acme/web", "pushed_at": "filler"}}),
+                &list("0", 11 << 20),
+            ),
+        ),
         ("push", filled(&json!({"ref": "filler", "after": SHA}), &json!("r".repeat(24 << 20)).to_string())),
         (
             "issues",

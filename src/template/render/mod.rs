@@ -167,7 +167,9 @@ impl Template {
     fn stamped_annotations(&self, values: &Values<'_>) -> Result<Map<String, Value>, Fault> {
         let event = values.event;
         let mut annotations = fill_strings(&self.annotations, values, FieldKind::Annotation, "metadata.annotations")?;
+        let merged_at = event.merged_at().map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
         let stamps = [
+            ("merged-at", merged_at.as_deref()),
             ("delivery-id", Some(event.delivery.as_str())),
             ("repository", event.repository_name()),
             ("pull-request-url", event.subject.number.and(event.subject.page.as_deref())),

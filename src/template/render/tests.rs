@@ -96,6 +96,7 @@ fn sets_name_namespace_labels_and_annotations() {
                 "github-trigger.dev/pull-request": "5", "github-trigger.dev/commit": "ec26c3e5"
             },
             "annotations": {
+                "github-trigger.dev/merged-at": "2026-11-22T11:46:53Z",
                 "github-trigger.dev/on-repository": "*/*", "github-trigger.dev/delivery-id": "d1",
                 "github-trigger.dev/repository": "Acme/web", "github-trigger.dev/commit": SHA,
                 "github-trigger.dev/pull-request-url": "https://github.com/Acme/web/pull/5",
