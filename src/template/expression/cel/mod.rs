@@ -30,7 +30,7 @@ use values::Variables;
 
 /// Stack of the parser in bytes; the longest expression needs less than a quarter of it, even unoptimised.
 const PARSER_STACK_BYTES: usize = 32 << 20;
-/// Variables besides [`Name`].
+/// Variables besides [`super::Name`].
 const VARIABLES: &[&str] = &["body", "headers", "event"];
 
 /// Allowed functions: CEL's standard library without times, its strings and encoders extensions, `slug` and `marshalJSON`.
