@@ -94,6 +94,8 @@ pub(crate) struct Subject {
     pub(super) commit: Option<Commit>,
     /// Time of the merge, commit or publication, RFC 3339.
     pub(super) time: Option<String>,
+    /// Time when the pull request was closed, RFC 3339.
+    pub(super) closed_at: Option<String>,
     /// Whether the push deleted a branch or tag.
     pub(super) deleted: bool,
 }
@@ -196,6 +198,11 @@ impl Event {
     /// renders the same object.
     pub(crate) fn time(&self) -> Option<Timestamp> {
         self.subject.time.as_deref()?.parse().ok()
+    }
+
+    /// Time when the pull request was closed, which is that of its merge.
+    pub(crate) fn closed_at(&self) -> Option<Timestamp> {
+        self.subject.closed_at.as_deref()?.parse().ok()
     }
 
     /// Whether a branch or tag was deleted, so that there is nothing to build.

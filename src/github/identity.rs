@@ -57,16 +57,44 @@ fn digest(payload: &[u8]) -> [u8; 32] {
     match fields {
         Some(Ok(mut fields)) => {
             OF_THE_HOOK.iter().for_each(|name| drop(fields.remove(*name)));
+            let mut fields = Value::Object(fields);
+            name_repositories(&mut fields);
             // The keys of a map of serde_json are sorted.
-            Sha256::digest(Value::Object(fields).to_string()).into()
+            Sha256::digest(fields.to_string()).into()
         }
         _ => Sha256::digest(payload).into(),
+    }
+}
+
+/// Puts a repository's name in place of what GitHub says about it, at any depth: stars and counts change between two
+/// deliveries of one event.
+fn name_repositories(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(name_repositories),
+        Value::Object(fields) => {
+            let name = fields.get("full_name").filter(|name| name.is_string()).cloned();
+            match name {
+                Some(name) => *value = name,
+                None => fields.values_mut().for_each(name_repositories),
+            }
+        }
+        _ => {}
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::digest;
+
+    #[test]
+    fn digest_does_not_depend_on_counts_of_the_repository() {
+        let of = |stars: u32| {
+            let repository =
+                format!(r#"{{"full_name": "acme/web", "stargazers_count": {stars}, "owner": {{"login": "acme"}}}}"#);
+            digest(format!(r#"{{"repository": {repository}, "issue": {{"repo": {repository}, "n": 1}}}}"#).as_bytes())
+        };
+        assert_eq!(of(1), of(2));
+    }
 
     #[test]
     fn digest_depends_on_content_alone() {

@@ -168,6 +168,8 @@ struct PullRequest {
     merged: Option<bool>,
     #[serde(default)]
     merged_at: Option<String>,
+    #[serde(default)]
+    closed_at: Option<String>,
     /// The merge commit if `merged` is true; else the commit of GitHub's test merge.
     #[serde(default)]
     merge_commit_sha: Option<String>,
@@ -229,13 +231,9 @@ impl Event {
         }
         payload.check(&delivery.kind, delivery.action.as_deref(), &delivery.payload)?;
         let merge = payload.merge(&delivery.kind)?;
-        if merge.is_some()
-            && payload.pull_request.as_ref().is_some_and(|pull_request| pull_request.state.as_deref() == Some("open"))
-        {
-            tracing::warn!(
-                delivery = delivery.id.as_str(),
-                "the payload contradicts itself: a merged pull request that is open"
-            );
+        if let Some(contradiction) = payload.contradiction() {
+            let delivery = delivery.id.as_str();
+            tracing::warn!(delivery, "the payload contradicts itself: {contradiction}");
         }
         Ok(Self {
             merge,
@@ -298,6 +296,27 @@ impl Payload<'_> {
         }))
     }
 
+    /// Two fields that GitHub would not send together.
+    fn contradiction(&self) -> Option<&'static str> {
+        let pull_request = self.pull_request.as_ref()?;
+        let merged = pull_request.merged == Some(true);
+        let differs = |a: Option<u64>, b: Option<u64>| a.is_some() && b.is_some() && a != b;
+        if merged && pull_request.state.as_deref() == Some("open") {
+            return Some("a merged pull request that is open");
+        }
+        if merged && matches!(self.action.as_deref(), Some("opened" | "reopened" | "synchronize" | "ready_for_review"))
+        {
+            return Some("a merged pull request with an action of an open one");
+        }
+        if differs(self.number, pull_request.number) {
+            return Some("two numbers of the pull request");
+        }
+        if pull_request.merged == Some(false) && pull_request.merged_at.is_some() {
+            return Some("a time of the merge of an unmerged pull request");
+        }
+        None
+    }
+
     fn is_merge(&self) -> bool {
         let merged = self.pull_request.as_ref().and_then(|pull_request| pull_request.merged);
         self.action.as_deref() == Some("closed") && merged == Some(true)
@@ -314,6 +333,7 @@ impl Payload<'_> {
                 source_branch: branch(&pull_request.head),
                 commit: head.and_then(Commit::parse),
                 time: pull_request.merged_at.clone(),
+                closed_at: pull_request.closed_at.clone(),
                 ..Subject::default()
             };
         }
@@ -352,7 +372,8 @@ impl Payload<'_> {
             target_branch: reference.strip_prefix("refs/heads/").map(str::to_owned).or(only_branch),
             commit: commit.and_then(Commit::parse),
             time: head.and_then(|head| head.timestamp.clone()),
-            deleted: self.deleted == Some(true),
+            deleted: self.deleted == Some(true)
+                || self.after.as_ref().is_some_and(|after| !after.is_empty() && after.bytes().all(|b| b == b'0')),
             ..Subject::default()
         }
     }

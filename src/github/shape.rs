@@ -54,36 +54,75 @@ const SHAPES: &[Shape] = &[
     shape("page_build", &["build"], &[]),
     shape("package", &["package"], &[]),
     shape("registry_package", &["registry_package"], &[]),
-    // These have no field of their own.
+    shape("branch_protection_rule", &["rule"], OF_OTHERS),
+    shape("code_scanning_alert", &["alert", "commit_oid"], &[]),
+    shape("custom_property", &["definition"], OF_OTHERS),
+    shape("custom_property_values", &["new_property_values"], OF_OTHERS),
+    shape("dependabot_alert", &["alert"], &["location", "commit_oid", "ref"]),
+    shape("deploy_key", &["key"], OF_OTHERS),
+    shape("deployment_protection_rule", &["deployment_callback_url", "environment"], &[]),
+    shape("deployment_review", &["since", "action"], &[]),
+    shape("github_app_authorization", &["action"], OF_OTHERS),
+    shape("installation", &["installation", "action"], OF_OTHERS),
+    shape("installation_repositories", &["installation", "repositories_added"], OF_OTHERS),
+    shape("installation_target", &["account", "target_type"], OF_OTHERS),
+    shape("marketplace_purchase", &["marketplace_purchase"], OF_OTHERS),
+    shape("membership", &["team", "member", "scope"], &[]),
+    shape("meta", &["hook"], &["zen"]),
+    shape("org_block", &["blocked_user"], OF_OTHERS),
+    shape("organization", &["organization", "action"], OF_OTHERS),
+    shape("personal_access_token_request", &["personal_access_token_request"], OF_OTHERS),
+    shape("project", &["project"], OF_OTHERS),
+    shape("project_card", &["project_card"], OF_OTHERS),
+    shape("project_column", &["project_column"], OF_OTHERS),
+    shape("projects_v2", &["projects_v2"], OF_OTHERS),
+    shape("projects_v2_item", &["projects_v2_item"], OF_OTHERS),
+    shape("projects_v2_status_update", &["projects_v2_status_update"], OF_OTHERS),
+    shape("repository_advisory", &["repository_advisory"], OF_OTHERS),
+    shape("repository_import", &["status"], OF_OTHERS),
+    shape("repository_ruleset", &["repository_ruleset"], OF_OTHERS),
+    shape("repository_vulnerability_alert", &["alert"], &["location", "commit_oid", "ref"]),
+    shape("secret_scanning_alert", &["alert"], &["location", "commit_oid", "ref"]),
+    shape("secret_scanning_alert_location", &["alert", "location"], &[]),
+    shape("security_advisory", &["security_advisory"], OF_OTHERS),
+    shape("security_and_analysis", &["changes"], OF_OTHERS),
+    shape("sponsorship", &["sponsorship"], OF_OTHERS),
+    shape("team", &["team", "action"], &["member", "scope", "pull_request", "issue"]),
+    shape("team_add", &["team"], &["action", "member", "scope"]),
+    // These have no object of their own.
     shape("ping", &[], OF_OTHERS),
-    shape("watch", &[], OF_OTHERS),
+    shape("watch", &["action"], OF_OTHERS),
     shape("public", &[], OF_OTHERS),
-    shape("repository", &[], OF_OTHERS),
+    shape("repository", &["action"], OF_OTHERS),
+    shape("branch_protection_configuration", &["action"], OF_OTHERS),
+    shape("issue_dependencies", &["action"], OF_MERGES),
+    shape("sub_issues", &["action"], OF_MERGES),
+    shape("secret_scanning_scan", &["action"], OF_OTHERS),
 ];
 
-/// Fields that are another kind's own wherever they stand in a kind that has none.
+/// Fields of payloads that start builds.
+const OF_MERGES: &[&str] =
+    &["pull_request", "ref", "sha", "release", "check_run", "workflow_run", "deployment", "starred_at"];
+
+/// Fields that are another kind's own wherever they stand in a kind that has none of them.
+#[rustfmt::skip]
 const OF_OTHERS: &[&str] = &[
-    "ref",
-    "sha",
-    "pull_request",
-    "issue",
-    "release",
-    "comment",
-    "review",
-    "discussion",
-    "check_run",
-    "check_suite",
-    "workflow_run",
-    "workflow_job",
-    "deployment",
-    "client_payload",
-    "merge_group",
-    "forkee",
-    "starred_at",
+    "ref", "sha", "pull_request", "issue", "release", "comment", "review", "discussion", "check_run", "check_suite",
+    "workflow_run", "workflow_job", "workflow", "deployment", "client_payload", "merge_group", "forkee", "starred_at",
+    "label", "milestone", "member", "pages", "build", "package", "registry_package", "alert",
 ];
 
 /// A kind's own fields that are not objects with fields.
 const OBJECTLESS: &[&str] = &[
+    "commit_oid",
+    "deployment_callback_url",
+    "environment",
+    "new_property_values",
+    "repositories_added",
+    "scope",
+    "since",
+    "status",
+    "target_type",
     "action",
     "after",
     "client_payload",
@@ -117,7 +156,10 @@ pub(super) fn check(kind: &EventKind, payload: &[u8]) -> Result<(), EventError> 
     if let Some((missing, _)) = fields.find(|(name, value)| !value.is_some_and(|value| is_own(name, value))) {
         return Err(EventError::Missing(kind.clone(), missing));
     }
-    if json::fields(payload, shape.foreign)?.iter().any(Option::is_some) {
+    // Of all kinds without an object of their own, this one alone has no action.
+    let has_action = || Ok::<_, EventError>(json::fields(payload, &["action"])?.iter().any(Option::is_some));
+    let foreign_action = kind.as_str() == "public" && has_action()?;
+    if foreign_action || json::fields(payload, shape.foreign)?.iter().any(Option::is_some) {
         return Err(EventError::OtherEvent(kind.to_string()));
     }
     Ok(())

@@ -1,4 +1,5 @@
 use http::HeaderMap;
+use serde_json::json;
 
 use super::event::{Commit, Event, EventError};
 use crate::delivery::{Delivery, DeliveryId, EventKind};
@@ -253,5 +254,61 @@ fn finds_commit_and_branch_of_other_events() {
         let event = parse_as(kind, &payload).expect("an event");
         assert_eq!(event.commit().map(Commit::as_str), Some(commit.as_str()), "{payload}");
         assert_eq!(event.subject.target_branch.as_deref(), branch, "{payload}");
+    }
+}
+
+/// No signature covers the header that names the event.
+#[test]
+fn rejects_a_body_of_another_kind_under_any_name() {
+    let bodies = [
+        json!({"action": "created", "starred_at": "2026-11-22T12:00:00Z", "repository": {"full_name": "a/b"}}),
+        json!({"ref": "refs/heads/main", "after": SHA, "repository": {"full_name": "a/b"}}),
+        json!({"repository": {"full_name": "a/b"}, "sender": {"login": "octo"}}),
+    ];
+    for kind in [
+        "installation",
+        "branch_protection_rule",
+        "deploy_key",
+        "team_add",
+        "security_advisory",
+        "code_scanning_alert",
+        "dependabot_alert",
+        "secret_scanning_alert",
+        "deployment_protection_rule",
+        "deployment_review",
+        "meta",
+        "sponsorship",
+        "team",
+        "membership",
+        "org_block",
+        "organization",
+        "sub_issues",
+        "custom_property",
+        "repository_ruleset",
+        "repository_import",
+        "repository_vulnerability_alert",
+        "security_and_analysis",
+        "projects_v2_item",
+        "issue_dependencies",
+        "branch_protection_configuration",
+        "secret_scanning_scan",
+        "repository",
+        "watch",
+    ] {
+        for body in &bodies {
+            assert!(parse_as(kind, &body.to_string()).is_err(), "{kind}: {body}");
+        }
+    }
+    let label = json!({"action": "created", "label": {"name": "x"}, "repository": {"full_name": "a/b"}});
+    for kind in ["public", "watch", "star"] {
+        assert!(parse_as(kind, &label.to_string()).is_err(), "{kind}");
+    }
+    for (kind, body) in [
+        ("public", &bodies[2]),
+        ("watch", &json!({"action": "started", "repository": {"full_name": "a/b"}})),
+        ("deploy_key", &json!({"action": "created", "key": {"id": 1}})),
+        ("organization", &json!({"action": "renamed", "organization": {"login": "a"}, "changes": {}})),
+    ] {
+        assert!(parse_as(kind, &body.to_string()).is_ok(), "{kind}");
     }
 }

@@ -25,6 +25,8 @@ use crate::template::{Decision, Ignored, Selection, Stamp, TemplateSet, cel_memo
 /// Bodies from this size on are verified and parsed on a blocking thread: it takes more than a millisecond.
 const LARGE_BODY: usize = 1 << 20;
 const SECONDS_A_DAY: u64 = 86_400;
+/// A merge may be so much ahead of our clock.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);
 
 /// `POST /`.
 pub(super) async fn deliver(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -157,12 +159,18 @@ fn too_old(event: &Event, limit: Duration) -> Option<Duration> {
     if event.merge.is_none() || limit.is_zero() {
         return None;
     }
-    let Some(merged_at) = event.time() else {
-        let delivery = event.delivery.as_str();
+    let delivery = event.delivery.as_str();
+    let Some(merged_at) = event.time().or_else(|| event.closed_at()) else {
         tracing::warn!(delivery, "the merge has no valid merged_at, so that --max-merge-age cannot be applied");
         return None;
     };
-    let age = SystemTime::now().duration_since(SystemTime::from(merged_at)).ok()?;
+    let Ok(age) = SystemTime::now().duration_since(SystemTime::from(merged_at)) else {
+        let ahead = SystemTime::from(merged_at).duration_since(SystemTime::now()).unwrap_or_default();
+        if ahead > CLOCK_DIFFERENCE {
+            tracing::warn!(delivery, "the merge's time is in the future; is a clock wrong?");
+        }
+        return None;
+    };
     (age > limit).then_some(age)
 }
 

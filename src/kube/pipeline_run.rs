@@ -89,9 +89,15 @@ impl Cluster {
             Either::Right(((), first)) => first,
         };
         match select(first, post()).await {
-            // A failed attempt says nothing about the other one, which may still create the run.
-            Either::Left((Err(error), other)) | Either::Right((Err(error), other)) if error.kind().is_temporary() => {
-                other.await
+            // A failed or refused attempt says nothing about the other one, which may still create the run: the first one may
+            // be the cause of the refusal, by a quota or an admission that counts.
+            Either::Left((Err(error), other)) | Either::Right((Err(error), other))
+                if error.kind() != ApiErrorKind::AlreadyExists =>
+            {
+                match other.await {
+                    Err(second) if second.kind().is_temporary() && !error.kind().is_temporary() => Err(error),
+                    answer => answer,
+                }
             }
             Either::Left((answer, _)) | Either::Right((answer, _)) => answer,
         }

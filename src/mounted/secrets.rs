@@ -125,10 +125,11 @@ impl SecretSources {
     }
 }
 
-/// Whether a key is as good as none: HMAC fills a key with NUL bytes, so that one of only NUL bytes is the empty key.
+/// Whether a key is as good as none: HMAC fills a key with NUL bytes, so that one of only NUL bytes is the empty key; and
+/// everybody guesses a byte order mark or quotes around nothing.
 fn is_blank(secret: &[u8]) -> bool {
-    let text = str::from_utf8(secret);
-    secret.iter().all(|byte| *byte == 0) || text.is_ok_and(|text| text.chars().all(|c| c.is_whitespace() || c == '\0'))
+    let is_nothing = |c: char| c.is_whitespace() || matches!(c, '\0' | '\u{feff}' | '"' | '\'');
+    secret.iter().all(|byte| *byte == 0) || str::from_utf8(secret).is_ok_and(|text| text.chars().all(is_nothing))
 }
 
 /// What looks like a mistake of the one who wrote the secret.
@@ -177,7 +178,7 @@ mod tests {
 
     #[test]
     fn rejects_blank_secret_and_names_source() {
-        for blank in ["", " ", "\t\n ", "\u{a0}", "\0", "\0\0\0", " \0"] {
+        for blank in ["", " ", "\t\n ", "\u{a0}", "\0", "\0\0\0", " \0", "\u{feff}", "\"\"", "''"] {
             let error = value(blank).check().expect_err("a blank secret").to_string();
             assert!(error.contains("WEBHOOK_SECRET is empty"), "{error}");
         }

@@ -141,3 +141,21 @@ async fn waits_for_slow_admission_and_races_stuck_connection() {
     assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.body);
     assert_eq!(fake.runs().len(), 2);
 }
+
+/// A second attempt may be refused because the first one is under way: a quota that it has used up, an admission that counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn refusal_of_the_second_attempt_does_not_hide_the_first() {
+    let fake = FakeApi::start().await;
+    let service = service(&fake, 8).await;
+    for (number, refusal) in [(1, Fault::Status(403, "Forbidden")), (2, Fault::Status(422, "Invalid"))] {
+        fake.fail(Fault::Hang(Duration::from_secs(4)));
+        fake.fail(refusal);
+        let reply = service.merge("d1", &merged("acme/web", number, SHA)).await;
+        assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.body);
+    }
+    // Refused, and the first one never answers.
+    fake.fail(Fault::Hang(Duration::from_secs(600)));
+    fake.fail(Fault::Status(422, "Invalid"));
+    let reply = service.merge("d1", &merged("acme/web", 3, SHA)).await;
+    assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", reply.body);
+}

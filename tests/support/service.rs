@@ -240,6 +240,14 @@ impl Service {
         self.log.all()
     }
 
+    /// Processor time of all threads until now.
+    pub fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the process");
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("ticks")).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
     /// A value of `/proc/<pid>/status` in KiB, e.g. `VmRSS`.
     pub fn memory(&self, field: &str) -> u64 {
         process::memory(self.pid(), field)

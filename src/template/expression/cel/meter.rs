@@ -12,8 +12,10 @@ use std::time::Instant;
 
 use cel::ExecutionError;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
-use cel::common::types::{CelBool, CelBytes, CelInt, CelList, CelMap, CelMapKey, CelOptional, CelString, CelUInt};
-use cel::common::value::{CowVal, Val};
+use cel::common::types::{
+    CelBool, CelBytes, CelInt, CelList, CelMap, CelMapKey, CelNull, CelOptional, CelString, CelUInt,
+};
+use cel::common::value::Val;
 
 use super::Function;
 use super::absent::TEXT;
@@ -26,8 +28,8 @@ const VALUE: u64 = 64;
 const MAP: u64 = 256;
 /// Work for a regular expression, which is compiled at each use.
 const REGEX: u64 = 16 << 10;
-/// Most work of one evaluation, in bytes read: a second, more or less.
-const MAX_WORK: u64 = 256 << 20;
+/// Most work of one evaluation, in bytes read: some seconds. The deadline often comes first.
+const MAX_WORK: u64 = 1 << 30;
 
 /// Operators whose operands are read in place, or not at all.
 const FREE: [&str; 6] = [
@@ -45,6 +47,16 @@ const READERS: &[&str] = &[
     operators::EQUALS, operators::NOT_EQUALS, operators::LESS, operators::LESS_EQUALS, operators::GREATER,
     operators::GREATER_EQUALS, operators::IN, "size", "contains", "startsWith", "endsWith", "matches", "int", "uint",
     "double", "bool", "type",
+];
+
+/// Operators whose results are as small as their operands, if these are numbers.
+const ARITHMETIC: &[&str] = &[
+    operators::ADD,
+    operators::SUBSTRACT,
+    operators::MULTIPLY,
+    operators::DIVIDE,
+    operators::MODULO,
+    operators::NEGATE,
 ];
 
 /// What one evaluation has used of its limits.
@@ -84,17 +96,30 @@ impl Meter {
     pub(super) fn into_function(self: Arc<Self>) -> Function {
         Box::new(move |call| {
             let value = call.args.first().ok_or_else(ExecutionError::missing_argument_or_target)?;
+            let exceeded = || ExecutionError::function_error(FUNCTION, "the limit is exceeded");
+            if self.is_exhausted() {
+                // Not even the size of the value is looked at: a loop that goes on after an error must end soon.
+                return Err(exceeded());
+            }
             let how = call.args.get(1);
-            let is_read = |how: &CowVal<'_, '_>| {
-                how.downcast_ref::<CelBool>().is_some() || how.downcast_ref::<CelUInt>().is_some()
+            let copies = match how {
+                Some(how) if how.downcast_ref::<CelNull>().is_some() => !is_scalar(&**value),
+                Some(how) => how.downcast_ref::<CelBool>().is_none() && how.downcast_ref::<CelUInt>().is_none(),
+                None => true,
             };
-            let copies = !how.is_some_and(is_read);
             if self.charge(how.map_or_else(|| weight(&**value), |how| weight_by(&**value, &**how)), copies) {
                 return Ok(call.args.swap_remove(0));
             }
-            Err(ExecutionError::function_error(FUNCTION, "the limit is exceeded"))
+            Err(exceeded())
         })
     }
+}
+
+/// Whether a value has the size of a number.
+fn is_scalar(value: &dyn Val) -> bool {
+    weight(value) == VALUE
+        && value.downcast_ref::<CelString<'_>>().is_none()
+        && value.downcast_ref::<CelList<'_>>().is_none()
 }
 
 /// The size of a value, with all that it holds.
@@ -129,7 +154,7 @@ fn weight_by(value: &dyn Val, how: &dyn Val) -> u64 {
     if let Some(factor) = how.downcast_ref::<CelInt>() {
         return weight(value).saturating_mul(u64::try_from(*factor.inner()).unwrap_or(1));
     }
-    if how.downcast_ref::<CelBool>().is_some() {
+    if how.downcast_ref::<CelBool>().is_some() || how.downcast_ref::<CelNull>().is_some() {
         return weight(value);
     }
     if let Some(more) = how.downcast_ref::<CelUInt>() {
@@ -185,7 +210,7 @@ fn collect(node: &IdedExpr, names: &mut BTreeSet<String>) {
 fn instrument_call(call: &mut CallExpr, names: &mut BTreeSet<String>) {
     let name = call.func_name.as_str();
     let how = how(name, &call.args);
-    let others = READERS.contains(&name).then(reads);
+    let others = if ARITHMETIC.contains(&name) { how.clone() } else { READERS.contains(&name).then(reads) };
     let is_free = FREE.contains(&name) || matches!(name, operators::OPT_SELECT | operators::OPT_INDEX);
     call.args.iter_mut().for_each(|argument| instrument(argument, names));
     let target = call.target.as_deref_mut().filter(|target| !is_namespace(target));
@@ -209,6 +234,10 @@ fn instrument_loop(comprehension: &mut ComprehensionExpr, names: &mut BTreeSet<S
     wrap(&mut comprehension.iter_range, Some(reads()));
     instrument(&mut comprehension.accu_init, names);
     instrument(&mut comprehension.loop_cond, names);
+    // `all` and `exists` go on after an error of one item; the condition of the loop ends them.
+    if !matches!(comprehension.loop_cond.expr, Expr::Literal(_)) {
+        wrap(&mut comprehension.loop_cond, Some(reads()));
+    }
     instrument(&mut comprehension.result, names);
     let accumulator = comprehension.accu_var.clone();
     let is_accumulator = |node: &IdedExpr| matches!(&node.expr, Expr::Ident(name) if *name == accumulator);
@@ -265,6 +294,7 @@ fn how(function: &str, arguments: &[IdedExpr]) -> Option<IdedExpr> {
             | "marshalJSON",
             _,
         ) => Some(factor(6)),
+        (function, _) if ARITHMETIC.contains(&function) => Some(literal(LiteralValue::Null)),
         _ => READERS.contains(&function).then(reads),
     }
 }
