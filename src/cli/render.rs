@@ -11,6 +11,7 @@ use crate::delivery::saved::{self, Defaults};
 use crate::delivery::{DeliveryId, EventKind};
 use crate::github::Event;
 use crate::http::print_run;
+use crate::names::check_dns_label;
 use crate::template::{self, Decision, Stamp};
 
 /// Exit code when no template matches; not 1, so that scripts can ask "would this event build?".
@@ -21,7 +22,8 @@ const NONE_MATCHED: u8 = 3;
 pub(super) struct RenderArgs {
     #[command(flatten)]
     templates: TemplateArgs,
-    /// A saved delivery: GitHub's JSON, with or without the headers of the delivery page, or a CloudEvent.
+    /// A saved delivery: GitHub's JSON, with or without the headers of the delivery page, a delivery or a pull request of
+    /// GitHub's API, or a CloudEvent.
     #[arg(long, value_name = "FILE")]
     payload: PathBuf,
     /// Name of the event (X-GitHub-Event), if the file has none.
@@ -57,6 +59,7 @@ pub(super) fn run(args: &RenderArgs) -> ExitCode {
 
 /// Prints every run; returns their number.
 fn render(args: &RenderArgs) -> Result<usize, Box<dyn std::error::Error>> {
+    check_dns_label("--namespace", &args.namespace)?;
     let loaded = template::load(&args.templates.trigger_config)?;
     let payload = fs::read(&args.payload)
         .map_err(|error| format!("cannot read the payload {}: {error}", args.payload.display()))?;

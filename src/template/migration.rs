@@ -21,6 +21,7 @@ const ANNOTATIONS: &[(&str, &str)] = &[
 
 /// Names and variables in expressions, and what to write instead.
 const NAMES: &[(&str, &str)] = &[
+    ("pac", "write the name alone, for example `target_branch`"),
     ("header", "write `headers[\"x-github-event\"]`, with the name in lower case"),
     ("extensions", "write the expression itself; nothing is computed before"),
     ("requestURL", "every delivery comes to `/`; it is not available"),

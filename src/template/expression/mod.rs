@@ -156,7 +156,10 @@ impl Expression {
             return Ok(Self::Name(name));
         }
         if let Some(theirs) = source.strip_prefix("cel:") {
-            return Err(Error::Never(format!("every expression is CEL here; write {{{{ {} }}}}", theirs.trim())));
+            return Err(Error::Never(format!(
+                "every expression is CEL here; write {{{{ {} }}}}",
+                theirs.trim().replace("pac.", "")
+            )));
         }
         match Path::parse(source) {
             Some(path) if path.is_empty() => Err(Error::WholeBody),

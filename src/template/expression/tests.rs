@@ -267,6 +267,8 @@ fn rejects_what_no_event_makes_true() {
         ("pull_request_number == 5", "text never equals a number"),
         ("body.pull_request.labels.size() == '1'", "a number never equals text"),
         ("sender.matches('(')", "regular expression"),
+        ("cel: pac.target_branch + 'x'", "write {{ target_branch + 'x' }}"),
+        ("pac.target_branch + 'x'", "write the name alone"),
     ] {
         assert!(said(source).contains(correction), "{source}: {}", said(source));
     }
