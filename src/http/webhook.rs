@@ -74,6 +74,10 @@ async fn receive(
     }
     let limits = app.config.limits;
     let until = first_byte + limits.deadline;
+    if Instant::now() >= until {
+        // The head alone took so long.
+        return Err(Answer::new(Reason::Deadline));
+    }
     let envelope = envelope.map_err(|error| Answer::new(Reason::MediaType).with_message(error))?;
     record.envelope(envelope);
     let declared = body::declared_length(&head.headers);

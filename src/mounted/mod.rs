@@ -104,7 +104,12 @@ fn read_once(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Result<File, R
             continue;
         }
         match fs::metadata(&real).map_err(at(&real)) {
-            Ok(meta) if !meta.is_file() => {}
+            Ok(meta) if meta.is_dir() => {}
+            // Reading a pipe would wait for its writer.
+            Ok(meta) if !meta.is_file() => {
+                let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+                files.push(Err(ReadError::Io { path: path.join(&name), source }));
+            }
             Ok(_) => files.push(read_file(&real).map(|content| File { path: path.join(&name), content })),
             Err(error) => files.push(Err(error)),
         }

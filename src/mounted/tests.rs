@@ -80,3 +80,15 @@ fn read_errors_name_the_path() {
     fs::File::create(&large).and_then(|file| file.set_len(MAX_FILE_BYTES + 1)).expect("a file");
     assert!(matches!(read(&large, |_| true), Err(ReadError::TooLarge { .. })));
 }
+
+#[test]
+fn names_what_is_no_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a.yaml"), "a").expect("a file");
+    fs::create_dir(folder.path().join("b.yaml")).expect("a folder");
+    let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("c.yaml")).expect("a socket");
+    let files = read_each(folder.path(), |_| true).expect("the folder");
+    assert_eq!(files.len(), 2, "{files:?}");
+    let error = files[1].as_ref().expect_err("a socket").to_string();
+    assert!(error.contains("c.yaml") && error.contains("not a regular file"), "{error}");
+}
