@@ -193,7 +193,9 @@ impl Compiler {
                 self.fault(key.at, format!("labels with {PREFIX} are set by this service; choose another prefix"));
             }
             let Some(text) = value.text() else {
-                self.fault(value.at, format!("`{}` must be text, not {}; write it in quotes", key.name, value.kind()));
+                let advice =
+                    if value.value == Value::Null { "write \"\" or remove the line" } else { "write it in quotes" };
+                self.fault(value.at, format!("`{}` must be text, not {}; {advice}", key.name, value.kind()));
                 continue;
             };
             if let Some(compiled) = self.text(value, text) {
@@ -278,7 +280,11 @@ impl Compiler {
             }
             Value::Sequence(items) => {
                 if let Some(item) = items.iter().find(|item| is_param_value(path) && item.text().is_none()) {
-                    let message = format!("a param's list takes texts only, not {}; write each in quotes", item.kind());
+                    let advice = match item.value {
+                        Value::Mapping(_) | Value::Sequence(_) => "write the list as JSON text, in quotes",
+                        _ => "write each in quotes",
+                    };
+                    let message = format!("a param's list takes texts only, not {}; {advice}", item.kind());
                     self.fault(item.at, message);
                 }
                 let path = format!("{path}[]");

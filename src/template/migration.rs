@@ -9,7 +9,11 @@ const PIPELINES_AS_CODE: &str = "pipelinesascode.tekton.dev/";
 const ANNOTATIONS: &[(&str, &str)] = &[
     ("on-event", "write `github-trigger.dev/on-event`; for a merged pull request `merged`, which is the default"),
     ("on-target-branch", "write `github-trigger.dev/on-target-branch: main, release/*`, globs without brackets"),
-    ("on-cel-expression", "write `github-trigger.dev/on-cel`, with `event.type` for `event`"),
+    (
+        "on-cel-expression",
+        "write the event into `github-trigger.dev/on-event` (the default is merged pull requests only), and the rest into \
+         `github-trigger.dev/on-cel`",
+    ),
     ("on-comment", "write `github-trigger.dev/on-event: issue_comment.created` and on-cel with `body.comment.body`"),
     (
         "on-path-change",
@@ -30,7 +34,7 @@ const NAMES: &[(&str, &str)] = &[
     ("trigger_comment", "write `body.comment.body`"),
     ("pull_request_labels", "write `body.pull_request.labels.map(l, l.name).join(\",\")`"),
     ("git_tag", "write `body.ref.replace(\"refs/tags/\", \"\")`"),
-    ("source_url", "write `body.pull_request.head.repo.html_url`"),
+    ("source_url", "write `body.pull_request.head.repo.html_url`, for a push `repo_url`"),
     ("event_title", "write `body.pull_request.title`"),
     ("files", "changed files are in `body.commits` of a push only"),
 ];
@@ -91,7 +95,9 @@ pub(super) fn check(document: &Node, faults: &mut Vec<Fault>) {
         entries.iter().any(|(key, _)| key.name.starts_with(PREFIX) && key.name != format!("{PREFIX}on-repository"));
     for (key, _) in entries.iter().filter(|_| !has_ours) {
         let theirs = key.name.strip_prefix(PIPELINES_AS_CODE);
-        if let Some(here) = theirs.and_then(|name| find(ANNOTATIONS, name)) {
+        let otherwise = "without an annotation `github-trigger.dev/on-...` this run is for every merge; see docs/migrating.md, \
+                         and write one";
+        if let Some(here) = theirs.map(|name| find(ANNOTATIONS, name).unwrap_or(otherwise)) {
             faults.push(Fault { at: key.at, message: format!("`{}` has no effect here; {here}", key.name) });
         }
     }

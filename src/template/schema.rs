@@ -203,6 +203,11 @@ const SIDECAR: &[Field] = &[
 
 /// Fields of older APIs, by path (`[]` for list items), and their fix for `tekton.dev/v1`.
 const MOVED: &[(&str, &str)] = &[
+    ("metadata.generation", "remove it; the API server writes it"),
+    ("metadata.resourceVersion", "remove it; the API server writes it"),
+    ("metadata.uid", "remove it; the API server writes it"),
+    ("metadata.managedFields", "remove it; the API server writes it"),
+    ("metadata.selfLink", "remove it; the API server writes it"),
     ("spec.serviceAccountName", "write it as `spec.taskRunTemplate.serviceAccountName`"),
     ("spec.serviceAccount", "write it as `spec.taskRunTemplate.serviceAccountName`"),
     ("spec.serviceAccounts", "write each as `spec.taskRunSpecs[].serviceAccountName`"),

@@ -180,6 +180,11 @@ impl Checker<'_> {
         if let Some(timeout) = task.get("timeout") {
             self.duration(timeout);
         }
+        for custom in ["taskRef", "taskSpec"].into_iter().filter_map(|field| task.get(field)?.get("apiVersion")) {
+            if literal(custom).is_some_and(|version| !version.is_empty() && !version.contains('/')) {
+                self.fault(custom, "the `apiVersion` of a custom task is `group/version`, for example example.dev/v1");
+            }
+        }
         match (task.get("taskRef"), task.get("taskSpec")) {
             (Some(_), Some(second)) => self.fault(second, "a task has both `taskRef` and `taskSpec`; remove one"),
             (None, None) if task.get("pipelineRef").is_none() && task.get("pipelineSpec").is_none() => {
@@ -214,7 +219,12 @@ impl Checker<'_> {
     fn results(&mut self, node: &Node, tasks: &[&Node], last: &[&Node]) {
         match &node.value {
             Value::Sequence(items) => items.iter().for_each(|item| self.results(item, tasks, last)),
-            Value::Mapping(entries) => entries.iter().for_each(|(_, value)| self.results(value, tasks, last)),
+            Value::Mapping(entries) => {
+                // The spec of a custom task may hold a pipeline of its own.
+                let is_custom = node.get("apiVersion").is_some();
+                let inside = entries.iter().filter(|(key, _)| !(is_custom && key.name == "spec"));
+                inside.for_each(|(_, value)| self.results(value, tasks, last));
+            }
             Value::Text(text) => {
                 for (task, result) in result_references(text) {
                     let named = |candidate: &&&Node| candidate.get("name").and_then(Node::text) == Some(task);

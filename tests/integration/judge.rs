@@ -79,6 +79,7 @@ fn refuses_what_tekton_refuses() {
             "names a task that the pipeline does not have",
             run("", &tasks(&[&format!("{{name: a, {STEP}, params: [{{name: x, value: $(tasks.b.results.out)}}]}}")])),
         ),
+        ("is `group/version`", run("", &tasks(&["{name: a, taskRef: {name: b, apiVersion: custom, kind: Loop}}"]))),
         ("has no `image`", run("", &tasks(&["{name: a, taskSpec: {steps: [{name: s, script: echo}]}}"]))),
         ("has no steps", run("", &tasks(&["{name: a, taskSpec: {steps: []}}"]))),
         ("names nothing to run", run("", &tasks(&["{name: a}"]))),
@@ -144,6 +145,14 @@ fn accepts_what_tekton_accepts() {
             &format!("{reference}  workspaces: [{{name: a, emptyDir: {{}}}}, {{name: b, configMap: {{name: c}}}}]"),
         ),
         run("", &tasks(&[&both[0], &both[1]])),
+        // A pipeline inside the spec of a custom task has tasks of its own.
+        run(
+            "",
+            &tasks(&[
+                "{name: loop, taskSpec: {apiVersion: custom.example.dev/v1, kind: Loop, spec: {pipelineSpec: {tasks: [{name: x, \
+                      when: [{input: $(tasks.inner.results.out)}]}]}}}}",
+            ]),
+        ),
         run("", &tasks(&["{name: a, taskSpec: {stepTemplate: {image: busybox}, steps: [{name: s, script: echo}]}}"])),
     ] {
         let (accepted, said) = lint(&text);
