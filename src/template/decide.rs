@@ -139,17 +139,16 @@ impl TemplateSet {
                 || on_cel.iter().find(|(other, _)| std::ptr::eq(*other, template)).map(|(_, found)| found.clone());
             cheap.or_else(of_cel).map(|mismatch| format!("template {}: {mismatch}", template.name()))
         };
-        for template in &self.templates {
-            let (found, count) = if template.conditions.takes_repository(event) {
-                (&mut mismatches.of_repository, &mut mismatches.for_repository)
-            } else {
-                (&mut mismatches.of_others, &mut mismatches.others)
-            };
-            *count += 1;
-            if found.len() < MAX_LOGGED {
-                found.extend(mismatch(template));
-            }
-        }
+        // The index knows the templates for the repository; the many others are counted, and the first few named.
+        let mut of_repository = self.possible(event);
+        of_repository.retain(|index| self.templates[*index].conditions.takes_repository(event));
+        mismatches.for_repository = of_repository.len();
+        mismatches.others = self.templates.len() - of_repository.len();
+        let named = of_repository.iter().take(MAX_LOGGED).filter_map(|index| mismatch(&self.templates[*index]));
+        mismatches.of_repository = named.collect();
+        let others = (0..self.templates.len()).filter(|index| of_repository.binary_search(index).is_err());
+        let others = others.take(MAX_LOGGED).filter_map(|index| mismatch(&self.templates[index]));
+        mismatches.of_others = others.collect();
         if mismatches.for_repository == 0 && event.merge.is_some() {
             return Ignored::UnknownRepository(mismatches);
         }
