@@ -13,6 +13,7 @@ use super::{LogArgs, non_empty, pod_namespace, print};
 use crate::deploy::{
     Desired, Finished, Image, ImageError, Journal, Outcome, Rollout, RolloutError, Stamp, TrafficMode, Wait,
 };
+use crate::github::Commit;
 use crate::kube::{Cluster, ConfigError};
 use crate::names::{InvalidName, check_dns_label, check_service_name};
 use crate::telemetry::log;
@@ -216,9 +217,9 @@ async fn deploy(args: &DeployArgs, journal: &Journal) -> Result<(), DeployError>
 /// The stamp of the flags; an empty value, as of an annotation that a run does not have, counts as none.
 fn stamp(args: &DeployArgs) -> Result<Stamp, DeployError> {
     let value = |text: &Option<String>| non_empty(text.clone());
-    let commit = value(&args.commit).map(|text| {
-        let is_full = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if is_full { Ok(text.to_ascii_lowercase()) } else { Err(DeployError::Commit(text)) }
+    let commit = value(&args.commit).map(|text| match Commit::parse(&text) {
+        Some(commit) => Ok(commit.to_string()),
+        None => Err(DeployError::Commit(text)),
     });
     let merged_at = value(&args.merged_at).map(|text| text.parse().map_err(|_| DeployError::MergedAt(text)));
     let order = value(&args.order).map(|text| text.parse().map_err(|_| DeployError::Order(text)));
