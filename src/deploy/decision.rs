@@ -205,13 +205,9 @@ pub(crate) fn rollback_target(current: &Service) -> Option<String> {
 fn roll_back(current: &Service, desired: &Desired, annotations: Map<String, Value>) -> Result<Plan, PlanError> {
     let TrafficMode::Rollback { to } = &desired.traffic else { return Ok(Plan::Nothing) };
     let target = to.as_deref().ok_or(PlanError::NoEarlierRevision)?;
-    let mut wanted = Traffic::all_to(Destination::Revision(target.to_owned()));
     let status = Traffic::from_status(current.status_traffic());
     let spec = Traffic::from_spec(&current.spec.traffic);
-    for (tag, point) in spec.tags() {
-        let revision = status.tags().find(|(other, _)| *other == tag).map_or(point, |(_, revision)| revision);
-        wanted.add_tag(revision.clone(), tag);
-    }
+    let wanted = Traffic::all_to(Destination::Revision(target.to_owned())).with_tags_of(&spec, &status);
     if wanted == spec {
         return Ok(Plan::Nothing);
     }
@@ -283,7 +279,7 @@ fn pinned(current: &Service) -> Result<Traffic, PlanError> {
     if assigned != 100 && !users.is_empty() {
         return Err(PlanError::Traffic(assigned));
     }
-    let mut pinned = if users.is_empty() {
+    let pinned = if users.is_empty() {
         match current.latest_ready() {
             Some(ready) => Traffic::all_to(Destination::Revision(ready.to_owned())),
             None => return Ok(Traffic::default()),
@@ -291,12 +287,7 @@ fn pinned(current: &Service) -> Result<Traffic, PlanError> {
     } else {
         Traffic::from_percentages(users)
     };
-    for (tag, point) in Traffic::from_spec(&current.spec.traffic).tags() {
-        // A tag stays on its revision.
-        let revision = status.tags().find(|(other, _)| *other == tag).map_or(point, |(_, revision)| revision);
-        pinned.add_tag(revision.clone(), tag);
-    }
-    Ok(pinned)
+    Ok(pinned.with_tags_of(&Traffic::from_spec(&current.spec.traffic), &status))
 }
 
 fn new_service(desired: &Desired, image: &Image) -> Value {

@@ -101,6 +101,15 @@ impl Traffic {
         self.pruned()
     }
 
+    /// Adds the tags of a spec, each on the revision that it is on according to the status.
+    pub(super) fn with_tags_of(mut self, spec: &Self, status: &Self) -> Self {
+        for (tag, point) in spec.tags() {
+            let revision = status.tags().find(|(other, _)| *other == tag).map_or(point, |(_, revision)| revision);
+            self.add_tag(revision.clone(), tag);
+        }
+        self
+    }
+
     /// Adds a tag to a destination; the tag must be new.
     pub(super) fn add_tag(&mut self, point: Destination, tag: &str) {
         self.0.entry(point).or_default().tags.push(tag.to_owned());
