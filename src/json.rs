@@ -7,9 +7,9 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 
 /// Memory of one value, of one entry of a map, and of one map: bytes on the heap of a 64-bit machine, rounded up.
-const VALUE: u64 = 64;
-const ENTRY: u64 = 64;
-const MAP: u64 = 256;
+pub(crate) const VALUE: u64 = 64;
+pub(crate) const ENTRY: u64 = 64;
+pub(crate) const MAP: u64 = 256;
 
 /// Returns the raw text of the fields `names` of a JSON object, in their order; of a repeated field the last one. Takes no
 /// memory for other fields.

@@ -71,7 +71,7 @@ pub(crate) struct Repository {
     pushed_at: Option<Timestamp>,
 }
 
-/// Reads seconds since 1970, as GitHub sends in a push, or RFC 3339, as elsewhere; anything else, of any size, is none.
+/// Reads seconds since 1970, as GitHub sends in a push, or RFC 3339, as elsewhere. Returns `None` for any other value, whatever its size.
 fn pushed_at<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let raw = Box::<RawValue>::deserialize(deserializer)?;
     let text = raw.get();

@@ -13,19 +13,17 @@ use std::time::Instant;
 use cel::ExecutionError;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 use cel::common::types::{
-    CelBool, CelBytes, CelInt, CelList, CelMap, CelMapKey, CelNull, CelOptional, CelString, CelUInt,
+    CelBool, CelBytes, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelOptional, CelString, CelUInt,
 };
 use cel::common::value::Val;
 
 use super::Function;
 use super::absent::TEXT;
 use super::check::{is_namespace, literal_length};
+use crate::json::{ENTRY, MAP, VALUE};
 
 /// Name of the meter's function, which no expression can write.
 pub(super) const FUNCTION: &str = "@meter";
-/// Memory of a value besides its text, of an entry of a map, and of a map: see [`crate::json::memory`].
-const VALUE: u64 = 64;
-const MAP: u64 = 256;
 /// Work for a regular expression, which is compiled at each use.
 const REGEX: u64 = 16 << 10;
 /// Most work of one evaluation, in bytes read: some seconds. The deadline often comes first.
@@ -91,8 +89,8 @@ impl Meter {
     }
 
     /// The function that returns its first argument after charging it. A second one says how: `false` that it is only read,
-    /// an unsigned number that so much work comes to
-    /// it, a signed one so many times its size, a text that it will be split at that separator.
+    /// `null` that a number is only read, an unsigned number that so much work comes to it, a signed one so many times its
+    /// size, a text that it will be split at that separator.
     pub(super) fn into_function(self: Arc<Self>) -> Function {
         Box::new(move |call| {
             let value = call.args.first().ok_or_else(ExecutionError::missing_argument_or_target)?;
@@ -103,7 +101,7 @@ impl Meter {
             }
             let how = call.args.get(1);
             let copies = match how {
-                Some(how) if how.downcast_ref::<CelNull>().is_some() => !is_scalar(&**value),
+                Some(how) if how.downcast_ref::<CelNull>().is_some() => !is_number(&**value),
                 Some(how) => how.downcast_ref::<CelBool>().is_none() && how.downcast_ref::<CelUInt>().is_none(),
                 None => true,
             };
@@ -115,11 +113,10 @@ impl Meter {
     }
 }
 
-/// Whether a value has the size of a number.
-fn is_scalar(value: &dyn Val) -> bool {
-    weight(value) == VALUE
-        && value.downcast_ref::<CelString<'_>>().is_none()
-        && value.downcast_ref::<CelList<'_>>().is_none()
+fn is_number(value: &dyn Val) -> bool {
+    value.downcast_ref::<CelInt>().is_some()
+        || value.downcast_ref::<CelUInt>().is_some()
+        || value.downcast_ref::<CelDouble>().is_some()
 }
 
 /// The size of a value, with all that it holds.
@@ -145,8 +142,8 @@ fn weight(value: &dyn Val) -> u64 {
 
 fn key_weight(key: &CelMapKey<'_>) -> u64 {
     match key {
-        CelMapKey::String(text) => 2 * VALUE + text.inner().len() as u64,
-        _ => 2 * VALUE,
+        CelMapKey::String(text) => ENTRY + VALUE + text.inner().len() as u64,
+        _ => ENTRY + VALUE,
     }
 }
 

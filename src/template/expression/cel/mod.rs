@@ -48,8 +48,7 @@ const MAX_PAYLOAD: usize = 8 << 20;
 /// Most memory that the values of a payload may take. Together with [`GROWTH`] for three evaluations at the same time, it
 /// is what the default of `--max-buffered-bytes` leaves to large bodies.
 const MAX_PAYLOAD_MEMORY: u64 = 24 << 20;
-/// Memory, in bytes, that an expression may take besides the payload's values; also the limit of its work, because an
-/// operation is charged with the size of its operands.
+/// Memory, in bytes, that an expression may take besides the payload's values.
 const GROWTH: u64 = 8 << 20;
 
 /// A compiled and checked CEL expression.
