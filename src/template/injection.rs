@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::placeholder::{Part, Text};
+use super::placeholder::{Part, Text, tekton_variables};
 use super::yaml::{Fault, Node, Value};
 
 /// Params with text of an author, each with the placeholder that it comes from.
@@ -35,11 +35,11 @@ impl Checker<'_> {
     fn pipeline(&mut self, pipeline: &Node, run: Scope) {
         let mut scope = self.defaults(pipeline, &run);
         scope.extend(run);
-        for task in items(pipeline, "tasks").chain(items(pipeline, "finally")) {
+        for task in pipeline.items("tasks").iter().chain(pipeline.items("finally").iter()) {
             let mut given = self.given(task, &scope);
             if let Some(matrix) = task.get("matrix") {
                 given.extend(self.given(matrix, &scope));
-                for include in items(matrix, "include") {
+                for include in matrix.items("include").iter() {
                     given.extend(self.given(include, &scope));
                 }
             }
@@ -63,13 +63,17 @@ impl Checker<'_> {
 
     /// Names that a task gives a value of its own, without an author's text.
     fn overridden(&self, task: &Node, spec: &Node, given: &Scope) -> Vec<String> {
-        let names = items(task, "params").chain(items(spec, "params")).filter_map(|param| param.get("name")?.text());
+        let names = task
+            .items("params")
+            .iter()
+            .chain(spec.items("params").iter())
+            .filter_map(|param| param.get("name")?.text());
         names.filter(|name| !given.contains_key(*name)).map(str::to_owned).collect()
     }
 
     fn task(&mut self, spec: &Node, scope: &Scope) {
         let template = spec.get("stepTemplate");
-        for step in items(spec, "steps").chain(items(spec, "sidecars")).chain(template) {
+        for step in spec.items("steps").iter().chain(spec.items("sidecars").iter()).chain(template) {
             for field in ["script", "command", "args"] {
                 let Some(node) = step.get(field) else { continue };
                 match &node.value {
@@ -113,12 +117,12 @@ impl Checker<'_> {
 
     /// The params that `parent` gives, as far as they carry an author's text.
     fn given(&self, parent: &Node, scope: &Scope) -> Scope {
-        self.tainted(items(parent, "params"), "value", scope)
+        self.tainted(parent.items("params").iter(), "value", scope)
     }
 
     /// The params that `parent` declares with such a default.
     fn defaults(&self, parent: &Node, scope: &Scope) -> Scope {
-        self.tainted(items(parent, "params"), "default", scope)
+        self.tainted(parent.items("params").iter(), "default", scope)
     }
 
     fn tainted<'n>(&self, params: impl Iterator<Item = &'n Node>, field: &str, scope: &Scope) -> Scope {
@@ -156,20 +160,9 @@ fn given_or(scope: &Scope, task: &Node, checker: &Checker<'_>) -> Scope {
     inner
 }
 
-fn items<'n>(node: &'n Node, field: &str) -> impl Iterator<Item = &'n Node> + use<'n> {
-    let items: &[Node] = match node.get(field).map(|list| &list.value) {
-        Some(Value::Sequence(items)) => items,
-        _ => &[],
-    };
-    items.iter()
-}
-
 /// Tekton's references to params in a text: offset, the whole reference, and the param's name.
 fn references(text: &str) -> impl Iterator<Item = (usize, &str, &str)> {
-    text.match_indices("$(").filter_map(|(at, _)| {
-        let written = text.get(at..)?;
-        let written = written.get(..=written.find(')')?)?;
-        let inner = written.strip_prefix("$(")?.strip_suffix(')')?;
+    tekton_variables(text).filter_map(|(at, written, inner)| {
         let inner = inner.strip_prefix("inputs.").unwrap_or(inner).strip_prefix("params")?;
         let name = match inner.strip_prefix('.') {
             Some(name) => name.split(['.', '[']).next()?,

@@ -1,6 +1,7 @@
 //! What is left over from Pipelines-as-Code and Tekton Triggers, and its successor here. See docs/migrating.md.
 
 use super::conditions::PREFIX;
+use super::placeholder::tekton_variables;
 use super::yaml::{Fault, Node, Value};
 
 const PIPELINES_AS_CODE: &str = "pipelinesascode.tekton.dev/";
@@ -117,10 +118,7 @@ fn texts(node: &Node, faults: &mut Vec<Fault>) {
 
 /// Variables of Triggers in a text, by their offset.
 fn leftovers(text: &str) -> impl Iterator<Item = (usize, String)> {
-    text.match_indices("$(").filter_map(|(at, _)| {
-        let written = text.get(at..)?;
-        let written = written.get(..=written.find(')')?)?;
-        let inner = written.strip_prefix("$(")?.strip_suffix(')')?;
+    tekton_variables(text).filter_map(|(at, written, inner)| {
         let (root, rest) = inner.split_once('.').unwrap_or((inner, ""));
         let here = match root {
             "tt" => "write the value itself, for example {{ revision }}".to_owned(),

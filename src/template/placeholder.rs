@@ -72,6 +72,15 @@ impl Text {
     }
 }
 
+/// Tekton's variables in a text: the offset of each in bytes, the whole `$(...)`, and what stands between the parentheses.
+pub(crate) fn tekton_variables(text: &str) -> impl Iterator<Item = (usize, &str, &str)> {
+    text.match_indices("$(").filter_map(|(at, _)| {
+        let rest = text.get(at..)?;
+        let written = rest.get(..=rest.find(')')?)?;
+        Some((at, written, written.get(2..written.len() - 1)?))
+    })
+}
+
 /// Whether `text` contains a placeholder, closed or not.
 pub(crate) fn present(text: &str) -> bool {
     text.contains("{{")

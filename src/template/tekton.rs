@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::placeholder;
+use super::placeholder::{self, tekton_variables};
 use super::yaml::{Fault, Node, Value};
 
 /// States that a run may be created in, or be put into.
@@ -48,7 +48,7 @@ impl Checker<'_> {
         if let Some(reference) = spec.get("pipelineRef") {
             self.reference(reference, "pipelineRef");
         }
-        for workspace in items(spec, "workspaces") {
+        for workspace in spec.items("workspaces").iter() {
             self.workspace(workspace);
         }
         if let Some(status) = spec.get("status").and_then(|status| literal(status).map(|text| (status, text)))
@@ -138,15 +138,15 @@ impl Checker<'_> {
         for list in ["params", "workspaces", "results"] {
             self.unique(pipeline, list, "name");
         }
-        let tasks: Vec<&Node> = items(pipeline, "tasks").collect();
-        let last: Vec<&Node> = items(pipeline, "finally").collect();
+        let tasks: Vec<&Node> = pipeline.items("tasks").iter().collect();
+        let last: Vec<&Node> = pipeline.items("finally").iter().collect();
         let names: Vec<&str> = tasks.iter().filter_map(|task| task.get("name")?.text()).collect();
         self.no_duplicates(tasks.iter().chain(&last).filter_map(|task| task.get("name")), "task");
         for task in tasks.iter().chain(&last) {
             self.task(task);
         }
         for task in &tasks {
-            for before in items(task, "runAfter") {
+            for before in task.items("runAfter").iter() {
                 let own = task.get("name").and_then(Node::text);
                 match literal(before) {
                     Some(name) if own == Some(name) => self.fault(before, format!("`{name}` runs after itself")),
@@ -202,10 +202,10 @@ impl Checker<'_> {
         }
         let has_image = |step: &Node| step.get("image").is_some();
         let template = spec.get("stepTemplate").is_some_and(has_image);
-        if items(spec, "steps").next().is_none() {
+        if spec.items("steps").iter().next().is_none() {
             self.fault(spec, "`taskSpec` has no steps; write at least one");
         }
-        for step in items(spec, "steps") {
+        for step in spec.items("steps").iter() {
             if !has_image(step) && !template && step.get("ref").is_none() {
                 self.fault(step, "a step has no `image`; write one, or a `ref` to a StepAction");
             }
@@ -235,7 +235,8 @@ impl Checker<'_> {
                     let Some(spec) = found.get("taskSpec").filter(|spec| spec.get("apiVersion").is_none()) else {
                         continue;
                     };
-                    if items(spec, "results").all(|known| known.get("name").and_then(Node::text) != Some(result)) {
+                    if spec.items("results").iter().all(|known| known.get("name").and_then(Node::text) != Some(result))
+                    {
                         self.fault(
                             node,
                             format!("the task `{task}` has no result `{result}`; declare it in its `results`"),
@@ -249,7 +250,7 @@ impl Checker<'_> {
 
     fn unique(&mut self, parent: &Node, list: &str, key: &str) {
         let what = if key == "name" { list.trim_end_matches('s') } else { key };
-        self.no_duplicates(items(parent, list).filter_map(|item| item.get(key)), what);
+        self.no_duplicates(parent.items(list).iter().filter_map(|item| item.get(key)), what);
     }
 
     fn no_duplicates<'n>(&mut self, names: impl Iterator<Item = &'n Node>, what: &str) {
@@ -266,15 +267,6 @@ impl Checker<'_> {
     }
 }
 
-/// The items of a list field; none if it is missing or no list.
-fn items<'n>(node: &'n Node, field: &str) -> impl Iterator<Item = &'n Node> {
-    let items: &[Node] = match node.get(field).map(|list| &list.value) {
-        Some(Value::Sequence(items)) => items,
-        _ => &[],
-    };
-    items.iter()
-}
-
 /// The text of a node without placeholders and Tekton's variables.
 fn literal(node: &Node) -> Option<&str> {
     node.text().filter(|text| !placeholder::present(text) && !text.contains("$("))
@@ -282,9 +274,8 @@ fn literal(node: &Node) -> Option<&str> {
 
 /// The tasks and results that a text refers to.
 fn result_references(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    text.match_indices("$(tasks.").filter_map(|(at, start)| {
-        let inner = text.get(at + start.len()..)?.split(')').next()?;
-        let (task, result) = inner.split_once(".results.")?;
+    tekton_variables(text).filter_map(|(_, _, inner)| {
+        let (task, result) = inner.strip_prefix("tasks.")?.split_once(".results.")?;
         Some((task, result.split(['.', '[']).next()?))
     })
 }

@@ -114,6 +114,14 @@ impl Node {
         }
     }
 
+    /// The items of the list at `key`; none if it is missing or no list.
+    pub(crate) fn items(&self, key: &str) -> &[Node] {
+        match self.get(key).map(|list| &list.value) {
+            Some(Value::Sequence(items)) => items,
+            _ => &[],
+        }
+    }
+
     /// The text of a text scalar; `None` for any other value.
     pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {
