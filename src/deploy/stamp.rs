@@ -49,23 +49,18 @@ impl Stamp {
         }
     }
 
-    /// The annotations for a merge patch. A deployment without a stamp takes away what is no longer true, and keeps the time,
-    /// so that an older merge still does not overwrite it.
+    /// The annotations for a merge patch. A deployment without a time keeps the deployed one and its order, so that a merge
+    /// older than that still does not replace it; the rest is taken away where it is no longer true.
     pub(super) fn to_patch(&self, current: &Self) -> Map<String, Value> {
-        if self.merged_at.is_none() && self.commit.is_none() {
-            let stale = [(COMMIT, current.commit.is_some()), (PULL_REQUEST, current.pull_request.is_some())];
-            return stale
-                .into_iter()
-                .filter(|(_, is_there)| *is_there)
-                .map(|(key, _)| (key.into(), Value::Null))
-                .collect();
-        }
-        let texts = [
+        let mut texts = vec![
             (COMMIT, self.commit.clone(), current.commit.clone()),
-            (MERGED_AT, self.merged_at.map(|time| time.to_string()), current.merged_at.map(|time| time.to_string())),
-            (ORDER, self.order.map(|order| order.to_string()), current.order.map(|order| order.to_string())),
             (PULL_REQUEST, self.pull_request.clone(), current.pull_request.clone()),
         ];
+        if let Some(time) = self.merged_at {
+            texts.push((MERGED_AT, Some(time.to_string()), current.merged_at.map(|time| time.to_string())));
+            let order = |stamp: &Self| stamp.order.map(|order| order.to_string());
+            texts.push((ORDER, order(self), order(current)));
+        }
         let changed = texts.into_iter().filter(|(_, ours, theirs)| ours != theirs);
         changed.map(|(key, ours, _)| (key.into(), ours.map_or(Value::Null, Value::from))).collect()
     }
@@ -139,5 +134,8 @@ mod tests {
         assert!(ours.to_patch(&ours).is_empty());
         let without: Vec<_> = Stamp::default().to_patch(&old).into_iter().collect();
         assert_eq!(without, [(COMMIT.to_owned(), Value::Null)]);
+        let without_time = Stamp { commit: Some("c".to_owned()), ..Stamp::default() };
+        let patch: Vec<_> = without_time.to_patch(&old).into_iter().collect();
+        assert_eq!(patch, [(COMMIT.to_owned(), "c".into())], "an older merge must not replace it");
     }
 }
