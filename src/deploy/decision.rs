@@ -153,7 +153,7 @@ pub(crate) fn decide(current: Option<&Service>, desired: &Desired) -> Result<Pla
         return Err(PlanError::BeingDeleted);
     }
     let deployed = current.stamp();
-    if !desired.force && desired.stamp.age_of(&deployed) == Age::Newer {
+    if is_superseded(current, desired) {
         return Ok(Plan::Superseded(deployed.words()));
     }
     let mut annotations = Map::new();
@@ -195,6 +195,11 @@ pub(crate) fn decide(current: Option<&Service>, desired: &Desired) -> Result<Pla
         patch["spec"]["traffic"] = traffic.to_spec();
     }
     Ok(Plan::Patch { patch, change })
+}
+
+/// Whether something newer than the desired state is deployed, which is left as it is.
+pub(crate) fn is_superseded(current: &Service, desired: &Desired) -> bool {
+    !desired.force && desired.stamp.age_of(&current.stamp()) == Age::Newer
 }
 
 /// The last revision that had all users; `None` if none is recorded.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::decision::{Change, Desired, Plan, PlanError, TrafficMode, Wait, decide, rollback_target};
+use super::decision::{Change, Desired, Plan, PlanError, TrafficMode, Wait, decide, is_superseded, rollback_target};
 use super::image::Image;
 use super::progress::{Progress, progress};
 use super::service::Service;
@@ -145,14 +145,6 @@ pub(crate) struct Rollout<'j, C> {
     journal: &'j Journal,
 }
 
-/// The end of a wait.
-enum Waited {
-    /// The change has taken effect.
-    Ready(Service),
-    /// Something newer was written.
-    Superseded(Service),
-}
-
 /// Whether Serving has given up, so that waiting is of no use.
 fn is_final(message: &str) -> bool {
     message.contains("ProgressDeadlineExceeded") || message.contains("Initial scale was never achieved")
@@ -203,7 +195,12 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
             let answer = match (&plan, current) {
                 (Plan::Superseded(newer), Some(service)) => return Ok(self.superseded(newer, service, previous)),
                 (Plan::Nothing, Some(current)) => {
-                    return self.finish(current, &desired, &written, previous).await;
+                    if !written.anything {
+                        tracing::info!(service = self.desired.name, "nothing to change");
+                    }
+                    let Some(service) = self.settled(current, &desired).await? else { continue };
+                    let outcome = if written.anything { self.outcome() } else { Outcome::Unchanged };
+                    return Ok(Finished { outcome, service, previous });
                 }
                 (Plan::Nothing | Plan::Superseded(_), None) => return Err(RolloutError::Deleted),
                 (Plan::Patch { change: Change::Revision, .. }, Some(current)) if written.image => {
@@ -218,10 +215,7 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
                 {
                     // No traffic goes to a revision that is not ready. A route that is not may just need this change.
                     written.failing_since = None;
-                    if let Waited::Superseded(service) = self.wait_for(current, &desired).await? {
-                        let newer = service.stamp().words();
-                        return Ok(self.superseded(&newer, service, previous));
-                    }
+                    self.wait_for(current, &desired).await?;
                     continue;
                 }
                 (Plan::Patch { patch, .. }, Some(current)) => {
@@ -246,10 +240,7 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
             if !self.waits() {
                 return Ok(Finished { outcome: self.outcome(), service, previous });
             }
-            if let Waited::Superseded(service) = self.wait_for(service, &desired).await? {
-                let newer = service.stamp().words();
-                return Ok(self.superseded(&newer, service, previous));
-            }
+            self.wait_for(service, &desired).await?;
         }
     }
 
@@ -322,47 +313,30 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
         tracing::info!(namespace, image, "the Service {name} {change}");
     }
 
-    /// A Service that needs no change may still be rolling out, or may have failed to.
-    async fn finish(
-        &self,
-        current: Service,
-        desired: &Desired,
-        written: &Written,
-        previous: Option<String>,
-    ) -> Result<Finished, RolloutError> {
-        if !written.anything {
-            tracing::info!(service = self.desired.name, "nothing to change");
-        }
+    /// A Service that needs no change, once it is ready: it may still be rolling out, or may have failed to.
+    /// Returns `None` if something newer was written meanwhile.
+    async fn settled(&self, current: Service, desired: &Desired) -> Result<Option<Service>, RolloutError> {
         let is_ready = progress(&current, current.metadata.generation) == Progress::Ready;
-        let service = if !self.waits() || current.status.is_none() || is_ready {
-            current
-        } else {
-            match self.wait_for(current, desired).await? {
-                Waited::Ready(service) => service,
-                Waited::Superseded(service) => {
-                    let newer = service.stamp().words();
-                    return Ok(self.superseded(&newer, service, previous));
-                }
-            }
-        };
-        let outcome = if written.anything { self.outcome() } else { Outcome::Unchanged };
-        Ok(Finished { outcome, service, previous })
+        if !self.waits() || current.status.is_none() || is_ready {
+            return Ok(Some(current));
+        }
+        self.wait_for(current, desired).await
     }
 
-    /// Waits until a written change has taken effect, or something newer is written.
-    async fn wait_for(&self, written: Service, desired: &Desired) -> Result<Waited, RolloutError> {
+    /// Waits until a written change has taken effect. Returns `None` if something newer was written meanwhile.
+    async fn wait_for(&self, written: Service, desired: &Desired) -> Result<Option<Service>, RolloutError> {
         let generation = written.metadata.generation;
         let mut logged = String::new();
         let mut logged_at = Instant::now();
         let mut failing: Option<Instant> = None;
         loop {
             let service = self.read().await?.ok_or(RolloutError::Deleted)?;
-            if desired.stamp.age_of(&service.stamp()) == Age::Newer {
-                return Ok(Waited::Superseded(service));
+            if is_superseded(&service, desired) {
+                return Ok(None);
             }
             let users = service.users();
             let (waiting, failed) = match progress(&service, generation) {
-                Progress::Ready => return Ok(Waited::Ready(service)),
+                Progress::Ready => return Ok(Some(service)),
                 Progress::Failed(message) => {
                     let since = *failing.get_or_insert_with(Instant::now);
                     if since.elapsed() >= self.failure_window || is_final(&message) {
@@ -466,9 +440,20 @@ mod tests {
 
         async fn patch(&self, patch: &Value) -> Result<Service, ServiceError> {
             let mut service = self.service.borrow().clone().expect("a Service");
-            service["spec"]["template"] = patch["spec"]["template"].clone();
+            merge(&mut service, patch);
             service["metadata"]["generation"] = (service["metadata"]["generation"].as_i64().unwrap_or(0) + 1).into();
             self.write(service)
+        }
+    }
+
+    /// A JSON merge patch.
+    fn merge(value: &mut Value, patch: &Value) {
+        let Some(patch) = patch.as_object() else {
+            *value = patch.clone();
+            return;
+        };
+        for (key, patch) in patch {
+            merge(&mut value[key], patch);
         }
     }
 
@@ -505,6 +490,32 @@ mod tests {
         assert_eq!(fake.writes.borrow().len(), 1, "nothing to change");
         roll_out(&fake, "web:2", MINUTE).await.expect("a Service");
         assert_eq!(fake.writes.borrow().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_forced_older_merge_waits_for_its_revision_and_is_deployed() {
+        let stamp = |time: &str| Stamp { merged_at: Some(time.parse().expect("a time")), ..Stamp::default() };
+        let newer = json!({
+            "metadata": {"name": "web", "generation": 1, "resourceVersion": "1",
+                "annotations": {"github-trigger.dev/merged-at": "2026-11-22T13:00:00Z"}},
+            "spec": {
+                "template": {"spec": {"containers": [{"image": "web:1"}]}},
+                "traffic": [{"revisionName": "web-0", "percent": 100}],
+            },
+            "status": {
+                "observedGeneration": 1, "latestCreatedRevisionName": "web-1", "latestReadyRevisionName": "web-0",
+                "traffic": [{"revisionName": "web-0", "percent": 100}],
+                "conditions": [{"type": "Ready", "status": "Unknown"}],
+            },
+        });
+        for (force, outcome, writes) in [(false, Outcome::Superseded, 0), (true, Outcome::Deployed, 1)] {
+            let fake = Fake { service: RefCell::new(Some(newer.clone())), becomes_ready: true, ..Fake::default() };
+            let stamp = stamp("2026-11-22T12:00:00Z");
+            let desired = Desired { traffic: TrafficMode::ToLatest, stamp, force, ..desired("web:1", MINUTE) };
+            let journal = Journal::default();
+            let finished = Rollout::new(&fake, desired, Duration::from_secs(30), &journal).run().await.expect("an end");
+            assert_eq!((finished.outcome, fake.writes.borrow().len()), (outcome, writes));
+        }
     }
 
     #[tokio::test(start_paused = true)]
