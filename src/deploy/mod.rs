@@ -2,6 +2,7 @@
 
 mod decision;
 mod image;
+mod outcome;
 mod progress;
 mod rollout;
 mod service;
@@ -10,7 +11,8 @@ mod traffic;
 
 pub(crate) use decision::{Desired, TrafficMode, Wait};
 pub(crate) use image::{Image, ImageError};
-pub(crate) use rollout::{Finished, Journal, Outcome, Rollout, RolloutError, ServiceClient, ServiceError};
+pub(crate) use outcome::{Finished, Journal, Outcome, RolloutError};
+pub(crate) use rollout::{Rollout, ServiceClient, ServiceError};
 pub(crate) use service::Service;
 pub(crate) use stamp::Stamp;
 
