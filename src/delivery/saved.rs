@@ -34,7 +34,7 @@ pub(crate) enum SavedError {
 }
 
 /// Parses the text of a saved delivery; `defaults` fill in a missing event name or id.
-/// Fails when the text has no JSON object, or is none of the known forms.
+/// Fails when the text has no JSON object, or its form is unknown.
 pub(crate) fn read(text: &str, defaults: Defaults) -> Result<Delivery, SavedError> {
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     let mut headers = HeaderMap::new();

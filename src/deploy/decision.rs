@@ -230,7 +230,7 @@ fn roll_back(current: &Service, desired: &Desired, annotations: Map<String, Valu
 fn desired_traffic(current: &Service, desired: &Desired, same_image: bool) -> Result<Option<Traffic>, PlanError> {
     let spec = Traffic::from_spec(&current.spec.traffic);
     let status = Traffic::from_status(current.status_traffic());
-    // A tag of somebody else does not follow the new revision.
+    // A tag that this rollout does not set stays on its revision.
     let kept = if same_image { spec.clone() } else { spec.clone().with_pinned_tags(&status) };
     let wanted = match &desired.traffic {
         TrafficMode::Keep | TrafficMode::Rollback { .. } => return Ok((kept != spec).then_some(kept)),
