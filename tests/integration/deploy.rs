@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::api::{Api, DynamicObject, PostParams};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::support::control_plane::{ControlPlane, shared};
 use crate::support::process::eventually;
@@ -86,6 +87,19 @@ impl Stage {
     pub(crate) async fn get(&self) -> Value {
         let service = self.services.get("web").await.expect("the Service");
         serde_json::to_value(service).expect("JSON")
+    }
+
+    /// Waits up to a minute until the Service exists and fulfils a condition.
+    pub(crate) async fn wait_until(&self, what: &str, fulfils: impl Fn(&Value) -> bool) {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let service = self.services.get_opt("web").await.expect("an answer");
+            if service.is_some_and(|service| fulfils(&serde_json::to_value(service).expect("JSON"))) {
+                return;
+            }
+            assert!(Instant::now() < end, "{what}: not within a minute");
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     async fn spec_traffic(&self) -> Value {

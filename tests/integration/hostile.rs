@@ -1,6 +1,8 @@
 //! Hostile senders: memory, log and answer times stay within their limits.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -288,13 +290,16 @@ async fn answers_despite_idle_connections_at_the_limit() {
 async fn answers_despite_slow_bodies_with_invented_signatures_at_the_limit() {
     let service = Setup::dry_run().start();
     let address = service.address;
+    let begun = Arc::new(AtomicUsize::new(0));
     let slow: Vec<_> = (0..1_800)
         .map(|_| {
+            let begun = Arc::clone(&begun);
             tokio::spawn(async move {
                 loop {
                     let Ok(mut stream) = TcpStream::connect(address).await else { return };
                     let beginning = head("content-length: 1000\r\n\r\n");
                     let mut sent = stream.write_all(beginning.as_bytes()).await;
+                    begun.fetch_add(1, Ordering::Relaxed);
                     while sent.is_ok() {
                         sleep(Duration::from_millis(500)).await;
                         sent = stream.write_all(b"x").await;
@@ -303,7 +308,12 @@ async fn answers_despite_slow_bodies_with_invented_signatures_at_the_limit() {
             })
         })
         .collect();
-    sleep(Duration::from_secs(2)).await;
+    let all_begun = async {
+        while begun.load(Ordering::Relaxed) < slow.len() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), all_begun).await.expect("as many connections as were begun");
     for number in 1..=10 {
         probes_are_answered(&service).await;
         is_answered(&service, number).await;

@@ -28,6 +28,11 @@ fn image_of(service: &Value) -> &str {
     service["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap_or_default()
 }
 
+/// Whether the simulated controllers have seen the last change.
+fn is_observed(service: &Value) -> bool {
+    service["status"]["observedGeneration"] == service["metadata"]["generation"]
+}
+
 fn stamp(object: &Value) -> (&str, &str) {
     let annotations = &object["metadata"]["annotations"];
     let text = |key: &str| annotations[format!("github-trigger.dev/{key}")].as_str().unwrap_or_default();
@@ -98,10 +103,8 @@ async fn a_waiting_deployment_gives_way_to_a_newer_one() {
     serving.set(Fate::Never);
     let waiting = merge(1, 'a', EARLY);
     let newer = async {
-        while stage.services.get_opt("web").await.expect("an answer").is_none() {
-            sleep(Duration::from_millis(50)).await;
-        }
-        sleep(Duration::from_millis(300)).await;
+        let is_created = |service: &Value| service["status"]["latestCreatedRevisionName"].is_string();
+        stage.wait_until("the first revision", is_created).await;
         serving.set(Fate::Ready);
         deploy(&stage, &merge(2, 'b', LATE), &[]).await
     };
@@ -204,7 +207,13 @@ async fn tries_a_failed_revision_again_and_waits_for_one_that_recovers() {
     // The node comes before the window is over.
     serving.set(Fate::Failed("0 of 3 nodes are available"));
     let recovering = async {
-        sleep(Duration::from_secs(2)).await;
+        let has_failed = |service: &Value| {
+            let is_new = image_of(service).ends_with(":4");
+            is_new && service["status"]["conditions"][0]["status"] == "False" && is_observed(service)
+        };
+        stage.wait_until("the failure", has_failed).await;
+        // As long as the command needs to see it.
+        sleep(Duration::from_secs(1)).await;
         let created = stage.get().await["status"]["latestCreatedRevisionName"].clone();
         let ready = json!({"type": "ConfigurationsReady", "status": "True"});
         let status = json!({"latestReadyRevisionName": created,
@@ -215,6 +224,7 @@ async fn tries_a_failed_revision_again_and_waits_for_one_that_recovers() {
     let window = [image(4)];
     let ((ok, said, errors), ()) = tokio::join!(deploy(&stage, &window, &["--failure-window=60"]), recovering);
     assert!(ok && said.contains("outcome: deployed"), "{said}{errors}");
+    assert!(errors.contains("Knative may still recover"), "{errors}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
