@@ -95,6 +95,11 @@ impl Assets {
     pub fn kubectl(&self) -> PathBuf {
         self.binaries.join("kubectl")
     }
+
+    /// Folder of etcd, kube-apiserver and kubectl.
+    pub fn folder(&self) -> &Path {
+        &self.binaries
+    }
 }
 
 /// A client with the credentials of a kubeconfig.
@@ -124,7 +129,11 @@ pub fn assets() -> Option<&'static Assets> {
         .as_ref()
 }
 
-fn find_or_build() -> Result<Assets, String> {
+/// Finds or builds the programs and CRDs.
+///
+/// # Errors
+/// If there are neither binaries nor `go` to build them.
+pub fn find_or_build() -> Result<Assets, String> {
     let module = |file: &str| Path::new(MODULES).join(file);
     let cache = cache_folder("crds", &[module("crds/go.mod"), OWN_CRDS.into()])?;
     let _lock = go::lock(&cache)?;

@@ -1,12 +1,12 @@
 //! The service's peers on a cluster, built from the projects' own code (`tests/peers/`): GitHubSource's receive
 //! adapter, a Broker's data plane, and the admission of Serving, Eventing and Tekton.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::{fs, io};
 
 use sha2::{Digest, Sha256};
 
@@ -69,25 +69,11 @@ pub fn program(module: &str, name: &str) -> Option<PathBuf> {
     let _one = BUILDING.get_or_init(Default::default).lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let source = Path::new(MODULES).join(module);
     let mut hash = Sha256::new();
-    hash_folder(&source, &mut hash).expect("the module");
+    go::hash_folder(&source, &mut hash).expect("the module");
     let folder = go::target_folder().join("peers").join(&hex::encode(hash.finalize())[..12]);
     fs::create_dir_all(&folder).expect("a folder");
     let _lock = go::lock(&folder).expect("a lock");
     let finished = folder.join(name);
     go::build(&source, &format!("./{name}"), &finished).expect("a build");
     Some(finished)
-}
-
-fn hash_folder(folder: &Path, hash: &mut Sha256) -> io::Result<()> {
-    let mut entries: Vec<PathBuf> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-    entries.sort();
-    for entry in entries {
-        if entry.is_dir() {
-            hash_folder(&entry, hash)?;
-        } else {
-            hash.update(entry.to_string_lossy().as_bytes());
-            hash.update(fs::read(&entry)?);
-        }
-    }
-    Ok(())
 }

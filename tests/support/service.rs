@@ -20,7 +20,10 @@ use super::process;
 use super::webhook::{self, SECRET};
 
 /// The program that cargo built for these tests.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_github-trigger");
+pub const PROGRAM: &str = match option_env!("CARGO_BIN_EXE_github-trigger") {
+    Some(path) => path,
+    None => "github-trigger",
+};
 
 /// Timeout for an expected log line or another reaction of the program.
 pub const LOGGED: Duration = Duration::from_secs(20);

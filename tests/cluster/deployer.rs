@@ -1,0 +1,284 @@
+//! `deploy` on real Revisions and Routes: what it says when an image is missing, a container exits, a node is full.
+
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::harness::Cluster;
+use crate::harness::images::{Blob, Content, Layer, Runs};
+use crate::harness::names::{DOMAIN, OWN_REGISTRY};
+use crate::product::{create_pull_secret, get};
+use crate::support::go::say;
+use crate::support::http::HttpClient;
+use crate::support::service::PROGRAM;
+
+const NAMESPACE: &str = "deployer";
+
+/// How an image of the application behaves, see `modules/pods/app`.
+#[derive(Clone, Copy)]
+struct App<'a> {
+    behaviour: &'a str,
+    page: &'a str,
+    user: &'a str,
+}
+
+impl<'a> App<'a> {
+    fn serves(page: &'a str) -> Self {
+        Self { behaviour: "serve", page, user: "65532" }
+    }
+
+    fn that(behaviour: &'a str) -> Self {
+        Self { behaviour, page: behaviour, user: "65532" }
+    }
+
+    /// Pushes the image and returns its reference with its digest.
+    async fn push(self, cluster: &Cluster) -> String {
+        let program = cluster.folders.assets.programs.join("app");
+        let layer = Layer::new().add("app", 0o755, Content::File(program)).bytes();
+        let entrypoint = ["/app", self.behaviour, self.page];
+        let runs = Runs { entrypoint: &entrypoint, user: self.user, ..Runs::default() };
+        let digest = cluster.registry().push("app", self.page, &[Blob::new(layer)], &runs).await;
+        format!("{OWN_REGISTRY}/app@{digest}")
+    }
+}
+
+/// An end of `deploy`.
+struct Ended {
+    succeeded: bool,
+    results: String,
+    log: String,
+    took: Duration,
+}
+
+impl Ended {
+    fn result(&self, name: &str) -> &str {
+        let prefix = format!("{name}: ");
+        self.results.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or_default()
+    }
+
+    /// Panics unless it failed with all of `words` in its log.
+    fn assert_failed(&self, words: &[&str]) {
+        assert!(!self.succeeded, "{}\n{}", self.results, self.log);
+        for word in words {
+            assert!(self.log.contains(word), "no {word:?} in\n{}", self.log);
+        }
+    }
+
+    fn assert_outcome(&self, outcome: &str) {
+        assert!(self.succeeded, "{}", self.log);
+        assert_eq!(self.result("outcome"), outcome, "{}\n{}", self.results, self.log);
+    }
+}
+
+fn command(cluster: &Cluster, service: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command
+        .env_clear()
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .args(["deploy", "--namespace", NAMESPACE, "--service-name", service])
+        .args(args)
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs `deploy` to its end.
+async fn deploy(cluster: &Cluster, service: &str, args: &[&str]) -> Ended {
+    let mut command = command(cluster, service, args);
+    let started = Instant::now();
+    let output: Output = tokio::task::spawn_blocking(move || command.output().expect("deploy")).await.expect("an end");
+    let [results, log] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let ended = Ended { succeeded: output.status.success(), results, log, took: started.elapsed() };
+    let last = ended.log.lines().last().unwrap_or_default();
+    say(&format!("cluster: deploy {} took {:.1?}: {last}", args.join(" "), ended.took));
+    ended
+}
+
+fn prepare(cluster: &Cluster) {
+    if !cluster.try_kubectl(&["get", "namespace", NAMESPACE]).status.success() {
+        cluster.kubectl(&["create", "namespace", NAMESPACE]);
+        create_pull_secret(cluster, NAMESPACE, &["default"]);
+    }
+}
+
+fn service(cluster: &Cluster, name: &str) -> Value {
+    cluster.json(&["get", "ksvc", name, "-n", NAMESPACE])
+}
+
+async fn page(service: &str) -> String {
+    let reply = get(&HttpClient::new(), &format!("{service}.{NAMESPACE}.{DOMAIN}"), "/").await;
+    reply.body.trim().to_owned()
+}
+
+/// Counts which page `count` requests get.
+async fn pages(service: &str, wanted: &str, count: u32) -> u32 {
+    let (client, host) = (HttpClient::new(), format!("{service}.{NAMESPACE}.{DOMAIN}"));
+    let mut seen = 0;
+    for _ in 0..count {
+        seen += u32::from(get(&client, &host, "/").await.body.trim() == wanted);
+    }
+    seen
+}
+
+/// New revisions, canaries, previews, promotion and rollback send users where they say.
+pub async fn sends_users_where_it_says(cluster: Arc<Cluster>) {
+    const NAME: &str = "modes";
+    prepare(&cluster);
+    let [first, second, third] = [App::serves("first"), App::serves("second"), App::serves("third")];
+    let [first, second, third] = [first.push(&cluster).await, second.push(&cluster).await, third.push(&cluster).await];
+
+    deploy(&cluster, NAME, &["--image", &first]).await.assert_outcome("deployed");
+    assert_eq!(page(NAME).await, "first");
+    deploy(&cluster, NAME, &["--image", &first]).await.assert_outcome("unchanged");
+
+    let canary = deploy(&cluster, NAME, &["--image", &second, "--canary", "10", "--tag", "next"]).await;
+    canary.assert_outcome("deployed");
+    assert_eq!(canary.result("percent"), "10");
+    let seen = pages(NAME, "second", 400).await;
+    assert!((15..=75).contains(&seen), "{seen} of 400 requests saw the canary of 10 %");
+    assert_eq!(page(&format!("next-{NAME}")).await, "second", "the tag's URL");
+
+    deploy(&cluster, NAME, &["--image", &second, "--to-latest"]).await.assert_outcome("deployed");
+    assert_eq!(pages(NAME, "second", 50).await, 50);
+
+    let preview = deploy(&cluster, NAME, &["--image", &third, "--no-traffic", "--tag", "preview"]).await;
+    preview.assert_outcome("deployed");
+    assert_eq!(preview.result("percent"), "0");
+    assert!(preview.log.contains("WARN"), "users do not see it: {}", preview.log);
+    assert_eq!((page(NAME).await, page(&format!("preview-{NAME}")).await), ("second".into(), "third".into()));
+
+    let back = deploy(&cluster, NAME, &["--rollback"]).await;
+    back.assert_outcome("rolled-back");
+    assert_eq!(page(NAME).await, "first");
+    // A merge after a rollback does not undo it.
+    let fourth = App::serves("fourth").push(&cluster).await;
+    let merge = deploy(&cluster, NAME, &["--image", &fourth]).await;
+    merge.assert_outcome("deployed");
+    assert_eq!((merge.result("percent"), page(NAME).await), ("0", "first".into()));
+    deploy(&cluster, NAME, &["--image", &fourth, "--to-latest"]).await.assert_outcome("deployed");
+    assert_eq!(page(NAME).await, "fourth");
+}
+
+/// Revisions that cannot work on a Service that works: the reason is said, and users stay where they are.
+pub async fn says_why_a_revision_fails(cluster: Arc<Cluster>) {
+    const NAME: &str = "failures";
+    prepare(&cluster);
+    let good = App::serves("good").push(&cluster).await;
+    deploy(&cluster, NAME, &["--image", &good]).await.assert_outcome("deployed");
+
+    let digest = format!("{OWN_REGISTRY}/app@sha256:{}", "0".repeat(64));
+    let tag = format!("{OWN_REGISTRY}/app:none");
+    let root = App { user: "", ..App::that("root") }.push(&cluster).await;
+    let (exit, port) = (App::that("exit").push(&cluster).await, App::that("port").push(&cluster).await);
+    let window = ["--wait-timeout", "60", "--failure-window", "20"];
+    for (image, words) in [
+        (&tag, &["none"][..]),
+        (&digest, &["0000"]),
+        (&exit, &["cannot read the configuration"]),
+        (&root, &["runAsNonRoot"]),
+        (&port, &[]),
+    ] {
+        let ended = deploy(&cluster, NAME, &[&["--image", image.as_str()], &window[..]].concat()).await;
+        ended.assert_failed(words);
+        assert!(ended.log.contains(NAME), "no revision is named: {}", ended.log);
+        assert_eq!(page(NAME).await, "good", "users stay on the revision that works");
+    }
+    // With the good image again all is well.
+    deploy(&cluster, NAME, &["--image", &good]).await.assert_outcome("deployed");
+}
+
+/// The same on a Service that does not exist yet.
+pub async fn says_why_a_first_revision_fails(cluster: Arc<Cluster>) {
+    prepare(&cluster);
+    let root = App { user: "", ..App::that("root") }.push(&cluster).await;
+    let exit = App::that("exit").push(&cluster).await;
+    let window = ["--wait-timeout", "60", "--failure-window", "10"];
+    for (name, image, word) in
+        [("new-root", &root, "runAsNonRoot"), ("new-exit", &exit, "cannot read the configuration")]
+    {
+        let ended = deploy(&cluster, name, &[&["--image", image.as_str()], &window[..]].concat()).await;
+        ended.assert_failed(&[word]);
+    }
+}
+
+/// A container that exits once, and a node that has no room for a while, are waited for.
+pub async fn waits_while_knative_may_recover(cluster: Arc<Cluster>) {
+    prepare(&cluster);
+    let once = App::that("exit-once").push(&cluster).await;
+    deploy(&cluster, "once", &["--image", &once]).await.assert_outcome("deployed");
+    assert_eq!(page("once").await, "exit-once");
+
+    let first = App::serves("room-1").push(&cluster).await;
+    deploy(&cluster, "room", &["--image", &first]).await.assert_outcome("deployed");
+    let wants = |cpu: &str| {
+        let container = json!({"image": first, "resources": {"requests": {"cpu": cpu}}});
+        json!({"spec": {"template": {"spec": {"containers": [container]}}}}).to_string()
+    };
+    // The next revision needs most of the node, which another pod has.
+    let node = cluster.json(&["get", "node", "node"]);
+    let cpus = node["status"]["allocatable"]["cpu"].as_str().and_then(|cpu| cpu.parse::<u32>().ok()).expect("cpus");
+    let most = format!("{}m", cpus * 1000 - 700);
+    let filler = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "filler", "namespace": NAMESPACE},
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "filler", "image": first,
+            "env": [{"name": "PORT", "value": "8080"}], "resources": {"requests": {"cpu": most}}}]}});
+    cluster.apply(&[filler]);
+    cluster.kubectl(&["wait", "pod/filler", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s"]);
+    cluster.kubectl(&["patch", "ksvc", "room", "-n", NAMESPACE, "--type=merge", "-p", &wants(&most)]);
+    let second = App::serves("room-2").push(&cluster).await;
+    let waiting = tokio::spawn({
+        let (cluster, second) = (Arc::clone(&cluster), second.clone());
+        async move { deploy(&cluster, "room", &["--image", &second]).await }
+    });
+    sleep(Duration::from_secs(15)).await;
+    assert!(!waiting.is_finished(), "it waits for room");
+    cluster.kubectl(&["delete", "pod", "filler", "-n", NAMESPACE]);
+    let ended = waiting.await.expect("an end");
+    ended.assert_outcome("deployed");
+    assert_eq!(page("room").await, "room-2");
+}
+
+/// A Service that is being deleted is refused at once.
+pub async fn refuses_a_service_that_is_being_deleted(cluster: Arc<Cluster>) {
+    const NAME: &str = "deleted";
+    prepare(&cluster);
+    let image = App::serves("deleted").push(&cluster).await;
+    deploy(&cluster, NAME, &["--image", &image]).await.assert_outcome("deployed");
+    let finalizer = r#"{"metadata":{"finalizers":["example.com/wait"]}}"#;
+    cluster.kubectl(&["patch", "ksvc", NAME, "-n", NAMESPACE, "--type=merge", "-p", finalizer]);
+    cluster.kubectl(&["delete", "ksvc", NAME, "-n", NAMESPACE, "--wait=false"]);
+    let other = App::serves("other").push(&cluster).await;
+    let ended = deploy(&cluster, NAME, &["--image", &other]).await;
+    ended.assert_failed(&["being deleted"]);
+    assert!(ended.took < Duration::from_secs(5), "{:?}", ended.took);
+    let patch = r#"{"metadata":{"finalizers":null}}"#;
+    cluster.kubectl(&["patch", "ksvc", NAME, "-n", NAMESPACE, "--type=merge", "-p", patch]);
+}
+
+/// Merges whose builds end in another order: the newest is deployed, and none is red.
+pub async fn deploys_the_newest_merge(cluster: Arc<Cluster>) {
+    const NAME: &str = "order";
+    prepare(&cluster);
+    let mut tasks = Vec::new();
+    // The order in which the builds of five merges end.
+    for merge in [2, 5, 1, 4, 3] {
+        let name = format!("order-{merge}");
+        let image = App::serves(&name).push(&cluster).await;
+        let cluster = Arc::clone(&cluster);
+        tasks.push(tokio::spawn(async move {
+            let (commit, time) = (format!("{merge:040x}"), format!("2026-11-22T12:00:0{merge}Z"));
+            let args = ["--image", &image, "--commit", &commit, "--merged-at", &time];
+            deploy(&cluster, NAME, &args).await
+        }));
+        sleep(Duration::from_millis(700)).await;
+    }
+    for task in tasks {
+        let ended = task.await.expect("an end");
+        assert!(ended.succeeded, "{}", ended.log);
+        assert!(["deployed", "superseded"].contains(&ended.result("outcome")), "{}", ended.results);
+    }
+    assert_eq!(page(NAME).await, "order-5");
+    let annotations = &service(&cluster, NAME)["metadata"]["annotations"];
+    assert_eq!(annotations["github-trigger.dev/commit"], format!("{:040x}", 5));
+}

@@ -1,0 +1,104 @@
+//! The whole road on a real node: see `harness`.
+//!
+//! `cargo test --test cluster` runs all of it; a name selects tests, as usual.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::print_stdout, missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod deployer;
+mod eventing;
+mod harness;
+mod product;
+mod road;
+mod serving;
+
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+use libtest_mimic::{Arguments, Trial};
+use tokio::runtime::Runtime;
+
+use harness::{Cluster, sandbox};
+use product::Product;
+
+/// What tests share. Inside the sandbox only.
+struct Stage {
+    runtime: Runtime,
+    cluster: Arc<Cluster>,
+    product: OnceLock<Arc<Product>>,
+}
+
+impl Stage {
+    /// The installed project, by the first test that needs it.
+    fn product(&self) -> Arc<Product> {
+        Arc::clone(self.product.get_or_init(|| Arc::new(Product::install(&self.cluster))))
+    }
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let Some(folders) = sandbox::inside() else {
+        return if arguments.list || !is_selected(&arguments) {
+            libtest_mimic::run(&arguments, trials(None)).exit_code()
+        } else {
+            sandbox::outside(&[])
+        };
+    };
+    let runtime = Runtime::new().expect("a runtime");
+    let cluster = Arc::new(runtime.block_on(Cluster::start(folders)));
+    // They share one node, and some measure.
+    arguments.test_threads = Some(1);
+    let stage = Stage { runtime, cluster, product: OnceLock::new() };
+    libtest_mimic::run(&arguments, trials(Some(Arc::new(stage)))).exit_code()
+}
+
+fn is_selected(arguments: &Arguments) -> bool {
+    trials(None).iter().any(|trial| {
+        let fits = |filter: &String| trial.name().contains(filter.as_str());
+        arguments.filter.as_ref().is_none_or(fits) && !arguments.skip.iter().any(fits)
+    })
+}
+
+/// All tests, in their order. Without a stage they have only names.
+fn trials(stage: Option<Arc<Stage>>) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    macro_rules! tests {
+        ($($module:ident::$name:ident),* $(,)?) => {$({
+            let stage = stage.clone();
+            trials.push(Trial::test(concat!(stringify!($module), "::", stringify!($name)), move || {
+                let stage = stage.ok_or("not in the sandbox")?;
+                stage.runtime.block_on($module::$name(Arc::clone(&stage.cluster)));
+                Ok(())
+            }));
+        })*};
+    }
+    macro_rules! product_tests {
+        ($($module:ident::$name:ident),* $(,)?) => {$({
+            let stage = stage.clone();
+            trials.push(Trial::test(concat!(stringify!($module), "::", stringify!($name)), move || {
+                let stage = stage.ok_or("not in the sandbox")?;
+                let product = stage.product();
+                stage.runtime.block_on($module::$name(Arc::clone(&stage.cluster), product));
+                Ok(())
+            }));
+        })*};
+    }
+    product_tests!(
+        road::leads_from_merge_to_page,
+        serving::answers_from_zero_pods,
+        serving::loses_no_acknowledged_merge,
+        serving::follows_a_rotated_secret,
+        eventing::delivers_or_keeps_each_event,
+    );
+    tests!(
+        deployer::sends_users_where_it_says,
+        deployer::says_why_a_revision_fails,
+        deployer::says_why_a_first_revision_fails,
+        deployer::waits_while_knative_may_recover,
+        deployer::refuses_a_service_that_is_being_deleted,
+        deployer::deploys_the_newest_merge,
+    );
+    trials
+}

@@ -1,0 +1,3 @@
+module github-trigger.dev/tests/cluster/pods
+
+go 1.26.0

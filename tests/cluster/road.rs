@@ -1,0 +1,148 @@
+//! From a merge on GitHub to the new page, with the shipped manifests, twice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::harness::Cluster;
+use crate::harness::names::DOMAIN;
+use crate::product::{NAMESPACE, Product, REPOSITORY, Run, get};
+use crate::support::go::say;
+use crate::support::http::HttpClient;
+
+/// Host name of the sample application.
+fn sample() -> String {
+    format!("hello-sample.default.{DOMAIN}")
+}
+
+/// A client that requests the sample application's health all the time.
+struct Visitor {
+    stop: Arc<AtomicBool>,
+    requests: Arc<AtomicU32>,
+    failures: tokio::task::JoinHandle<Vec<String>>,
+}
+
+impl Visitor {
+    fn start() -> Self {
+        let (stop, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&requests));
+        let failures = tokio::spawn(async move {
+            let client = HttpClient::new();
+            let mut failures = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                let reply = get(&client, &sample(), "/healthz").await;
+                count.fetch_add(1, Ordering::Relaxed);
+                if reply.status != 200 {
+                    failures.push(format!("{}: {}", reply.status, reply.body));
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+            failures
+        });
+        Self { stop, requests, failures }
+    }
+
+    /// Stops, and returns the number of requests. Panics if one has failed.
+    async fn stop(self) -> u32 {
+        self.stop.store(true, Ordering::Relaxed);
+        let failures = self.failures.await.expect("the visitor");
+        assert!(failures.is_empty(), "failed requests during the update: {failures:?}");
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+/// Each of two merges is answered with 201, built, pushed, deployed, stamped, and seen through the ingress; between them,
+/// no visitor sees a failure.
+pub async fn leads_from_merge_to_page(cluster: Arc<Cluster>, product: Arc<Product>) {
+    let mut visitor = None;
+    for (number, version) in [(1, "first"), (2, "second")] {
+        let merge = product.merge(number, version);
+        let merged = Instant::now();
+        let reply = product.deliver("pull_request", &merge.payload).await;
+        let answered = merged.elapsed();
+        assert_eq!(reply.status, 201, "{}", reply.body);
+        let run = product.wait_for_run(&cluster, &reply);
+        assert_succeeded(&cluster, &run);
+
+        let image = image_of(&cluster, &merge.commit[..8]).await;
+        assert_eq!(result(&run, "IMAGE_DIGEST"), image.1, "the pushed image");
+        assert_eq!(result(&run, "CHAINS-GIT_COMMIT"), merge.commit);
+        assert_eq!(result(&run, "CHAINS-GIT_URL"), format!("https://github.com/{REPOSITORY}"));
+
+        let service = cluster.json(&["get", "ksvc", "hello-sample", "-n", "default"]);
+        let annotations = &service["metadata"]["annotations"];
+        assert_eq!(annotations["github-trigger.dev/commit"], merge.commit.as_str());
+        assert_eq!(annotations["github-trigger.dev/merged-at"], merge.payload["pull_request"]["merged_at"]);
+        assert_eq!(
+            annotations["github-trigger.dev/pull-request-url"],
+            format!("https://github.com/{REPOSITORY}/pull/{number}")
+        );
+        let deployed = &service["spec"]["template"]["spec"]["containers"][0]["image"];
+        assert_eq!(*deployed, format!("{}@{}", image.0, image.1));
+
+        let page = get(&HttpClient::new(), &sample(), "/").await;
+        assert!(page.body.starts_with(&format!("Hello {version} from hello-sample-")), "{}", page.body);
+        say(&format!(
+            "cluster: merge {number}: answered after {} ms, seen after {:.0} s; {}",
+            answered.as_millis(),
+            merged.elapsed().as_secs_f32(),
+            parts(&cluster, &run)
+        ));
+        visitor.get_or_insert_with(Visitor::start);
+    }
+    let requests = visitor.expect("a visitor").stop().await;
+    assert!(requests > 100, "{requests} requests");
+
+    let claims = cluster.json(&["get", "persistentvolumeclaims", "-A"]);
+    assert_eq!(claims["items"], serde_json::json!([]), "a merge leaves no volume behind");
+}
+
+fn assert_succeeded(cluster: &Cluster, run: &Run) {
+    let condition = &run.object["status"]["conditions"][0];
+    if condition["status"] != "True" {
+        let label = format!("tekton.dev/pipelineRun={}", run.name);
+        let logs = ["logs", "-n", NAMESPACE, "-l", &label, "--all-containers", "--tail=40", "--prefix"];
+        let logs = cluster.try_kubectl(&logs).stdout;
+        panic!("{}: {condition}\n{}", run.name, String::from_utf8_lossy(&logs));
+    }
+}
+
+fn result(run: &Run, name: &str) -> String {
+    let mut results = run.object["status"]["results"].as_array().into_iter().flatten();
+    let result = results.find(|result| result["name"] == name).unwrap_or_else(|| panic!("no result {name}"));
+    result["value"].as_str().unwrap_or_default().trim_end_matches(".git").to_owned()
+}
+
+/// Name and digest of the sample application's image in the registry.
+async fn image_of(cluster: &Cluster, tag: &str) -> (String, String) {
+    let digest = cluster.registry().digest("hello-sample", tag).await;
+    (format!("registry.example.com/hello-sample:{tag}"), digest.expect("a pushed image"))
+}
+
+/// How long each part of a run took, from its tasks and their steps.
+fn parts(cluster: &Cluster, run: &Run) -> String {
+    let seconds = |from: &Value, to: &Value| {
+        let time = |value: &Value| value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        time(from).zip(time(to)).map_or(0, |(from, to)| to.duration_since(from).as_secs())
+    };
+    let label = format!("tekton.dev/pipelineRun={}", run.name);
+    let tasks = cluster.json(&["get", "taskruns", "-n", NAMESPACE, "-l", &label, "--sort-by=.status.startTime"]);
+    let mut parts = Vec::new();
+    for task in tasks["items"].as_array().into_iter().flatten() {
+        let (status, name) = (&task["status"], task["metadata"]["labels"]["tekton.dev/pipelineTask"].as_str());
+        let steps = status["steps"].as_array().into_iter().flatten();
+        let steps: Vec<String> = steps
+            .map(|step| {
+                let ran = &step["terminated"];
+                let name = step["name"].as_str().unwrap_or_default();
+                format!("{name} {} s", seconds(&ran["startedAt"], &ran["finishedAt"]))
+            })
+            .collect();
+        let took = seconds(&status["startTime"], &status["completionTime"]);
+        parts.push(format!("{} {took} s ({})", name.unwrap_or_default(), steps.join(", ")));
+    }
+    parts.join(", ")
+}
