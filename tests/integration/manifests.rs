@@ -79,6 +79,22 @@ fn applies_github_source_manifests() {
     assert_eq!(get("ksvc", "github-trigger", "{.spec.template.spec.volumes[*].name}"), "templates");
     // No placeholder that could be mistaken for a secret.
     assert_eq!(get("secret", "github-source", "{.data}"), "");
+    let asynchronous = "{.metadata.annotations.messaging\\.knative\\.dev/async-handler}";
+    assert_eq!(get("broker", "github", asynchronous), "true");
+}
+
+/// `config/github-source-direct`: the source sends to the service, and there is no Broker.
+#[tokio::test(flavor = "multi_thread")]
+async fn applies_direct_sink_manifests() {
+    let Some(plane) = own() else { return };
+    plane.namespace("github-trigger");
+    let applied = plane.kubectl(&["apply", "--validate=strict", "-k", "config/github-source-direct"]);
+    for absent in ["broker", "trigger.eventing", "dead-letters"] {
+        assert!(!applied.contains(absent), "{absent}:\n{applied}");
+    }
+    let sink =
+        plane.kubectl(&["get", "githubsource", "github", "-n", "github-trigger", "-o", "jsonpath={.spec.sink.ref}"]);
+    assert_eq!(sink, r#"{"apiVersion":"serving.knative.dev/v1","kind":"Service","name":"github-trigger"}"#);
 }
 
 /// `config/tekton`: all objects are valid, the Deployer has just the permissions that it needs, and every template sets
@@ -132,7 +148,7 @@ async fn applies_pipeline_manifests_and_deploys() {
                 assert!(given.contains(&name), "{}: no {name}", run["metadata"]["name"]);
             }
             let workspaces: Vec<&str> = names(&run["spec"]["workspaces"]).collect();
-            assert_eq!(workspaces, ["source", "dockerconfig"]);
+            assert_eq!(workspaces, ["dockerconfig"]);
             assert_eq!(run["spec"]["taskRunSpecs"][0]["serviceAccountName"], "deployer");
         }
     }
