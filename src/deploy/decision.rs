@@ -157,10 +157,11 @@ pub(crate) fn decide(current: Option<&Service>, desired: &Desired) -> Result<Pla
         return Ok(Plan::Superseded(deployed.words()));
     }
     let mut annotations = Map::new();
-    if let Some(revision) =
-        current.revision_with_all_users().filter(|name| current.annotation(ROLLBACK_TO) != Some(name))
+    if let Some(revision) = current.revision_with_all_users().filter(|name| had_all_users(current).next() != Some(name))
     {
-        annotations.insert(ROLLBACK_TO.into(), revision.into());
+        let before = had_all_users(current).filter(|name| *name != revision).take(1);
+        let names: Vec<&str> = std::iter::once(revision).chain(before).collect();
+        annotations.insert(ROLLBACK_TO.into(), names.join(",").into());
     }
     let Some(image) = &desired.image else { return roll_back(current, desired, annotations) };
     let container = current.container(desired.container.as_deref())?;
@@ -202,9 +203,14 @@ pub(crate) fn is_superseded(current: &Service, desired: &Desired) -> bool {
     !desired.force && desired.stamp.age_of(&current.stamp()) == Age::Newer
 }
 
-/// The last revision that had all users; `None` if none is recorded.
+/// The last revision that had all users before the one that has them now; `None` if none is recorded.
 pub(crate) fn rollback_target(current: &Service) -> Option<String> {
-    current.annotation(ROLLBACK_TO).map(str::to_owned)
+    had_all_users(current).find(|name| Some(*name) != current.revision_with_all_users()).map(str::to_owned)
+}
+
+/// The recorded revisions that had all users, the last one first.
+fn had_all_users(current: &Service) -> impl Iterator<Item = &str> {
+    current.annotation(ROLLBACK_TO).unwrap_or_default().split(',').filter(|name| !name.is_empty())
 }
 
 fn roll_back(current: &Service, desired: &Desired, annotations: Map<String, Value>) -> Result<Plan, PlanError> {

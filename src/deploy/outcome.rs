@@ -30,10 +30,12 @@ pub(crate) enum RolloutError {
         users: String,
     },
     /// The new revision was not ready in time.
-    #[error("not ready in time (--wait-timeout): {waiting} ({users})")]
+    #[error("not ready in time (--wait-timeout): {waiting} ({users}); {look} may show why")]
     Timeout {
         /// What it waited for.
         waiting: String,
+        /// The command to look with.
+        look: String,
         /// Current traffic.
         users: String,
     },

@@ -15,6 +15,20 @@ pub(super) enum Progress {
 
 /// Reads the progress of the change that gave the Service this generation.
 ///
+/// What Serving 0.47 reports of a new revision that cannot work, on a Service that works (seen with its own controllers):
+///
+/// | cause | while it waits | in the end |
+/// |---|---|---|
+/// | a tag that does not exist | `False` after a second: "Unable to fetch image" | the same |
+/// | a digest that does not exist | `Unknown` | the kubelet's message: "Back-off pulling image ... not found" |
+/// | the container exits | `Unknown` | "Container failed with: " and its last output |
+/// | the image must not run as root | `Unknown` | the kubelet's message: "image will run as root" |
+/// | it listens on another port | `Unknown` | "timed out progressing" |
+/// | no room on the nodes | `Unknown` or `False` "Unschedulable" | ready, once there is room |
+///
+/// The end is the progress deadline, 600 seconds unless the template's `serving.knative.dev/progress-deadline` says otherwise,
+/// and is before the end of the default wait. The Revision's own conditions say nothing earlier.
+///
 /// `Ready` alone is not enough: it may belong to the change before, and a route to the latest ready revision is ready while
 /// the latest revision is not.
 pub(super) fn progress(service: &Service, generation: i64) -> Progress {

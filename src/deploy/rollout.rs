@@ -228,6 +228,18 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
         tracing::info!(namespace, image, "the Service {name} {change}");
     }
 
+    /// The command that shows why the newest revision is not ready. Serving's conditions often do not say it: on a Service
+    /// that worked before, an image that is missing by its digest, a container that exits and one that may not run as root
+    /// leave all conditions `Unknown` until the progress deadline (seen with Serving 0.47).
+    fn look_at_pods(&self, service: &Service) -> String {
+        let Desired { name, namespace, .. } = &self.desired;
+        let label = match service.latest_created() {
+            Some(revision) => format!("revision={revision}"),
+            None => format!("service={name}"),
+        };
+        format!("kubectl -n {namespace} describe pods -l serving.knative.dev/{label}")
+    }
+
     /// A Service that needs no change, once it is ready: it may still be rolling out, or may have failed to.
     /// Returns `None` if something newer was written meanwhile.
     async fn settled(&self, current: Service, desired: &Desired) -> Result<Option<Service>, RolloutError> {
@@ -265,7 +277,7 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
                 }
             };
             if Instant::now() >= self.deadline {
-                return Err(RolloutError::Timeout { waiting, users });
+                return Err(RolloutError::Timeout { waiting, look: self.look_at_pods(&service), users });
             }
             if waiting != logged || logged_at.elapsed() >= LOG_INTERVAL {
                 if failed {

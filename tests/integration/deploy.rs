@@ -237,6 +237,7 @@ async fn stops_waiting_at_timeout_or_signal() {
     let errors = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert!(errors.contains("not ready in time (--wait-timeout): web-00002 is not ready yet"), "{errors}");
+    assert!(errors.contains("describe pods -l serving.knative.dev/revision=web-00002"), "{errors}");
     stage.deployed(&[&image(3), "--wait-timeout=0"]).await;
 
     for (signal, code) in [("INT", 130), ("TERM", 143)] {

@@ -166,6 +166,10 @@ async fn rolls_back_and_resumes() {
     assert!(said.contains("outcome: deployed") && said.contains("percent: 100"), "{said}");
     let said = stage.deployed(&["--rollback", "--to=web-00002"]).await;
     assert!(said.contains("outcome: rolled-back\nrevision: web-00002\n"), "{said}");
+    // A preview, which no users have seen, is nothing to go back from.
+    stage.deployed(&[&image(4), "--no-traffic", "--tag=preview"]).await;
+    let said = stage.deployed(&["--rollback"]).await;
+    assert!(said.contains("outcome: rolled-back\nrevision: web-00003\n"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
