@@ -95,7 +95,7 @@ fn trials(stage: Option<Arc<Stage>>) -> Vec<Trial> {
     tests!(
         deployer::sends_users_where_it_says,
         deployer::says_why_a_revision_fails,
-        deployer::says_why_a_first_revision_fails,
+        deployer::names_the_command_to_look_with,
         deployer::waits_while_knative_may_recover,
         deployer::refuses_a_service_that_is_being_deleted,
         deployer::deploys_the_newest_merge,

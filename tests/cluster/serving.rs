@@ -38,10 +38,12 @@ fn wait_for_revision(cluster: &Cluster, namespace: &str) {
     });
 }
 
+/// The service's pods that are not about to end.
 fn pods(cluster: &Cluster, namespace: &str) -> Vec<String> {
-    let names = "jsonpath={.items[*].metadata.name}";
-    let names = cluster.kubectl(&["get", "pods", "-n", namespace, "-l", PODS, "-o", names]);
-    names.split_whitespace().map(str::to_owned).collect()
+    let pods = cluster.json(&["get", "pods", "-n", namespace, "-l", PODS]);
+    let pods = pods["items"].as_array().into_iter().flatten().map(|pod| &pod["metadata"]);
+    let staying = pods.filter(|metadata| metadata["deletionTimestamp"].is_null());
+    staying.filter_map(|metadata| metadata["name"].as_str().map(str::to_owned)).collect()
 }
 
 /// A delivery that finds no pod is answered within GitHub's timeout, and makes its run.
@@ -102,7 +104,7 @@ impl Senders {
                         Ok(reply) => sent.refused.push(format!("{} {}", reply.status, reply.body)),
                         Err(error) => sent.refused.push(error.to_string()),
                     }
-                    sleep(Duration::from_millis(40)).await;
+                    sleep(Duration::from_millis(100)).await;
                 }
                 sent
             })

@@ -114,18 +114,22 @@ impl Assets {
     pub fn prepare() -> Result<Self, String> {
         fs::create_dir_all(folder()).map_err(|error| error.to_string())?;
         let _lock = go::lock(&folder())?;
-        let versions = hash_of_folder(Path::new(MODULES))?;
+        let [kubernetes, containerd, coredns, small, knative] =
+            ["kubernetes", "containerd", "coredns", "pods", "knative"]
+                .map(|name| hash_of_folder(&Path::new(MODULES).join(name)));
+        let (small, knative) = (small?, knative?);
+        let node = hash_of(&[&kubernetes?, &containerd?, &coredns?, &small]);
         let compiler = output(Command::new("rustc").arg("-vV"))?;
         let pki = part("pki", &hash_of(&["1"]), pki)?;
         let root = part("root", &hash_of(&[PACKAGES, DEBIAN]), root)?;
         let toolchain = part("toolchain", &hash_of(&[&compiler]), toolchain)?;
         let made_of = [&pki, &root, &toolchain].map(|path| path.to_string_lossy().into_owned());
         Ok(Self {
-            images: hash_of(&[IMAGE_FORMAT, &versions, &made_of[0], &made_of[1], &made_of[2]]),
-            programs: programs(&versions)?,
+            images: hash_of(&[IMAGE_FORMAT, &small, &knative, &made_of[0], &made_of[1], &made_of[2]]),
+            programs: programs(&node)?,
             control_plane: control_plane::find_or_build()?.folder().to_owned(),
-            pods: pods(&versions)?,
-            manifests: part("manifests", &versions, manifests)?,
+            pods: pods(&knative)?,
+            manifests: part("manifests", &knative, manifests)?,
             envoy: part("envoy", &hash_of(&[ENVOY]), envoy)?.join("envoy/_bin/envoy"),
             pki,
             root,
