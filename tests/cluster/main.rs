@@ -38,10 +38,16 @@ impl Stage {
 }
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
+    let (mut arguments, names) = arguments();
+    let selected = |stage| {
+        let mut trials = trials(stage);
+        trials.retain(|trial| names.is_empty() || names.iter().any(|name| trial.name().contains(name)));
+        trials
+    };
     let Some(folders) = sandbox::inside() else {
-        return if arguments.list || !is_selected(&arguments) {
-            libtest_mimic::run(&arguments, trials(None)).exit_code()
+        let skipped = |trial: &Trial| arguments.skip.iter().any(|name| trial.name().contains(name));
+        return if arguments.list || selected(None).iter().all(skipped) {
+            libtest_mimic::run(&arguments, selected(None)).exit_code()
         } else {
             sandbox::outside(&[])
         };
@@ -51,14 +57,27 @@ fn main() -> ExitCode {
     // They share one node, and some measure.
     arguments.test_threads = Some(1);
     let stage = Stage { runtime, cluster, product: OnceLock::new() };
-    libtest_mimic::run(&arguments, trials(Some(Arc::new(stage)))).exit_code()
+    libtest_mimic::run(&arguments, selected(Some(Arc::new(stage)))).exit_code()
 }
 
-fn is_selected(arguments: &Arguments) -> bool {
-    trials(None).iter().any(|trial| {
-        let fits = |filter: &String| trial.name().contains(filter.as_str());
-        arguments.filter.as_ref().is_none_or(fits) && !arguments.skip.iter().any(fits)
-    })
+/// The command line, and the names of tests in it: the standard harness takes several, this one only one.
+fn arguments() -> (Arguments, Vec<String>) {
+    const WITH_VALUE: [&str; 5] = ["--skip", "--test-threads", "--logfile", "--color", "--format"];
+    let (mut options, mut names) = (Vec::new(), Vec::new());
+    let mut all = std::env::args();
+    options.extend(all.next());
+    while let Some(argument) = all.next() {
+        let has_value = WITH_VALUE.contains(&argument.as_str());
+        if argument.starts_with('-') {
+            options.push(argument)
+        } else {
+            names.push(argument)
+        }
+        if has_value {
+            options.extend(all.next());
+        }
+    }
+    (Arguments::from_iter(options), names)
 }
 
 /// All tests, in their order. Without a stage they have only names.

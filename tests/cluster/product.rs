@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::Cluster;
 use crate::harness::assets::{self, run};
@@ -136,7 +136,13 @@ pub fn install_copy(cluster: &Cluster, namespace: &str, overlay: &str) -> (Strin
     let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let relative =
         format!("{}{}", "../".repeat(folder.components().count()), base.display().to_string().trim_start_matches('/'));
-    let kustomization = format!("namespace: {namespace}\nresources: [{relative}/{overlay}]\n");
+    // kustomize leaves the namespace of a RoleBinding's subject as it is.
+    let subject = json!([{"op": "replace", "path": "/subjects/0/namespace", "value": namespace}]).to_string();
+    let kustomization = json!({
+        "namespace": namespace, "resources": [format!("{relative}/{overlay}")],
+        "patches": [{"target": {"kind": "RoleBinding"}, "patch": subject}],
+    })
+    .to_string();
     fs::write(folder.join("kustomization.yaml"), kustomization).expect("a file");
     in_namespace(&["apply", "-k", &folder.display().to_string()]);
     in_namespace(&["wait", "ksvc", "github-trigger", "--for=condition=Ready", "--timeout=120s"]);
@@ -226,7 +232,7 @@ fn write_tools(home: &Path) -> PathBuf {
     std::os::unix::fs::symlink(PROGRAM, program).expect("a link");
     let login =
         base64::Engine::encode(&base64::prelude::BASE64_STANDARD, format!("{}:{}", REGISTRY_LOGIN.0, REGISTRY_LOGIN.1));
-    let logins = serde_json::json!({"auths": {OWN_REGISTRY: {"auth": login}}});
+    let logins = json!({"auths": {OWN_REGISTRY: {"auth": login}}});
     fs::write(home.join("registries.json"), logins.to_string()).expect("a file");
     folder
 }

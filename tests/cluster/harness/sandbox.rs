@@ -49,8 +49,8 @@ pub fn inside() -> Option<Folders> {
 /// Ports of `forwards` on loopback lead to addresses inside. Says why and returns success if this machine cannot run the
 /// cluster; with `REQUIRE_CLUSTER` set, that is a failure.
 pub fn outside(forwards: &[gateway::Forward]) -> ExitCode {
-    match requirements().and_then(|()| Assets::prepare()) {
-        Ok(assets) => start(assets, forwards),
+    match requirements().and_then(|()| Assets::prepare()).and_then(|assets| start(assets, forwards)) {
+        Ok(code) => code,
         Err(why) => {
             say(&format!("skipped: tests on a whole Kubernetes node ({why}); CONTRIBUTING.md says what they need"));
             if std::env::var_os(REQUIRED).is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
@@ -58,9 +58,12 @@ pub fn outside(forwards: &[gateway::Forward]) -> ExitCode {
     }
 }
 
-fn start(assets: Assets, forwards: &[gateway::Forward]) -> ExitCode {
+fn start(assets: Assets, forwards: &[gateway::Forward]) -> Result<ExitCode, String> {
     let home = assets::folder();
-    let _lock = go::lock(&home).expect("the lock of the cluster's folder");
+    let _lock = go::lock(&home)?;
+    // The control groups of two kubelets would have the same names.
+    let no_pods = "! find /sys/fs/cgroup -path '*/kubepods*' -name cgroup.procs -exec cat {} + 2>/dev/null | grep -q .";
+    run(Command::new("sh").args(["-c", no_pods])).map_err(|_| "another kubelet has pods on this machine".to_owned())?;
     let run_folder = home.join("run");
     remove_cgroups();
     let _ = fs::remove_dir_all(&run_folder);
@@ -82,7 +85,7 @@ fn start(assets: Assets, forwards: &[gateway::Forward]) -> ExitCode {
     let _held = child.stdin.take();
     let status = child.wait().expect("the end of the cluster");
     remove_cgroups();
-    ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1))
+    Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
 }
 
 /// Whether this machine can run the cluster.
@@ -139,7 +142,7 @@ fn enter(folders: &Folders) {
     fs::write("/etc/containers/registries.conf", REGISTRIES_CONF).expect("a file");
 }
 
-/// Removes the control groups that a kubelet leaves.
+/// Removes the empty control groups that the kubelet of an earlier cluster has left.
 fn remove_cgroups() {
     let script = "find /sys/fs/cgroup -depth -type d -path '*/kubepods*' -exec rmdir {} + 2>/dev/null; true";
     let _ = run(Command::new("sh").args(["-c", script]));
