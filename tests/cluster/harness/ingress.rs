@@ -141,9 +141,10 @@ pub async fn run(client: Client, files: Files) {
             }
         });
     }
+    let mut clusters = BTreeMap::new();
     loop {
         let _ = timeout(Duration::from_secs(10), changed.notified()).await;
-        if let Err(error) = reconcile(&client, &files).await {
+        if let Err(error) = reconcile(&client, &files, &mut clusters).await {
             say(&format!("cluster: ingress: {error}"));
             sleep(Duration::from_millis(500)).await;
             changed.notify_one();
@@ -173,7 +174,12 @@ struct Wanted {
     incomplete: BTreeSet<(String, String)>,
 }
 
-async fn reconcile(client: &Client, files: &Files) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// Brings Envoy to what the Ingresses say now. `clusters` has all that were ever needed.
+async fn reconcile(
+    client: &Client,
+    files: &Files,
+    clusters: &mut BTreeMap<String, Value>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &ingresses());
     let services: Api<DynamicObject> = Api::all_with(client.clone(), &kubernetes_services());
     let (all, services) = tokio::try_join!(lists(&api), lists(&services))?;
@@ -194,17 +200,18 @@ async fn reconcile(client: &Client, files: &Files) -> Result<(), Box<dyn std::er
     for ingress in &mine {
         wanted.add(ingress, &addresses);
     }
-    let clusters: Vec<Value> = wanted.clusters.values().cloned().collect();
-    let mut versions = vec![
+    // Envoy answers 503 while a route leads to a cluster that it does not have: clusters come before the routes to them,
+    // and none is taken away.
+    clusters.append(&mut wanted.clusters);
+    if !clusters.is_empty() {
+        let clusters: Vec<Value> = clusters.values().cloned().collect();
+        wait_for_envoy(&[files.write("clusters", &clusters)]).await?;
+    }
+    wait_for_envoy(&[
         files.write("routes-public", &[routes("public", &wanted.public)]),
         files.write("routes-private", &[routes("private", &wanted.private)]),
-    ];
-    let version = files.write("clusters", &clusters);
-    // Envoy does not say that it has an empty list.
-    if !clusters.is_empty() {
-        versions.push(version);
-    }
-    wait_for_envoy(&versions).await?;
+    ])
+    .await?;
     for ingress in mine {
         if !wanted.incomplete.contains(&key(ingress)) && !is_ready(ingress) {
             set_ready(client, ingress).await?;
