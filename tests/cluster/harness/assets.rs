@@ -120,7 +120,7 @@ impl Assets {
         let (small, knative) = (small?, knative?);
         let node = hash_of(&[&kubernetes?, &containerd?, &coredns?, &small]);
         let compiler = output(Command::new("rustc").arg("-vV"))?;
-        let pki = part("pki", &hash_of(&["1"]), pki)?;
+        let pki = part("pki", &hash_of(&[&pki::made_of()?]), pki::create)?;
         let root = part("root", &hash_of(&[PACKAGES, DEBIAN]), root)?;
         let toolchain = part("toolchain", &hash_of(&[&compiler]), toolchain)?;
         let made_of = [&pki, &root, &toolchain].map(|path| path.to_string_lossy().into_owned());
@@ -221,13 +221,6 @@ fn root(folder: &Path) -> Result<(), String> {
         .env("DEBOOTSTRAP_DIR", tool.join("usr/share/debootstrap")))?;
     let _ = fs::remove_dir_all(root.join("var/cache/apt"));
     Ok(())
-}
-
-fn pki(folder: &Path) -> Result<(), String> {
-    pki::create(folder)?;
-    let own = fs::read_to_string(folder.join("ca.crt")).map_err(|error| error.to_string())?;
-    let machine = fs::read_to_string("/etc/ssl/certs/ca-certificates.crt").map_err(|error| error.to_string())?;
-    fs::write(folder.join("bundle.crt"), machine + &own).map_err(|error| error.to_string())
 }
 
 /// Copies the compiler that runs these tests.

@@ -1,7 +1,9 @@
 //! Certificates and tokens of the cluster. They are made once and kept, because images of the cluster contain the CA.
 
 use std::fs;
+use std::io::Read;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -21,19 +23,13 @@ const USERS: &[(&str, &str, &str)] = &[
     ("dns", "dns", "system:masters"),
 ];
 
-/// Writes everything into a folder.
-///
-/// # Errors
-/// If a file cannot be written.
-pub fn create(folder: &Path) -> Result<(), String> {
-    let write = |name: &str, content: &str| fs::write(folder.join(name), content).map_err(|error| error.to_string());
-    let ca_key = KeyPair::generate().map_err(|error| error.to_string())?;
-    let mut ca = CertificateParams::default();
-    ca.distinguished_name.push(DnType::CommonName, "cluster of the tests");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    write("ca.crt", &ca.self_signed(&ca_key).map_err(|error| error.to_string())?.pem())?;
-    let issuer = Issuer::new(ca, ca_key);
+/// The CAs of this machine, which the images trust, too.
+const MACHINE_CAS: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// A certificate to make: its file name, common name, organisation, and the names and addresses that it is for.
+type Certificate = (&'static str, &'static str, &'static str, Vec<String>);
+
+fn certificates() -> Vec<Certificate> {
     let address = |address: IpAddr| address.to_string();
     let api_names = ["", ".default", ".default.svc", ".default.svc.cluster.local"]
         .map(|end| format!("kubernetes{end}"))
@@ -41,15 +37,43 @@ pub fn create(folder: &Path) -> Result<(), String> {
         .chain(["localhost", "127.0.0.1", "10.96.0.1"].map(str::to_owned))
         .chain([address(names::NODE)]);
     let registries = names::REGISTRIES.map(str::to_owned).into_iter().chain([address(names::REGISTRY)]);
-    let certificates: Vec<(&str, &str, &str, Vec<String>)> = vec![
+    vec![
         ("api", "kube-apiserver", "", api_names.collect()),
         ("registry", "registry", "", registries.collect()),
         ("own-registry", "registry", "", vec![names::OWN_REGISTRY.to_owned(), address(names::PRIVATE_REGISTRY)]),
         ("git", "git", "", names::GIT_HOSTS.map(str::to_owned).to_vec()),
         ("kubelet-client", "apiserver-kubelet-client", "system:masters", vec![]),
         ("kubelet", "node", "", vec!["node".to_owned(), address(names::NODE)]),
-    ];
-    for (name, common_name, organisation, subject_names) in certificates {
+    ]
+}
+
+/// A text that changes with everything that [`create`] depends on.
+///
+/// # Errors
+/// If the CAs of this machine cannot be read.
+pub fn made_of() -> Result<String, String> {
+    let machine = fs::read_to_string(MACHINE_CAS).map_err(|error| format!("{MACHINE_CAS}: {error}"))?;
+    Ok(format!("{:?} {USERS:?} {machine}", certificates()))
+}
+
+/// Writes everything into a folder, which only its owner can read: `<name>.crt` and `.key`, `ca.crt`, `bundle.crt` with the
+/// CAs of this machine as well, and the users' tokens.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn create(folder: &Path) -> Result<(), String> {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(|error| error.to_string())?;
+    let write = |name: &str, content: &str| fs::write(folder.join(name), content).map_err(|error| error.to_string());
+    let ca_key = KeyPair::generate().map_err(|error| error.to_string())?;
+    let mut ca = CertificateParams::default();
+    ca.distinguished_name.push(DnType::CommonName, "cluster of the tests");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    let own = ca.self_signed(&ca_key).map_err(|error| error.to_string())?.pem();
+    write("ca.crt", &own)?;
+    write("bundle.crt", &(fs::read_to_string(MACHINE_CAS).map_err(|error| error.to_string())? + &own))?;
+    let issuer = Issuer::new(ca, ca_key);
+    for (name, common_name, organisation, subject_names) in certificates() {
         let key = KeyPair::generate().map_err(|error| error.to_string())?;
         let mut certificate = CertificateParams::new(subject_names).map_err(|error| error.to_string())?;
         certificate.distinguished_name.push(DnType::CommonName, common_name);
@@ -65,17 +89,19 @@ pub fn create(folder: &Path) -> Result<(), String> {
     let account_key = KeyPair::generate().map_err(|error| error.to_string())?;
     write("accounts.key", &account_key.serialize_pem())?;
     write("accounts.pub", &account_key.public_key_pem())?;
-    let tokens: String =
-        USERS.iter().map(|(name, user, groups)| format!("{},{user},{name},\"{groups}\"\n", token(name))).collect();
+    let mut random = fs::File::open("/dev/urandom").map_err(|error| error.to_string())?;
+    let mut tokens = String::new();
+    for (name, user, groups) in USERS {
+        let mut token = [0; 32];
+        random.read_exact(&mut token).map_err(|error| error.to_string())?;
+        let token = hex::encode(token);
+        write(&format!("{name}.token"), &token)?;
+        tokens += &format!("{token},{user},{name},\"{groups}\"\n");
+    }
     write("tokens.csv", &tokens)
 }
 
-/// The token of a user. Nobody outside the network namespace can reach the API server with it.
-pub fn token(name: &str) -> String {
-    format!("{name}-of-the-tests")
-}
-
-/// Writes a kubeconfig for each user into `folder`, which connects to `server`.
+/// Writes a kubeconfig for each user into `folder`, which connects to `server`. The tokens stay in `pki`.
 pub fn write_kubeconfigs(pki: &Path, folder: &Path, server: &str) {
     for (name, ..) in USERS {
         let config = json!({
@@ -83,7 +109,7 @@ pub fn write_kubeconfigs(pki: &Path, folder: &Path, server: &str) {
             "clusters": [{"name": "cluster", "cluster": {
                 "server": server, "certificate-authority": pki.join("ca.crt"),
             }}],
-            "users": [{"name": name, "user": {"token": token(name)}}],
+            "users": [{"name": name, "user": {"tokenFile": pki.join(format!("{name}.token"))}}],
             "contexts": [{"name": "cluster", "context": {"cluster": "cluster", "user": name}}],
         });
         fs::write(kubeconfig(folder, name), config.to_string()).expect("a kubeconfig");
