@@ -27,7 +27,10 @@ fn main() -> ExitCode {
             Forward { port: API_PORT, to: SocketAddr::new(names::NODE, names::API_PORT) },
             Forward { port: INGRESS_PORT, to: SocketAddr::new(names::PUBLIC, 80) },
         ];
-        return sandbox::outside(&forwards);
+        return sandbox::outside(&forwards).unwrap_or_else(|why| {
+            eprintln!("cannot start a cluster: {why}; see CONTRIBUTING.md");
+            ExitCode::FAILURE
+        });
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let cluster = runtime.block_on(Cluster::start(folders));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use crate::Stage;
 use crate::harness::Cluster;
 use crate::harness::images::{Blob, Content, Layer, Runs};
 use crate::harness::names::{DOMAIN, OWN_REGISTRY};
@@ -123,50 +124,52 @@ async fn pages(service: &str, wanted: &str, count: u32) -> u32 {
 }
 
 /// New revisions, canaries, previews, promotion and rollback send users where they say.
-pub async fn sends_users_where_it_says(cluster: Arc<Cluster>) {
+pub async fn sends_users_where_it_says(stage: Arc<Stage>) {
     const NAME: &str = "modes";
-    prepare(&cluster);
+    let cluster = &stage.cluster;
+    prepare(cluster);
     let [first, second, third] = [App::serves("first"), App::serves("second"), App::serves("third")];
-    let [first, second, third] = [first.push(&cluster).await, second.push(&cluster).await, third.push(&cluster).await];
+    let [first, second, third] = [first.push(cluster).await, second.push(cluster).await, third.push(cluster).await];
 
-    deploy(&cluster, NAME, &["--image", &first]).await.assert_outcome("deployed");
+    deploy(cluster, NAME, &["--image", &first]).await.assert_outcome("deployed");
     assert_eq!(page(NAME).await, "first");
-    deploy(&cluster, NAME, &["--image", &first]).await.assert_outcome("unchanged");
+    deploy(cluster, NAME, &["--image", &first]).await.assert_outcome("unchanged");
 
-    let canary = deploy(&cluster, NAME, &["--image", &second, "--canary", "10", "--tag", "next"]).await;
+    let canary = deploy(cluster, NAME, &["--image", &second, "--canary", "10", "--tag", "next"]).await;
     canary.assert_outcome("deployed");
     assert_eq!(canary.result("percent"), "10");
     let seen = pages(NAME, "second", 400).await;
     assert!((15..=75).contains(&seen), "{seen} of 400 requests saw the canary of 10 %");
     assert_eq!(page(&format!("next-{NAME}")).await, "second", "the tag's URL");
 
-    deploy(&cluster, NAME, &["--image", &second, "--to-latest"]).await.assert_outcome("deployed");
+    deploy(cluster, NAME, &["--image", &second, "--to-latest"]).await.assert_outcome("deployed");
     assert_eq!(pages(NAME, "second", 50).await, 50);
 
-    let preview = deploy(&cluster, NAME, &["--image", &third, "--no-traffic", "--tag", "preview"]).await;
+    let preview = deploy(cluster, NAME, &["--image", &third, "--no-traffic", "--tag", "preview"]).await;
     preview.assert_outcome("deployed");
     assert_eq!(preview.result("percent"), "0");
     assert!(preview.log.contains("WARN"), "users do not see it: {}", preview.log);
     assert_eq!((page(NAME).await, page(&format!("preview-{NAME}")).await), ("second".into(), "third".into()));
 
-    let back = deploy(&cluster, NAME, &["--rollback"]).await;
+    let back = deploy(cluster, NAME, &["--rollback"]).await;
     back.assert_outcome("rolled-back");
     assert_eq!(page(NAME).await, "first");
     // A merge after a rollback does not undo it.
-    let fourth = App::serves("fourth").push(&cluster).await;
-    let merge = deploy(&cluster, NAME, &["--image", &fourth]).await;
+    let fourth = App::serves("fourth").push(cluster).await;
+    let merge = deploy(cluster, NAME, &["--image", &fourth]).await;
     merge.assert_outcome("deployed");
     assert_eq!((merge.result("percent"), page(NAME).await), ("0", "first".into()));
-    deploy(&cluster, NAME, &["--image", &fourth, "--to-latest"]).await.assert_outcome("deployed");
+    deploy(cluster, NAME, &["--image", &fourth, "--to-latest"]).await.assert_outcome("deployed");
     assert_eq!(page(NAME).await, "fourth");
 }
 
 /// Revisions that cannot work on a Service that works: the reason is said, and users stay where they are.
-pub async fn says_why_a_revision_fails(cluster: Arc<Cluster>) {
+pub async fn says_why_a_revision_fails(stage: Arc<Stage>) {
     const NAME: &str = "failures";
-    prepare(&cluster);
-    let good = App::serves("good").push(&cluster).await;
-    deploy(&cluster, NAME, &["--image", &good]).await.assert_outcome("deployed");
+    let cluster = &stage.cluster;
+    prepare(cluster);
+    let good = App::serves("good").push(cluster).await;
+    deploy(cluster, NAME, &["--image", &good]).await.assert_outcome("deployed");
     // Serving's own patience is ten minutes, unless a Service says otherwise.
     let patch =
         json!({"spec": {"template": {"metadata": {"annotations": {"serving.knative.dev/progress-deadline": "20s"}}}}});
@@ -174,8 +177,8 @@ pub async fn says_why_a_revision_fails(cluster: Arc<Cluster>) {
 
     let digest = format!("{OWN_REGISTRY}/app@sha256:{}", "0".repeat(64));
     let tag = format!("{OWN_REGISTRY}/app:none");
-    let root = App { user: "", ..App::that("root") }.push(&cluster).await;
-    let (exit, port) = (App::that("exit").push(&cluster).await, App::that("port").push(&cluster).await);
+    let root = App { user: "", ..App::that("root") }.push(cluster).await;
+    let (exit, port) = (App::that("exit").push(cluster).await, App::that("port").push(cluster).await);
     let window = ["--wait-timeout", "100", "--failure-window", "10"];
     for (image, words) in [
         (&tag, &["none"][..]),
@@ -184,21 +187,22 @@ pub async fn says_why_a_revision_fails(cluster: Arc<Cluster>) {
         (&root, &["runAsNonRoot"]),
         (&port, &["timed out progressing"]),
     ] {
-        let ended = deploy(&cluster, NAME, &[&["--image", image.as_str()], &window[..]].concat()).await;
+        let ended = deploy(cluster, NAME, &[&["--image", image.as_str()], &window[..]].concat()).await;
         ended.assert_failed(words);
         assert!(ended.log.contains(NAME), "no revision is named: {}", ended.log);
         assert_eq!(page(NAME).await, "good", "users stay on the revision that works");
     }
     // With the good image again all is well.
-    deploy(&cluster, NAME, &["--image", &good]).await.assert_outcome("deployed");
+    deploy(cluster, NAME, &["--image", &good]).await.assert_outcome("deployed");
 }
 
 /// Before Serving has given up, its conditions may not say why: then the message names the revision, and the command whose
 /// output does.
-pub async fn names_the_command_to_look_with(cluster: Arc<Cluster>) {
-    prepare(&cluster);
-    let root = App { user: "", ..App::that("root") }.push(&cluster).await;
-    let ended = deploy(&cluster, "look", &["--image", &root, "--wait-timeout", "10"]).await;
+pub async fn names_the_command_to_look_with(stage: Arc<Stage>) {
+    let cluster = &stage.cluster;
+    prepare(cluster);
+    let root = App { user: "", ..App::that("root") }.push(cluster).await;
+    let ended = deploy(cluster, "look", &["--image", &root, "--wait-timeout", "10"]).await;
     ended.assert_failed(&["look-00001"]);
     if !ended.log.contains("runAsNonRoot") {
         let (_, rest) = ended.log.split_once("kubectl ").expect("a command");
@@ -209,14 +213,15 @@ pub async fn names_the_command_to_look_with(cluster: Arc<Cluster>) {
 }
 
 /// A container that exits once, and a node that has no room for a while, are waited for.
-pub async fn waits_while_knative_may_recover(cluster: Arc<Cluster>) {
-    prepare(&cluster);
-    let once = App::that("exit-once").push(&cluster).await;
-    deploy(&cluster, "once", &["--image", &once]).await.assert_outcome("deployed");
+pub async fn waits_while_knative_may_recover(stage: Arc<Stage>) {
+    let cluster = &stage.cluster;
+    prepare(cluster);
+    let once = App::that("exit-once").push(cluster).await;
+    deploy(cluster, "once", &["--image", &once]).await.assert_outcome("deployed");
     assert_eq!(page("once").await, "exit-once");
 
-    let first = App::serves("room-1").push(&cluster).await;
-    deploy(&cluster, "room", &["--image", &first]).await.assert_outcome("deployed");
+    let first = App::serves("room-1").push(cluster).await;
+    deploy(cluster, "room", &["--image", &first]).await.assert_outcome("deployed");
     let wants = |cpu: &str| {
         let container = json!({"image": first, "resources": {"requests": {"cpu": cpu}}});
         json!({"spec": {"template": {"spec": {"containers": [container]}}}}).to_string()
@@ -231,12 +236,17 @@ pub async fn waits_while_knative_may_recover(cluster: Arc<Cluster>) {
     cluster.apply(&[filler]);
     cluster.kubectl(&["wait", "pod/filler", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s"]);
     cluster.kubectl(&["patch", "ksvc", "room", "-n", NAMESPACE, "--type=merge", "-p", &wants(&most)]);
-    let second = App::serves("room-2").push(&cluster).await;
+    let second = App::serves("room-2").push(cluster).await;
     let waiting = tokio::spawn({
-        let (cluster, second) = (Arc::clone(&cluster), second.clone());
+        let (cluster, second) = (Arc::clone(cluster), second.clone());
         async move { deploy(&cluster, "room", &["--image", &second]).await }
     });
-    sleep(Duration::from_secs(15)).await;
+    cluster.wait_for("a pod without room", || {
+        let pods = cluster.json(&["get", "pods", "-n", NAMESPACE, "-l", "serving.knative.dev/service=room"]);
+        let conditions =
+            pods["items"].as_array().into_iter().flatten().flat_map(|pod| pod["status"]["conditions"].as_array());
+        conditions.flatten().any(|condition| condition["reason"] == "Unschedulable")
+    });
     assert!(!waiting.is_finished(), "it waits for room");
     cluster.kubectl(&["delete", "pod", "filler", "-n", NAMESPACE]);
     let ended = waiting.await.expect("an end");
@@ -245,16 +255,17 @@ pub async fn waits_while_knative_may_recover(cluster: Arc<Cluster>) {
 }
 
 /// A Service that is being deleted is refused at once.
-pub async fn refuses_a_service_that_is_being_deleted(cluster: Arc<Cluster>) {
+pub async fn refuses_a_service_that_is_being_deleted(stage: Arc<Stage>) {
     const NAME: &str = "deleted";
-    prepare(&cluster);
-    let image = App::serves("deleted").push(&cluster).await;
-    deploy(&cluster, NAME, &["--image", &image]).await.assert_outcome("deployed");
+    let cluster = &stage.cluster;
+    prepare(cluster);
+    let image = App::serves("deleted").push(cluster).await;
+    deploy(cluster, NAME, &["--image", &image]).await.assert_outcome("deployed");
     let finalizer = r#"{"metadata":{"finalizers":["example.com/wait"]}}"#;
     cluster.kubectl(&["patch", "ksvc", NAME, "-n", NAMESPACE, "--type=merge", "-p", finalizer]);
     cluster.kubectl(&["delete", "ksvc", NAME, "-n", NAMESPACE, "--wait=false"]);
-    let other = App::serves("other").push(&cluster).await;
-    let ended = deploy(&cluster, NAME, &["--image", &other]).await;
+    let other = App::serves("other").push(cluster).await;
+    let ended = deploy(cluster, NAME, &["--image", &other]).await;
     ended.assert_failed(&["being deleted"]);
     assert!(ended.took < Duration::from_secs(5), "{:?}", ended.took);
     let patch = r#"{"metadata":{"finalizers":null}}"#;
@@ -262,15 +273,16 @@ pub async fn refuses_a_service_that_is_being_deleted(cluster: Arc<Cluster>) {
 }
 
 /// Merges whose builds end in another order: the newest is deployed, and none is red.
-pub async fn deploys_the_newest_merge(cluster: Arc<Cluster>) {
+pub async fn deploys_the_newest_merge(stage: Arc<Stage>) {
     const NAME: &str = "order";
-    prepare(&cluster);
+    let cluster = &stage.cluster;
+    prepare(cluster);
     let mut tasks = Vec::new();
     // The order in which the builds of five merges end.
     for merge in [2, 5, 1, 4, 3] {
         let name = format!("order-{merge}");
-        let image = App::serves(&name).push(&cluster).await;
-        let cluster = Arc::clone(&cluster);
+        let image = App::serves(&name).push(cluster).await;
+        let cluster = Arc::clone(cluster);
         tasks.push(tokio::spawn(async move {
             let (commit, time) = (format!("{merge:040x}"), format!("2026-11-22T12:00:0{merge}Z"));
             let args = ["--image", &image, "--commit", &commit, "--merged-at", &time];
@@ -284,6 +296,6 @@ pub async fn deploys_the_newest_merge(cluster: Arc<Cluster>) {
         assert!(["deployed", "superseded"].contains(&ended.result("outcome")), "{}", ended.results);
     }
     assert_eq!(page(NAME).await, "order-5");
-    let annotations = &service(&cluster, NAME)["metadata"]["annotations"];
+    let annotations = &service(cluster, NAME)["metadata"]["annotations"];
     assert_eq!(annotations["github-trigger.dev/commit"], format!("{:040x}", 5));
 }

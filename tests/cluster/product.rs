@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ use crate::harness::names::{DOMAIN, OWN_REGISTRY, PUBLIC, REGISTRY_LOGIN};
 use crate::support::go::say;
 use crate::support::http::{HttpClient, Reply};
 use crate::support::service::PROGRAM;
-use crate::support::webhook::{merged, sha256};
+use crate::support::webhook::{merged, now, sha256};
 
 /// The page.
 const PAGE: &str = include_str!("../../docs/first-release.md");
@@ -208,11 +209,6 @@ pub async fn get(client: &HttpClient, host: &str, path: &str) -> Reply {
     client.send(Method::GET, ingress(), path, &headers, "").await.expect("an answer")
 }
 
-/// The current time as GitHub writes it.
-pub fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
 /// The page's commands before its step 6, where a person merges.
 fn commands() -> String {
     let steps = PAGE.split("\n## 6.").next().expect("steps");
@@ -230,8 +226,7 @@ fn write_tools(home: &Path) -> PathBuf {
     run(Command::new("chmod").arg("0755").arg(folder.join("docker"))).expect("a script");
     let program = folder.join("github-trigger");
     std::os::unix::fs::symlink(PROGRAM, program).expect("a link");
-    let login =
-        base64::Engine::encode(&base64::prelude::BASE64_STANDARD, format!("{}:{}", REGISTRY_LOGIN.0, REGISTRY_LOGIN.1));
+    let login = BASE64_STANDARD.encode(format!("{}:{}", REGISTRY_LOGIN.0, REGISTRY_LOGIN.1));
     let logins = json!({"auths": {OWN_REGISTRY: {"auth": login}}});
     fs::write(home.join("registries.json"), logins.to_string()).expect("a file");
     folder

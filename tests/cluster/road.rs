@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::time::sleep;
 
+use crate::Stage;
 use crate::harness::Cluster;
 use crate::harness::names::DOMAIN;
-use crate::product::{NAMESPACE, Product, REPOSITORY, Run, get};
+use crate::product::{NAMESPACE, REPOSITORY, Run, get};
 use crate::support::go::say;
 use crate::support::http::HttpClient;
 
@@ -56,7 +57,8 @@ impl Visitor {
 
 /// Each of two merges is answered with 201, built, pushed, deployed, stamped, and seen through the ingress; between them,
 /// no visitor sees a failure.
-pub async fn leads_from_merge_to_page(cluster: Arc<Cluster>, product: Arc<Product>) {
+pub async fn leads_from_merge_to_page(stage: Arc<Stage>) {
+    let (cluster, product) = (&stage.cluster, stage.product());
     let mut visitor = None;
     for (number, version) in [(1, "first"), (2, "second")] {
         let merge = product.merge(number, version);
@@ -64,10 +66,10 @@ pub async fn leads_from_merge_to_page(cluster: Arc<Cluster>, product: Arc<Produc
         let reply = product.deliver("pull_request", &merge.payload).await;
         let answered = merged.elapsed();
         assert_eq!(reply.status, 201, "{}", reply.body);
-        let run = product.wait_for_run(&cluster, &reply);
-        assert_succeeded(&cluster, &run);
+        let run = product.wait_for_run(cluster, &reply);
+        assert_succeeded(cluster, &run);
 
-        let image = image_of(&cluster, &merge.commit[..8]).await;
+        let image = image_of(cluster, &merge.commit[..8]).await;
         assert_eq!(result(&run, "IMAGE_DIGEST"), image.1, "the pushed image");
         assert_eq!(result(&run, "CHAINS-GIT_COMMIT"), merge.commit);
         assert_eq!(result(&run, "CHAINS-GIT_URL"), format!("https://github.com/{REPOSITORY}"));
@@ -89,7 +91,7 @@ pub async fn leads_from_merge_to_page(cluster: Arc<Cluster>, product: Arc<Produc
             "cluster: merge {number}: answered after {} ms, seen after {:.0} s; {}",
             answered.as_millis(),
             merged.elapsed().as_secs_f32(),
-            parts(&cluster, &run)
+            parts(cluster, &run)
         ));
         visitor.get_or_insert_with(Visitor::start);
     }
@@ -113,7 +115,7 @@ fn assert_succeeded(cluster: &Cluster, run: &Run) {
 fn result(run: &Run, name: &str) -> String {
     let mut results = run.object["status"]["results"].as_array().into_iter().flatten();
     let result = results.find(|result| result["name"] == name).unwrap_or_else(|| panic!("no result {name}"));
-    result["value"].as_str().unwrap_or_default().trim_end_matches(".git").to_owned()
+    result["value"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Name and digest of the sample application's image in the registry.

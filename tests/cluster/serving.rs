@@ -10,11 +10,12 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::Stage;
 use crate::harness::Cluster;
-use crate::product::{Product, deliver, install_copy, now, runs};
+use crate::product::{deliver, install_copy, runs};
 use crate::support::go::say;
 use crate::support::http::HttpClient;
-use crate::support::webhook::merged;
+use crate::support::webhook::{merged, now};
 
 /// GitHub's timeout for a delivery.
 const GITHUB: Duration = Duration::from_secs(10);
@@ -47,14 +48,16 @@ fn pods(cluster: &Cluster, namespace: &str) -> Vec<String> {
 }
 
 /// A delivery that finds no pod is answered within GitHub's timeout, and makes its run.
-pub async fn answers_from_zero_pods(cluster: Arc<Cluster>, _product: Arc<Product>) {
+pub async fn answers_from_zero_pods(stage: Arc<Stage>) {
     const NAMESPACE: &str = "zero";
-    let (secret, host) = install_copy(&cluster, NAMESPACE, "direct");
-    set_template_annotations(&cluster, NAMESPACE, &json!({"autoscaling.knative.dev/min-scale": "0"}));
-    wait_for_revision(&cluster, NAMESPACE);
+    let cluster = &stage.cluster;
+    stage.product();
+    let (secret, host) = install_copy(cluster, NAMESPACE, "direct");
+    set_template_annotations(cluster, NAMESPACE, &json!({"autoscaling.knative.dev/min-scale": "0"}));
+    wait_for_revision(cluster, NAMESPACE);
     let mut took = Vec::new();
     for number in 1..=3 {
-        cluster.wait_for("zero pods", || pods(&cluster, NAMESPACE).is_empty());
+        cluster.wait_for("zero pods", || pods(cluster, NAMESPACE).is_empty());
         let payload = merged("acme/zero", number, &format!("{number:040x}"));
         let started = Instant::now();
         let reply = deliver(&HttpClient::new(), &host, &secret, "pull_request", &payload).await.expect("an answer");
@@ -62,7 +65,7 @@ pub async fn answers_from_zero_pods(cluster: Arc<Cluster>, _product: Arc<Product
         assert_eq!(reply.status, 201, "{}", reply.body);
         assert!(started.elapsed() < GITHUB, "answered after {:?}", started.elapsed());
     }
-    assert_eq!(runs(&cluster, NAMESPACE).len(), 3);
+    assert_eq!(runs(cluster, NAMESPACE).len(), 3);
     say(&format!("cluster: deliveries at zero pods were answered after {took:.1?}"));
     cluster.kubectl(&["delete", "namespace", NAMESPACE, "--wait=false"]);
 }
@@ -126,22 +129,24 @@ impl Senders {
 
 /// While merges arrive: a new revision, five pods of which each is killed, and new templates through the kubelet. Each
 /// acknowledged merge has its run; a new revision refuses nothing.
-pub async fn loses_no_acknowledged_merge(cluster: Arc<Cluster>, _product: Arc<Product>) {
+pub async fn loses_no_acknowledged_merge(stage: Arc<Stage>) {
     const NAMESPACE: &str = "load";
-    let (secret, host) = install_copy(&cluster, NAMESPACE, "direct");
+    let cluster = &stage.cluster;
+    stage.product();
+    let (secret, host) = install_copy(cluster, NAMESPACE, "direct");
     let senders = Senders::start(&host, &secret);
-    set_template_annotations(&cluster, NAMESPACE, &json!({"test": "second"}));
-    wait_for_revision(&cluster, NAMESPACE);
+    set_template_annotations(cluster, NAMESPACE, &json!({"test": "second"}));
+    wait_for_revision(cluster, NAMESPACE);
     sleep(Duration::from_secs(5)).await;
     let sent = senders.stop().await;
     assert_eq!(sent.refused, Vec::<String>::new(), "a new revision refuses nothing");
     let first = sent.acknowledged.len();
 
-    set_template_annotations(&cluster, NAMESPACE, &json!({"autoscaling.knative.dev/min-scale": "5"}));
-    wait_for_revision(&cluster, NAMESPACE);
-    cluster.wait_for("five pods", || pods(&cluster, NAMESPACE).len() >= 5);
+    set_template_annotations(cluster, NAMESPACE, &json!({"autoscaling.knative.dev/min-scale": "5"}));
+    wait_for_revision(cluster, NAMESPACE);
+    cluster.wait_for("five pods", || pods(cluster, NAMESPACE).len() >= 5);
     let senders = Senders::start(&host, &secret);
-    for pod in pods(&cluster, NAMESPACE) {
+    for pod in pods(cluster, NAMESPACE) {
         let _ = cluster.try_kubectl(&["delete", "pod", &pod, "-n", NAMESPACE, "--grace-period=0", "--force"]);
         sleep(Duration::from_secs(2)).await;
     }
@@ -159,10 +164,10 @@ pub async fn loses_no_acknowledged_merge(cluster: Arc<Cluster>, _product: Arc<Pr
         &file.display().to_string(),
     ]);
     cluster.wait_for("a run of the new template", || {
-        runs(&cluster, NAMESPACE).iter().any(|name| name.starts_with("renamed-"))
+        runs(cluster, NAMESPACE).iter().any(|name| name.starts_with("renamed-"))
     });
     let sent = senders.stop().await;
-    let there = runs(&cluster, NAMESPACE);
+    let there = runs(cluster, NAMESPACE);
     let lost: Vec<&String> = sent.acknowledged.iter().filter(|name| !there.contains(*name)).collect();
     assert!(lost.is_empty(), "acknowledged, but no run: {lost:?}");
     say(&format!(
@@ -174,9 +179,11 @@ pub async fn loses_no_acknowledged_merge(cluster: Arc<Cluster>, _product: Arc<Pr
 }
 
 /// A rotated secret reaches the pods through the kubelet; the old one ends with it.
-pub async fn follows_a_rotated_secret(cluster: Arc<Cluster>, _product: Arc<Product>) {
+pub async fn follows_a_rotated_secret(stage: Arc<Stage>) {
     const NAMESPACE: &str = "rotation";
-    let (old, host) = install_copy(&cluster, NAMESPACE, "direct");
+    let cluster = &stage.cluster;
+    stage.product();
+    let (old, host) = install_copy(cluster, NAMESPACE, "direct");
     let client = HttpClient::new();
     let ping = json!({"zen": "Keep it logically awesome.", "hook_id": 1});
     let new = "the new secret of the webhook";

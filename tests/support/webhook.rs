@@ -11,10 +11,15 @@ pub const SECRET: &str = "It's a Secret to Everybody";
 /// The merge commit of the tests' payloads.
 pub const SHA: &str = "ec26c3e57ca3a959ca5aad62de7213c562f8c821";
 
+/// The current time as GitHub and Kubernetes write it.
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// The time of all merges of this test run: old ones are ignored.
 fn merged_at() -> &'static str {
     static NOW: OnceLock<String> = OnceLock::new();
-    NOW.get_or_init(|| jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+    NOW.get_or_init(now)
 }
 
 /// The payload of a merged pull request: the relevant fields of GitHub's documentation, and some others.

@@ -248,26 +248,19 @@ fn envoy(folder: &Path) -> Result<(), String> {
 /// # Errors
 /// If it cannot be started or fails.
 pub fn run(command: &mut Command) -> Result<(), String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{name}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    let lines: Vec<&str> = text.lines().rev().take(15).collect();
-    let end: Vec<&str> = lines.into_iter().rev().collect();
-    Err(format!("{name} failed:\n{}", end.join("\n")))
+    output(command).map(drop)
 }
 
-/// Runs a command and returns its stdout.
-///
-/// # Errors
-/// As [`run`].
+/// As [`run`], and returns its stdout.
 fn output(command: &mut Command) -> Result<String, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{name}: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.status.success() { Ok(text) } else { Err(format!("{name} failed")) }
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    if output.status.success() {
+        return Ok(stdout);
+    }
+    let lines: Vec<&str> = stdout.lines().chain(stderr.lines()).collect();
+    Err(format!("{name} failed:\n{}", lines[lines.len().saturating_sub(15)..].join("\n")))
 }
 
 fn hash_of(parts: &[&str]) -> String {

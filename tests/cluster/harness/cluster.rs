@@ -175,7 +175,7 @@ impl Cluster {
 
     /// A program of the node with the administrator's kubeconfig.
     pub fn command(&self, name: &str) -> Command {
-        let mut command = self.node.lock().expect("the node").program(name);
+        let mut command = self.node().program(name);
         command
             .env("KUBECONFIG", self.kubeconfig())
             .env("HOME", &self.folders.run)
@@ -239,12 +239,7 @@ async fn push_images(folders: &Folders) {
         }
     }
     let debian = [
-        Blob::new(layer_of_folder(
-            &assets.root.join("root"),
-            &["."],
-            &["./proc/*", "./sys/*", "./dev/*"],
-            &folders.run,
-        )),
+        Blob::new(layer_of_folder(&assets.root.join("root"), &["./proc/*", "./sys/*", "./dev/*"], &folders.run)),
         Blob::new(
             Layer::new()
                 .add(BUNDLE, 0o644, bundle())
@@ -255,7 +250,7 @@ async fn push_images(folders: &Folders) {
     for (name, tag) in BUILD_IMAGES {
         registry.push(name, tag, &debian, &Runs { command: &["/bin/bash"], ..Runs::default() }).await;
     }
-    let toolchain = Blob::new(layer_of_folder(&assets.toolchain, &["."], &[], &folders.run));
+    let toolchain = Blob::new(layer_of_folder(&assets.toolchain, &[], &folders.run));
     let [root, certificates] = debian;
     let path = "/usr/local/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let runs = Runs { command: &["/bin/bash"], path, ..Runs::default() };

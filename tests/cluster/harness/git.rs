@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -79,7 +79,7 @@ async fn backend(
     };
     let mut child = Command::new("git")
         .arg("http-backend")
-        .env("GIT_PROJECT_ROOT", PathBuf::from(repositories))
+        .env("GIT_PROJECT_ROOT", repositories)
         .env("GIT_HTTP_EXPORT_ALL", "1")
         .env("PATH_INFO", head.uri.path())
         .env("QUERY_STRING", head.uri.query().unwrap_or_default())

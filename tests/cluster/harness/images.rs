@@ -21,7 +21,6 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub enum Content {
     File(PathBuf),
     Bytes(Vec<u8>),
-    Link(&'static str),
     Folder,
 }
 
@@ -33,7 +32,7 @@ impl Layer {
         Self(tar::Builder::new(Vec::new()))
     }
 
-    /// Adds a file with its mode. Folders above it are made by whoever unpacks the layer.
+    /// Adds a file with its mode. Unpacking creates its parent folders.
     pub fn add(mut self, path: &str, mode: u32, content: Content) -> Self {
         let mut header = tar::Header::new_gnu();
         header.set_mode(mode);
@@ -46,11 +45,6 @@ impl Layer {
             Content::Bytes(bytes) => {
                 header.set_size(bytes.len() as u64);
                 self.0.append_data(&mut header, path, bytes.as_slice())
-            }
-            Content::Link(target) => {
-                header.set_size(0);
-                header.set_entry_type(tar::EntryType::Symlink);
-                self.0.append_link(&mut header, path, target)
             }
             Content::Folder => {
                 header.set_size(0);
@@ -67,12 +61,12 @@ impl Layer {
     }
 }
 
-/// A folder as a layer, with `exclude` left out.
-pub fn layer_of_folder(folder: &Path, paths: &[&str], exclude: &[&str], scratch: &Path) -> Vec<u8> {
+/// A folder as a layer, without the paths in `exclude`, which begin with `./`.
+pub fn layer_of_folder(folder: &Path, exclude: &[&str], scratch: &Path) -> Vec<u8> {
     let file = scratch.join("layer.tar");
     let mut command = Command::new("tar");
     command.args(["--numeric-owner", "--owner=0", "--group=0", "-cf"]).arg(&file).arg("-C").arg(folder);
-    run(command.args(exclude.iter().map(|path| format!("--exclude={path}"))).args(paths)).expect("a layer");
+    run(command.args(exclude.iter().map(|path| format!("--exclude={path}"))).arg(".")).expect("a layer");
     let bytes = fs::read(&file).expect("a layer");
     fs::remove_file(&file).expect("the layer's file");
     bytes

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -22,6 +23,7 @@ use tokio::time::{sleep, timeout};
 use super::names::{ENVOY_ADMIN, INGRESS_CLASS, PRIVATE, PUBLIC};
 use crate::support::go::say;
 use crate::support::http::HttpClient;
+use crate::support::webhook::now;
 
 const TYPES: &str = "type.googleapis.com/envoy";
 /// Namespace of the Services whose names stand for Envoy's listeners.
@@ -131,9 +133,9 @@ fn headers(headers: &Value) -> Vec<Value> {
 
 /// Serves Ingresses until the runtime ends.
 pub async fn run(client: Client, files: Files) {
-    let changed = std::sync::Arc::new(Notify::new());
+    let changed = Arc::new(Notify::new());
     for resource in [ingresses(), kubernetes_services()] {
-        let (client, changed) = (client.clone(), std::sync::Arc::clone(&changed));
+        let (client, changed) = (client.clone(), Arc::clone(&changed));
         tokio::spawn(async move {
             loop {
                 watch(&client, &resource, &changed).await;
@@ -323,7 +325,7 @@ fn is_ready(ingress: &DynamicObject) -> bool {
 
 async fn set_ready(client: &Client, ingress: &DynamicObject) -> kube::Result<()> {
     let (namespace, name) = key(ingress);
-    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let now = now();
     let conditions = ["LoadBalancerReady", "NetworkConfigured", "Ready"]
         .map(|kind| json!({"type": kind, "status": "True", "lastTransitionTime": now}));
     let balancer =

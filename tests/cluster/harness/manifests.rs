@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::assets::{IMAGES, last};
-use super::names::{DOMAIN, INGRESS_CLASS, REGISTRIES};
+use super::names::{CLUSTER_IMAGES, DOMAIN, INGRESS_CLASS};
 
 /// The repository of the images of [`IMAGES`] in the registry. The name leads to it, as those of all public registries.
 pub const REPOSITORY: &str = "tests";
@@ -51,7 +51,8 @@ pub fn eventing(manifests: &Path) -> Vec<Value> {
     let mut objects = objects(&files);
     // The controller reads names of images that no module contains, of parts that are not used here.
     let unused = |name: &str, keys: &[&str]| {
-        let data: Value = keys.iter().map(|key| ((*key).to_owned(), json!("registry.k8s.io/tests/none:1"))).collect();
+        let data: Value =
+            keys.iter().map(|key| ((*key).to_owned(), json!(format!("{CLUSTER_IMAGES}/tests/none:1")))).collect();
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "knative-eventing"},
             "data": data})
     };
@@ -142,7 +143,6 @@ fn remove(value: &mut Value, fields: &[&str]) {
 
 /// Replaces the references to packages (`ko://...`) and to an image with a shell by names in the registry.
 fn with_images(text: &str) -> String {
-    let host = REGISTRIES[REGISTRIES.len() - 1];
     let mut result = String::new();
     let mut rest = text;
     while let Some((before, reference)) = rest.split_once("ko://") {
@@ -150,12 +150,12 @@ fn with_images(text: &str) -> String {
         let (package, after) = reference.split_at(end.unwrap_or(reference.len()));
         let known = IMAGES.iter().find(|(_, module, _)| package.starts_with(module));
         let (prefix, ..) = known.unwrap_or_else(|| panic!("no image for {package}"));
-        result += &format!("{before}{host}/{}:1", image(prefix, package));
+        result += &format!("{before}{CLUSTER_IMAGES}/{}:1", image(prefix, package));
         rest = after;
     }
     result += rest;
     let shell = regex::Regex::new(r"cgr\.dev/chainguard/busybox@sha256:\w+").expect("an expression");
-    shell.replace_all(&result, format!("{host}/{}:{}", SHELL_IMAGE.0, SHELL_IMAGE.1)).into_owned()
+    shell.replace_all(&result, format!("{CLUSTER_IMAGES}/{}:{}", SHELL_IMAGE.0, SHELL_IMAGE.1)).into_owned()
 }
 
 /// Sets entries of a ConfigMap.

@@ -27,8 +27,9 @@ pub const ALL: [IpAddr; 8] =
     [NODE, REGISTRY, GIT, PUBLIC, PRIVATE, CRATES_ADDRESSES[0], CRATES_ADDRESSES[1], PRIVATE_REGISTRY];
 
 /// Registries whose names lead to [`REGISTRY`].
-pub const REGISTRIES: [&str; 6] =
-    ["registry-1.docker.io", "docker.io", "quay.io", "ghcr.io", "gcr.io", "registry.k8s.io"];
+pub const REGISTRIES: [&str; 6] = ["registry-1.docker.io", "docker.io", "quay.io", "ghcr.io", "gcr.io", CLUSTER_IMAGES];
+/// The registry's name in the images of the cluster's own pods.
+pub const CLUSTER_IMAGES: &str = "registry.k8s.io";
 /// The registry of the project's pages, at [`PRIVATE_REGISTRY`].
 pub const OWN_REGISTRY: &str = "registry.example.com";
 /// User name and password of [`OWN_REGISTRY`].

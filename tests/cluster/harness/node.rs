@@ -6,11 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::process::Signal;
 use serde_json::json;
 
 use super::names::{
-    self, CRATES, CRATES_ADDRESSES, GIT, GIT_HOSTS, NODE, OWN_REGISTRY, PRIVATE_REGISTRY, REGISTRIES, REGISTRY,
+    self, CLUSTER_IMAGES, CRATES, CRATES_ADDRESSES, GIT, GIT_HOSTS, NODE, OWN_REGISTRY, PRIVATE_REGISTRY, REGISTRIES,
+    REGISTRY,
 };
 use super::pki;
 use super::processes::Process;
@@ -71,11 +71,6 @@ impl Node {
     pub fn start(&mut self, name: &str, command: &mut Command) {
         let process = Process::start(name, &self.path("logs"), command);
         self.processes.insert(name.to_owned(), process);
-    }
-
-    /// Sends a signal to a process.
-    pub fn signal(&self, name: &str, signal: Signal) {
-        self.processes[name].signal(signal);
     }
 
     /// Panics if a process has ended.
@@ -244,10 +239,10 @@ impl Node {
         });
         self.write("cni/net.d/10-pods.conflist", &network.to_string());
         let ca = self.pki.join("ca.crt");
-        for (host, address) in
-            REGISTRIES.map(|host| (host, REGISTRY)).into_iter().chain([(OWN_REGISTRY, PRIVATE_REGISTRY)])
-        {
-            let at = if host == OWN_REGISTRY { host.to_owned() } else { address.to_string() };
+        // Credentials are for a host's name, so that the registry that asks for them keeps its own.
+        let public = REGISTRY.to_string();
+        let places = REGISTRIES.map(|host| (host, public.as_str())).into_iter().chain([(OWN_REGISTRY, OWN_REGISTRY)]);
+        for (host, at) in places {
             let hosts = format!(
                 "server = \"https://{at}\"\n[host.\"https://{at}\"]\ncapabilities = [\"pull\", \"resolve\"]\nca = {ca:?}\n"
             );
@@ -255,7 +250,7 @@ impl Node {
         }
         let [root, certificates, networks] =
             ["containerd", "certificates", "cni/net.d"].map(|name| self.path(name).display().to_string());
-        let pause = format!("registry.k8s.io/{}:{}", PAUSE_IMAGE.0, PAUSE_IMAGE.1);
+        let pause = format!("{CLUSTER_IMAGES}/{}:{}", PAUSE_IMAGE.0, PAUSE_IMAGE.1);
         // Without CAP_SYS_RESOURCE, as in many containers, a negative oom_score_adj cannot be set.
         let config = format!(
             r#"version = 3

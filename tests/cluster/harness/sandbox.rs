@@ -14,15 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use super::assets::{self, Assets, run};
 use super::gateway;
-use crate::support::go::{self, say};
+use crate::support::go;
 
 /// Tells the process inside where everything is.
 const INSIDE: &str = "GITHUB_TRIGGER_CLUSTER";
 /// Short names of images are those of Docker Hub.
 pub const REGISTRIES_CONF: &str = "unqualified-search-registries = [\"docker.io\"]\n";
-/// Makes missing requirements a failure.
-const REQUIRED: &str = "REQUIRE_CLUSTER";
-
 /// The folders of a running cluster. They have the same paths outside and inside.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Folders {
@@ -46,16 +43,13 @@ pub fn inside() -> Option<Folders> {
 
 /// Prepares everything, runs this program again inside with the same arguments, and returns its exit code.
 ///
-/// Ports of `forwards` on loopback lead to addresses inside. Says why and returns success if this machine cannot run the
-/// cluster; with `REQUIRE_CLUSTER` set, that is a failure.
-pub fn outside(forwards: &[gateway::Forward]) -> ExitCode {
-    match requirements().and_then(|()| Assets::prepare()).and_then(|assets| start(assets, forwards)) {
-        Ok(code) => code,
-        Err(why) => {
-            say(&format!("skipped: tests on a whole Kubernetes node ({why}); CONTRIBUTING.md says what they need"));
-            if std::env::var_os(REQUIRED).is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-        }
-    }
+/// Ports of `forwards` on loopback lead to addresses inside.
+///
+/// # Errors
+/// If this machine cannot run the cluster.
+pub fn outside(forwards: &[gateway::Forward]) -> Result<ExitCode, String> {
+    requirements()?;
+    start(Assets::prepare()?, forwards)
 }
 
 fn start(assets: Assets, forwards: &[gateway::Forward]) -> Result<ExitCode, String> {
@@ -71,7 +65,7 @@ fn start(assets: Assets, forwards: &[gateway::Forward]) -> Result<ExitCode, Stri
     let sockets = tempfile::tempdir().expect("a folder");
     gateway::serve_outside(sockets.path(), forwards);
     let folders = Folders { assets, run: run_folder, sockets: sockets.path().to_owned() };
-    // The shell is the first process of the PID namespace: it reaps what nobody else waits for.
+    // The shell is process 1 of the PID namespace, and reaps orphaned processes.
     let mut child = Command::new("unshare")
         .args(["--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc"])
         .args(["sh", "-c", r#"exec 3<&0; "$@" <&3 3<&- & wait $!"#, "sh"])
@@ -91,16 +85,16 @@ fn start(assets: Assets, forwards: &[gateway::Forward]) -> Result<ExitCode, Stri
 /// Whether this machine can run the cluster.
 fn requirements() -> Result<(), String> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        return Err("they need Linux on x86-64".to_owned());
+        return Err("it needs Linux on x86-64".to_owned());
     }
     if !rustix::process::geteuid().is_root() {
-        return Err("they need root".to_owned());
+        return Err("it needs root".to_owned());
     }
     for (program, argument) in [("go", "version"), ("apt-get", "--version"), ("python3", "--version")] {
-        run(Command::new(program).arg(argument)).map_err(|_| format!("they need {program}"))?;
+        run(Command::new(program).arg(argument)).map_err(|_| format!("it needs {program}"))?;
     }
     run(Command::new("unshare").args(["--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "true"]))
-        .map_err(|error| format!("they need the right to make namespaces: {error}"))
+        .map_err(|error| format!("it needs the right to make namespaces: {error}"))
 }
 
 /// Replaces the root filesystem of this process.
@@ -111,15 +105,13 @@ fn enter(folders: &Folders) {
         mkdir -p "$run/root/new" "$run/root/upper" "$run/root/work"
         new="$run/root/new"
         mount -t overlay -o "lowerdir=$root,upperdir=$run/root/upper,workdir=$run/root/work" overlay "$new"
-        mkdir -p "$new/old" "$new$home" "$new$sockets" "$new$project"
         mount -t proc proc "$new/proc"
         mount --rbind /sys "$new/sys"
         mount --rbind /dev "$new/dev"
         mount -t tmpfs tmpfs "$new/run"
         mount -t tmpfs tmpfs "$new/tmp"
-        mkdir -p "$new$sockets"
+        mkdir -p "$new/old" "$new$home" "$new$sockets" "$new$project"
         mount --bind "$project" "$new$project"
-        [ -e "$new$home" ] || mkdir -p "$new$home"
         mount --bind "$home" "$new$home"
         mount --bind "$sockets" "$new$sockets"
         cd "$new"
