@@ -12,7 +12,7 @@ use super::service::{ContainerError, Service};
 use super::stamp::{Age, Stamp};
 use super::traffic::{Destination, Traffic};
 
-/// Annotation with the last revision that had all users.
+/// Annotation with the last two revisions that had all users, the newest first, with a comma between them.
 const ROLLBACK_TO: &str = "github-trigger.dev/rollback-to";
 /// Annotation that makes a new revision of the same image.
 const ATTEMPT: &str = "github-trigger.dev/attempt";
