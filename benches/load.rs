@@ -40,6 +40,18 @@ pub fn measure() {
         );
     }
 
+    let templates = many_templates(20);
+    let of_teams = |teams| Service { templates: &templates, teams, ..Service::default() }.start().pinned();
+    let ([with_many, with_one], ratio) =
+        alternate([of_teams(50), of_teams(1)].each_ref().map(|server| server.address), &elsewhere);
+    row(
+        "filtered deliveries per second with 50 teams of 20 templates",
+        &format!("{with_many:.0}"),
+        &format!("{with_one:.0} (one team)"),
+        Some(ratio),
+        ">= 0.90",
+    );
+
     for (size, bytes) in [
         ("1 KiB", 1 << 10),
         ("24 KiB", USUAL),

@@ -69,13 +69,15 @@ impl Server {
 /// Settings of the service.
 pub struct Service<'a> {
     pub templates: &'a str,
+    /// Number of teams, each with these templates; only the last one has the webhook secret [`SECRET`]. 0: no teams.
+    pub teams: usize,
     /// Cluster in which to create runs. `None`: dry run.
     pub kubeconfig: Option<&'a Path>,
 }
 
 impl Default for Service<'_> {
     fn default() -> Self {
-        Self { templates: TEMPLATE, kubeconfig: None }
+        Self { templates: TEMPLATE, teams: 0, kubeconfig: None }
     }
 }
 
@@ -83,7 +85,20 @@ impl Service<'_> {
     /// Writes the templates to a new folder, which will also contain the log.
     pub fn prepare(&self) -> TempDir {
         let folder = tempfile::tempdir().expect("a folder");
-        fs::write(folder.path().join("templates.yaml"), self.templates).expect("a file");
+        let write = |file: &str, content: &str| {
+            let file = folder.path().join(file);
+            fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+            fs::write(file, content).expect("a file");
+        };
+        if self.teams == 0 {
+            write("config/templates.yaml", self.templates);
+        }
+        for index in 0..self.teams {
+            let others = format!("the secret of team {index}");
+            let secret = if index + 1 == self.teams { SECRET } else { &others };
+            write(&format!("config/team-{index}/templates.yaml"), self.templates);
+            write(&format!("secrets/team-{index}/github"), secret);
+        }
         folder
     }
 
@@ -92,8 +107,12 @@ impl Service<'_> {
         let [port] = free_ports();
         let log = File::create(folder.path().join("log")).expect("a file");
         let mut command = Command::new(program());
-        command.env_clear().env("WEBHOOK_SECRET", SECRET);
-        command.args(["--port", &port.to_string(), "--trigger-config"]).arg(folder.path().join("templates.yaml"));
+        command.env_clear();
+        match self.teams {
+            0 => command.env("WEBHOOK_SECRET", SECRET),
+            _ => command.arg("--webhook-secret-file").arg(folder.path().join("secrets")),
+        };
+        command.args(["--port", &port.to_string(), "--trigger-config"]).arg(folder.path().join("config"));
         match self.kubeconfig {
             Some(path) => command.env("KUBECONFIG", path),
             None => command.arg("--dry-run"),

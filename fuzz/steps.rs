@@ -7,8 +7,8 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use crate::delivery::{
-    Credential, Delivery, DeliveryId, Encoding, Envelope, EventKind, Key, NetworkTrust, SignaturePolicy, Unverified,
-    precheck,
+    Credential, Delivery, DeliveryId, Encoding, Envelope, EventKind, NetworkTrust, SignaturePolicy, TeamKey,
+    Unverified, precheck,
 };
 use crate::github::Event;
 use crate::mounted::File;
@@ -22,7 +22,7 @@ pub fn signature(headers: &HeaderMap, body: &[u8], secret: &[u8], require_sha256
     let policy = if require_sha256 { SignaturePolicy::RequireSha256 } else { SignaturePolicy::AcceptSha1 };
     let envelope = Envelope::Webhook(Encoding::Json);
     let unverified = Unverified::new(headers.clone(), envelope, Bytes::copy_from_slice(body));
-    (unverified.verify([&Key::new(secret)], policy).is_ok(), precheck(headers, policy).is_ok())
+    (unverified.verify([&TeamKey::of_top(secret)], policy).is_ok(), precheck(headers, policy).is_ok())
 }
 
 /// Returns the payload of a signed webhook with a form as its body. `None` if the signature or the form is invalid.
@@ -31,7 +31,7 @@ pub fn form_payload(mut headers: HeaderMap, body: &[u8], secret: &[u8]) -> Optio
     headers.insert("x-github-delivery", http::HeaderValue::from_static("d1"));
     let envelope = Envelope::Webhook(Encoding::Form);
     let unverified = Unverified::new(headers, envelope, Bytes::copy_from_slice(body));
-    let (verified, _) = unverified.verify([&Key::new(secret)], SignaturePolicy::RequireSha256).ok()?;
+    let (verified, _) = unverified.verify([&TeamKey::of_top(secret)], SignaturePolicy::RequireSha256).ok()?;
     verified.decode().ok().map(|delivery| delivery.payload)
 }
 

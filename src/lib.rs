@@ -10,7 +10,8 @@
 //! | select templates, render runs | `template` | 200 ignored, 422 |
 //! | the Kubernetes API | `kube` | 422, 503 |
 //!
-//! `deploy` is the Deployer at the pipeline's end. `mounted` reads ConfigMaps and Secrets, `telemetry` has logs, metrics and
+//! `deploy` is the Deployer at the pipeline's end. `mounted` reads ConfigMaps and Secrets, `team` tells whose
+//! they are, `telemetry` has logs, metrics and
 //! traces, and `cli` starts everything.
 
 #![warn(unreachable_pub)]
@@ -27,5 +28,6 @@ mod json;
 mod kube;
 mod mounted;
 mod names;
+mod team;
 mod telemetry;
 mod template;

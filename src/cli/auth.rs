@@ -47,7 +47,8 @@ pub(super) enum AuthError {
     Audience,
     #[error(
         "--cloudevents-auth=oidc needs --oidc-subject: whose events start builds, for example \
-         system:serviceaccount:NAMESPACE:TRIGGER-oidc-eventing.knative.dev-trigger; every pod of the cluster can get a token"
+         system:serviceaccount:NAMESPACE:TRIGGER-oidc-eventing.knative.dev-trigger, or a file `subjects` in a team's folder; \
+         every pod of the cluster can get a token"
     )]
     Subject,
     #[error("--oidc-subject: {0}")]
@@ -65,6 +66,11 @@ impl AuthArgs {
     /// Whether tokens are verified with the cluster's keys.
     pub(super) fn needs_cluster(&self) -> bool {
         self.mode == Mode::Oidc
+    }
+
+    /// Whether tokens are accepted, and no subject is named; then each team must name its own.
+    pub(super) fn needs_subjects(&self) -> bool {
+        self.mode == Mode::Oidc && self.subjects.iter().all(String::is_empty)
     }
 
     /// Checks that the flags are complete, and warns of dangerous or unused ones.
@@ -102,9 +108,7 @@ impl AuthArgs {
 
     fn policy(&self) -> Result<TokenPolicy, AuthError> {
         let audience = self.audience.as_deref().filter(|audience| !audience.is_empty()).ok_or(AuthError::Audience)?;
-        if self.subjects.iter().all(String::is_empty) {
-            return Err(AuthError::Subject);
-        }
-        Ok(TokenPolicy::new(audience, &self.subjects)?)
+        let subjects: Vec<String> = self.subjects.iter().filter(|subject| !subject.is_empty()).cloned().collect();
+        Ok(TokenPolicy::new(audience, &subjects)?)
     }
 }

@@ -5,17 +5,17 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{TemplateArgs, print, print_error};
+use super::{TeamTemplateArgs, print, print_error};
 use crate::kube::{Cluster, ConfigError, advice};
 use crate::names::{InvalidName, check_dns_label};
 use crate::telemetry::metrics::Registry;
-use crate::template::{self, Finding, Severity, TemplateSet};
+use crate::template::{Finding, LintedTeam, Severity, TeamTemplates};
 
 /// The flags of `lint`.
 #[derive(Debug, Args)]
 pub(super) struct LintArgs {
     #[command(flatten)]
-    templates: TemplateArgs,
+    templates: TeamTemplateArgs,
     /// Format of findings.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -74,20 +74,34 @@ fn property(text: &str) -> String {
 
 /// Prints every finding; exit code 1 if one is an error.
 pub(super) fn run(args: &LintArgs) -> ExitCode {
-    let path = &args.templates.trigger_config;
-    let (templates, findings) = match template::lint(path) {
-        Ok(checked) => checked,
+    let path = &args.templates.templates.trigger_config;
+    let teams = match args.templates.lint() {
+        Ok(teams) => teams,
         Err(error) => {
             print_error(format_args!("github-trigger: {error}"));
             return ExitCode::FAILURE;
         }
     };
-    findings.iter().for_each(|finding| print(args.format.write(finding)));
-    if findings.iter().any(|finding| finding.severity == Severity::Error) {
+    let mut checked = Vec::new();
+    let mut failed = false;
+    for LintedTeam { result, .. } in teams {
+        match result {
+            Ok((templates, findings)) => {
+                findings.iter().for_each(|finding| print(args.format.write(finding)));
+                failed |= findings.iter().any(|finding| finding.severity == Severity::Error);
+                checked.push(templates);
+            }
+            Err(error) => {
+                print_error(format_args!("github-trigger: {error}"));
+                failed = true;
+            }
+        }
+    }
+    if failed {
         return ExitCode::FAILURE;
     }
     if args.server {
-        match ask_server(&templates, args.namespace.as_deref()) {
+        match ask_server(&checked, args.namespace.as_deref()) {
             Ok(refused) if refused.is_empty() => {}
             Ok(refused) => {
                 refused.iter().for_each(|finding| print(args.format.write(finding)));
@@ -99,7 +113,8 @@ pub(super) fn run(args: &LintArgs) -> ExitCode {
             }
         }
     }
-    print_error(format_args!("{}: {} template(s) pass", path.display(), templates.len()));
+    let count: usize = checked.iter().map(|templates| templates.set.len()).sum();
+    print_error(format_args!("{}: {count} template(s) pass", path.display()));
     ExitCode::SUCCESS
 }
 
@@ -115,13 +130,15 @@ enum ServerError {
 }
 
 /// Asks the API server about each template by a dry run. Returns a finding for each refusal.
-fn ask_server(templates: &TemplateSet, namespace: Option<&str>) -> Result<Vec<Finding>, ServerError> {
+fn ask_server(teams: &[TeamTemplates], namespace: Option<&str>) -> Result<Vec<Finding>, ServerError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         namespace.iter().try_for_each(|namespace| check_dns_label("--namespace", namespace))?;
         let (cluster, configured) = Cluster::connect(&Registry::default()).await?;
         let mut refused = Vec::new();
-        for template in templates.iter() {
-            let run = template.sample(namespace.unwrap_or(&configured));
+        let default = namespace.unwrap_or(&configured);
+        let runs = teams.iter().flat_map(|team| team.set.iter().map(|template| (template, team.namespace(default))));
+        for (template, namespace) in runs {
+            let run = template.sample(namespace);
             if let Err(error) = cluster.dry_run(&run).await {
                 let advice = advice(error.kind());
                 let message = format!("template {}: the API server says: {error}{advice}", template.name());

@@ -4,6 +4,7 @@ mod auth;
 mod deploy;
 mod lint;
 mod render;
+mod saved;
 mod serve;
 
 use std::fs;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::telemetry::log::{LogFilter, LogFormat};
+use crate::template::{self, LintedTeam};
 
 /// File with the name of a pod's namespace.
 const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -56,9 +58,45 @@ struct LogArgs {
 /// Flags of the templates.
 #[derive(Debug, Clone, Args)]
 struct TemplateArgs {
-    /// A template file, or a folder of *.yaml files.
+    /// A template file, or a folder of *.yaml files and of folders of teams.
     #[arg(long, env = "TRIGGER_CONFIG", default_value = DEFAULT_TRIGGER_CONFIG, value_name = "PATH", hide_env_values = true)]
     trigger_config: PathBuf,
+}
+
+/// Flags of the templates of one team, or of all.
+#[derive(Debug, Clone, Args)]
+struct TeamTemplateArgs {
+    #[command(flatten)]
+    templates: TemplateArgs,
+    /// Look at one team's folder alone [default: the top level and every team].
+    #[arg(long, value_name = "NAME")]
+    team: Option<String>,
+}
+
+/// A team that has no folder.
+#[derive(Debug, thiserror::Error)]
+#[error("{} has no folder {name:?}; {known}", path.display())]
+struct UnknownTeam {
+    path: PathBuf,
+    name: String,
+    known: String,
+}
+
+impl TeamTemplateArgs {
+    /// Checks the templates.
+    /// Fails when they cannot be read, or the team has no folder.
+    fn lint(&self) -> Result<Vec<LintedTeam>, Box<dyn std::error::Error>> {
+        let path = &self.templates.trigger_config;
+        let mut teams = template::lint(path)?;
+        let Some(name) = &self.team else { return Ok(teams) };
+        if let Some(index) = teams.iter().position(|linted| linted.team.name() == Some(name)) {
+            return Ok(vec![teams.swap_remove(index)]);
+        }
+        let names: Vec<&str> = teams.iter().filter_map(|linted| linted.team.name()).collect();
+        let known =
+            if names.is_empty() { "it has no teams".into() } else { format!("its teams: {}", names.join(", ")) };
+        Err(UnknownTeam { path: path.clone(), name: name.clone(), known }.into())
+    }
 }
 
 impl Cli {

@@ -14,17 +14,18 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::auth::{AuthArgs, AuthError};
 use super::{DEFAULT_TRIGGER_CONFIG, LogArgs, TemplateArgs, non_empty, pod_namespace};
-use crate::delivery::{Key, SignaturePolicy};
+use crate::delivery::SignaturePolicy;
 use crate::http::{self, App, Config, Limits, ReplyEvents, Sink};
 use crate::kube::{Cluster, ConfigError};
 use crate::mounted::File;
-use crate::mounted::reload::{ConfigKind, ReloadMetrics, Reloading};
-use crate::mounted::secrets::{MountedSecrets, SecretSources, SecretsError};
+use crate::mounted::reload::{ReloadMetrics, Reloading};
+use crate::mounted::secrets::{SecretSources, SecretsError};
 use crate::names::{InvalidName, check_dns_label};
+use crate::team::{SUBJECTS_FILE, has_team_file};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::otlp::Collector;
-use crate::template::{self, LoadError, TemplateSet};
+use crate::template::TemplateSource;
 
 /// The shipped template, for a dry run without `--trigger-config`.
 const SHIPPED_TEMPLATE: &str = include_str!("../../config/base/deployer-trigger.yaml");
@@ -88,8 +89,8 @@ enum StartError {
     Auth(#[from] AuthError),
     #[error(transparent)]
     Secrets(#[from] SecretsError),
-    #[error(transparent)]
-    Templates(#[from] LoadError),
+    #[error("{0}")]
+    Files(String),
     #[error(transparent)]
     Name(#[from] InvalidName),
     #[error("{0}; or use --dry-run")]
@@ -136,6 +137,10 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     build.with(&Version).set(1.0);
     let reload_metrics = ReloadMetrics::register(&registry);
     let secrets = secrets(&args, &reload_metrics)?;
+    let mounts = args.webhook_secret_file.iter().chain([&args.templates.trigger_config]);
+    if args.auth.needs_subjects() && !mounts.into_iter().any(|mount| has_team_file(mount, SUBJECTS_FILE)) {
+        return Err(AuthError::Subject.into());
+    }
     // A dry run needs no cluster, unless it verifies tokens.
     let cluster =
         if args.dry_run && !args.auth.needs_cluster() { None } else { Some(Cluster::connect(&registry).await?) };
@@ -174,8 +179,9 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     let listener = listen(args.port).map_err(|error| StartError::Listen(format!("port {}", args.port), error))?;
     tracing::info!(
         address = %listener.local_addr()?,
-        templates = config.templates.current().len(),
-        secrets = config.secrets.current().len(),
+        templates = config.template_count(),
+        secrets = config.secrets.current().keyring.len(),
+        teams = Some(config.team_count()).filter(|&count| count > 0),
         namespace = config.namespace,
         dry_run = args.dry_run,
         version = env!("CARGO_PKG_VERSION"),
@@ -211,7 +217,7 @@ struct Version;
 impl crate::telemetry::metrics::Labels<1> for Version {
     const NAMES: [&'static str; 1] = ["version"];
 
-    fn values(&self) -> [&'static str; 1] {
+    fn values(&self) -> [&str; 1] {
         [env!("CARGO_PKG_VERSION")]
     }
 
@@ -220,37 +226,29 @@ impl crate::telemetry::metrics::Labels<1> for Version {
     }
 }
 
-fn secrets(args: &ServeArgs, metrics: &ReloadMetrics) -> Result<Reloading<Vec<Key>>, SecretsError> {
+fn secrets(args: &ServeArgs, metrics: &ReloadMetrics) -> Result<Reloading<SecretSources>, StartError> {
     let sources = SecretSources {
         paths: args.webhook_secret_file.clone(),
         value: std::env::var_os("WEBHOOK_SECRET").map(|value| value.to_string_lossy().into_owned().into()),
     };
-    let kind = ConfigKind::WebhookSecrets;
     if sources.is_empty() && !args.auth.needs_secret() {
         tracing::info!("no webhook secret: only CloudEvents are accepted");
-        return Reloading::start(kind, Vec::new(), metrics, || Ok(Vec::new()));
+    } else {
+        sources.check()?;
     }
-    sources.check()?;
-    Reloading::start(kind, sources.paths.clone(), metrics, move || sources.load().map(MountedSecrets::log))
+    Reloading::start(sources, metrics).map_err(StartError::Files)
 }
 
-fn templates(args: &ServeArgs, metrics: &ReloadMetrics) -> Result<Reloading<TemplateSet>, LoadError> {
+fn templates(args: &ServeArgs, metrics: &ReloadMetrics) -> Result<Reloading<TemplateSource>, StartError> {
     let path = args.templates.trigger_config.clone();
-    if args.dry_run && path == Path::new(DEFAULT_TRIGGER_CONFIG) && !path.exists() {
+    let source = if args.dry_run && path == Path::new(DEFAULT_TRIGGER_CONFIG) && !path.exists() {
         tracing::info!("no --trigger-config: the dry run uses the shipped template");
-        return Reloading::start(ConfigKind::Templates, Vec::new(), metrics, shipped_templates);
-    }
-    Reloading::start(ConfigKind::Templates, vec![path.clone()], metrics, move || {
-        let loaded = template::load(&path)?;
-        loaded.findings.iter().for_each(|finding| tracing::warn!("{finding}"));
-        Ok(loaded.templates)
-    })
-}
-
-fn shipped_templates() -> Result<TemplateSet, LoadError> {
-    let file = File { path: "config/base/deployer-trigger.yaml".into(), content: SHIPPED_TEMPLATE.as_bytes().to_vec() };
-    let (templates, findings) = template::parse(vec![file]);
-    if templates.is_empty() { Err(LoadError::Findings(findings)) } else { Ok(templates) }
+        let content = SHIPPED_TEMPLATE.as_bytes().to_vec();
+        TemplateSource::Shipped(File { path: "config/base/deployer-trigger.yaml".into(), content })
+    } else {
+        TemplateSource::Mounted(path)
+    };
+    Reloading::start(source, metrics).map_err(StartError::Files)
 }
 
 /// Listens on every address of the machine: IPv6 and IPv4, or IPv4 alone where the kernel has no IPv6.

@@ -4,10 +4,12 @@
 //! [`Verified`] one can be decoded; only a [`Delivery`] has a payload that can be parsed. Their fields are private, so
 //! that no other module can make one.
 
+mod claims;
 mod cloudevent;
 mod envelope;
 mod event_kind;
 mod headers;
+mod keyring;
 pub(crate) mod saved;
 mod signature;
 pub(crate) mod token;
@@ -18,12 +20,15 @@ use std::fmt;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use crate::team::Team;
 use crate::telemetry::trace::TraceContext;
+pub(crate) use claims::Claims;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use envelope::Encoding;
 pub(crate) use envelope::{Envelope, Unsupported};
 pub(crate) use event_kind::EventKind;
 pub(crate) use headers::Headers;
+pub(crate) use keyring::{Keyring, TeamKey};
 pub(crate) use signature::{Algorithm, Key, Proof, SignatureError, SignaturePolicy, precheck};
 use token::TokenProof;
 
@@ -46,8 +51,8 @@ pub(crate) struct VerificationFailed {
 /// The proof of a CloudEvent that carries no signature.
 #[derive(Debug, Clone)]
 pub(crate) enum Credential {
-    /// Its sender has a valid token.
-    Token(TokenProof),
+    /// Its sender has a valid token, and the team whose subject it is.
+    Token(TokenProof, Team),
     /// It came over a network that the operator trusts.
     Network(NetworkTrust),
 }
@@ -68,6 +73,8 @@ pub(crate) struct Verified {
     headers: HeaderMap,
     envelope: Envelope,
     body: Bytes,
+    /// The team that the sender is proven to send for.
+    team: Team,
     /// Subject of the token that the sender proved itself with.
     token_subject: Option<String>,
 }
@@ -87,6 +94,8 @@ pub(crate) struct Delivery {
     pub(crate) headers: Headers,
     /// Subject of the sender's token, if it has proven itself with one.
     pub(crate) token_subject: Option<String>,
+    /// The team that the sender is proven to send for.
+    pub(crate) team: Team,
     /// GitHub's JSON, not yet parsed.
     pub(crate) payload: Bytes,
     /// Keeps other modules from making one.
@@ -156,11 +165,11 @@ impl Unverified {
     /// answer in every case.
     pub(crate) fn verify<'k>(
         self,
-        keys: impl IntoIterator<Item = &'k Key>,
+        keys: impl IntoIterator<Item = &'k TeamKey>,
         policy: SignaturePolicy,
-    ) -> Result<(Verified, Proof), Box<VerificationFailed>> {
+    ) -> Result<(Verified, Proof<'k>), Box<VerificationFailed>> {
         match signature::verify(&self.headers, &self.body, keys, policy) {
-            Ok(proof) => Ok((self.into_verified(), proof)),
+            Ok(proof) => Ok((self.into_verified(proof.key.team().clone()), proof)),
             Err(error) => Err(Box::new(VerificationFailed { unverified: self, error })),
         }
     }
@@ -169,13 +178,27 @@ impl Unverified {
     /// Fails when it is a webhook, which always needs its signature.
     pub(crate) fn accept(self, credential: &Credential) -> Result<Verified, Box<VerificationFailed>> {
         if self.envelope.is_cloud_event() {
-            return Ok(self.into_verified().with_subject(credential));
+            let team = match credential {
+                Credential::Token(_, team) => team.clone(),
+                Credential::Network(_) => Team::TOP,
+            };
+            return Ok(self.into_verified(team).with_subject(credential));
         }
         Err(Box::new(VerificationFailed { unverified: self, error: SignatureError::Missing }))
     }
 
-    fn into_verified(self) -> Verified {
-        Verified { headers: self.headers, envelope: self.envelope, body: self.body, token_subject: None }
+    /// Bytes of the body.
+    pub(crate) fn len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// What the request says about where it comes from.
+    pub(crate) fn claims(&self) -> Claims {
+        Claims::new(self.headers.clone(), self.body.clone())
+    }
+
+    fn into_verified(self, team: Team) -> Verified {
+        Verified { headers: self.headers, envelope: self.envelope, body: self.body, team, token_subject: None }
     }
 }
 
@@ -183,10 +206,15 @@ impl Verified {
     /// Keeps the subject of a token that was proven besides.
     pub(crate) fn with_subject(self, credential: &Credential) -> Self {
         let token_subject = match credential {
-            Credential::Token(proof) => Some(proof.subject().to_owned()),
+            Credential::Token(proof, _) => Some(proof.subject().to_owned()),
             Credential::Network(_) => None,
         };
         Self { token_subject, ..self }
+    }
+
+    /// The team that the sender is proven to send for.
+    pub(crate) fn team(&self) -> &Team {
+        &self.team
     }
 
     /// Reads the attributes, and takes the payload out of its envelope.
@@ -197,7 +225,7 @@ impl Verified {
             Envelope::Binary => cloudevent::binary(self.headers, self.body)?,
             Envelope::Structured => cloudevent::structured(self.headers, &self.body)?,
         };
-        Ok(Delivery { token_subject: self.token_subject, ..delivery })
+        Ok(Delivery { token_subject: self.token_subject, team: self.team, ..delivery })
     }
 }
 
@@ -225,7 +253,22 @@ pub(crate) fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
 impl Delivery {
     /// A delivery from a local file, for `render`; no network input may become one this way.
     pub(crate) fn from_local_file(id: DeliveryId, kind: EventKind, headers: HeaderMap, payload: Bytes) -> Self {
-        Self { id, kind, action: None, trace: None, token_subject: None, headers: headers.into(), payload, _sealed: () }
+        Self::unproven(id, kind, headers, payload)
+    }
+
+    /// The parts that every envelope has. Its sender is known only to [`Verified::decode`].
+    fn unproven(id: DeliveryId, kind: EventKind, headers: HeaderMap, payload: Bytes) -> Self {
+        Self {
+            id,
+            kind,
+            action: None,
+            trace: None,
+            headers: headers.into(),
+            token_subject: None,
+            team: Team::TOP,
+            payload,
+            _sealed: (),
+        }
     }
 }
 

@@ -5,9 +5,11 @@
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use sha1::Sha1;
 use sha2::Sha256;
+
+use super::TeamKey;
 
 const SHA256_HEADER: HeaderName = HeaderName::from_static("x-hub-signature-256");
 const SHA1_HEADER: HeaderName = HeaderName::from_static("x-hub-signature");
@@ -38,12 +40,12 @@ pub(crate) enum SignaturePolicy {
 }
 
 /// Result of a successful verification.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Proof {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Proof<'k> {
     /// Algorithm of the verified signature.
     pub(crate) algorithm: Algorithm,
-    /// Index of the matching secret, in the order in which secrets are loaded.
-    pub(crate) key: usize,
+    /// The matching secret.
+    pub(crate) key: &'k TeamKey,
 }
 
 /// Why a signature is rejected. For the log only; the sender does not see it.
@@ -74,6 +76,14 @@ impl Key {
             unreachable!("HMAC accepts keys of any length")
         };
         Self { sha256, sha1 }
+    }
+
+    /// A value for each algorithm that is the same for every secret which verifies the same signatures.
+    pub(super) fn traces(&self) -> [Vec<u8>; 2] {
+        let message = b"github-trigger: are two secrets the same?";
+        let sha256 = self.sha256.clone().chain_update(message).finalize().into_bytes();
+        let sha1 = self.sha1.clone().chain_update(message).finalize().into_bytes();
+        [sha256.to_vec(), sha1.to_vec()]
     }
 
     fn matches(&self, algorithm: Algorithm, body: &[u8], digest: &[u8]) -> bool {
@@ -170,12 +180,12 @@ impl Algorithm {
 pub(super) fn verify<'k>(
     headers: &HeaderMap,
     body: &[u8],
-    keys: impl IntoIterator<Item = &'k Key>,
+    keys: impl IntoIterator<Item = &'k TeamKey>,
     policy: SignaturePolicy,
-) -> Result<Proof, SignatureError> {
+) -> Result<Proof<'k>, SignatureError> {
     let claim = Claim::read(headers, policy)?;
     keys.into_iter()
-        .position(|key| key.matches(claim.algorithm, body, claim.digest()))
+        .find(|key| key.key.matches(claim.algorithm, body, claim.digest()))
         .map(|key| Proof { algorithm: claim.algorithm, key })
         .ok_or(SignatureError::Mismatch(claim.algorithm))
 }
@@ -193,8 +203,6 @@ pub(super) fn is_present(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     const SECRET: &[u8] = b"It's a Secret to Everybody";
@@ -202,21 +210,24 @@ mod tests {
     const SHA256: &str = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
     const SHA1: &str = "sha1=01dc10d0c83e72ed246219cdd91669667fe2ca59";
 
-    fn check(headers: &[(HeaderName, &str)], policy: SignaturePolicy) -> Result<Proof, SignatureError> {
+    /// The algorithm and the secret that match: 0 for another one, 1 for [`SECRET`].
+    fn check(headers: &[(HeaderName, &str)], policy: SignaturePolicy) -> Result<(Algorithm, usize), SignatureError> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(name.clone(), HeaderValue::from_str(value).expect("a header value"));
         }
-        verify(&map, BODY, &[Key::new(b"another"), Key::new(SECRET)], policy)
+        let keys = [TeamKey::of_top(b"another"), TeamKey::of_top(SECRET)];
+        let proof = verify(&map, BODY, &keys, policy)?;
+        Ok((proof.algorithm, keys.iter().position(|key| std::ptr::eq(key, proof.key)).expect("a key")))
     }
 
-    fn accept(headers: &[(HeaderName, &str)]) -> Result<Proof, SignatureError> {
+    fn accept(headers: &[(HeaderName, &str)]) -> Result<(Algorithm, usize), SignatureError> {
         check(headers, SignaturePolicy::AcceptSha1)
     }
 
     #[test]
     fn accepts_github_test_vector() {
-        assert_eq!(accept(&[(SHA256_HEADER, SHA256)]), Ok(Proof { algorithm: Algorithm::Sha256, key: 1 }));
+        assert_eq!(accept(&[(SHA256_HEADER, SHA256)]), Ok((Algorithm::Sha256, 1)));
     }
 
     #[test]
@@ -227,7 +238,7 @@ mod tests {
 
     #[test]
     fn accepts_sha1_alone() {
-        assert_eq!(accept(&[(SHA1_HEADER, SHA1)]), Ok(Proof { algorithm: Algorithm::Sha1, key: 1 }));
+        assert_eq!(accept(&[(SHA1_HEADER, SHA1)]), Ok((Algorithm::Sha1, 1)));
     }
 
     #[test]
@@ -298,7 +309,8 @@ mod tests {
     fn rejects_non_ascii_bytes() {
         let mut headers = HeaderMap::new();
         headers.insert(SHA256_HEADER, HeaderValue::from_bytes(b"sha256=\xff\xfe").expect("a header value"));
-        let verdict = verify(&headers, BODY, &[Key::new(SECRET)], SignaturePolicy::AcceptSha1);
+        let keys = [TeamKey::of_top(SECRET)];
+        let verdict = verify(&headers, BODY, &keys, SignaturePolicy::AcceptSha1).map(|_| ());
         assert_eq!(verdict, Err(SignatureError::Malformed(Algorithm::Sha256)));
     }
 
@@ -307,10 +319,11 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(SHA256_HEADER, HeaderValue::from_static(SHA256));
         let policy = SignaturePolicy::AcceptSha1;
+        let verdict = |body: &[u8], keys: &[TeamKey]| verify(&headers, body, keys, policy).map(|_| ());
         let mismatch = Err(SignatureError::Mismatch(Algorithm::Sha256));
-        assert_eq!(verify(&headers, b"Hello, World", &[Key::new(SECRET)], policy), mismatch);
-        assert_eq!(verify(&headers, BODY, &[Key::new(b"")], policy), mismatch);
-        assert_eq!(verify(&headers, BODY, &[], policy), mismatch);
+        assert_eq!(verdict(b"Hello, World", &[TeamKey::of_top(SECRET)]), mismatch);
+        assert_eq!(verdict(BODY, &[TeamKey::of_top(b"")]), mismatch);
+        assert_eq!(verdict(BODY, &[]), mismatch);
     }
 
     #[test]

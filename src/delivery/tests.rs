@@ -17,7 +17,7 @@ fn signed(body: &[u8]) -> HeaderMap {
 
 fn decode(headers: HeaderMap, encoding: Encoding, body: &'static [u8]) -> Result<Delivery, DecodeError> {
     Unverified::new(headers, Envelope::Webhook(encoding), Bytes::from_static(body))
-        .verify(&[Key::new(SECRET)], SignaturePolicy::AcceptSha1)
+        .verify(&[TeamKey::of_top(SECRET)], SignaturePolicy::AcceptSha1)
         .expect("a verified delivery")
         .0
         .decode()

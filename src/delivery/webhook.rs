@@ -42,7 +42,7 @@ pub(super) fn decode(headers: HeaderMap, encoding: Encoding, body: Bytes) -> Res
         Encoding::Form => form_payload(&body)?,
     };
     let trace = trace_of(&headers);
-    Ok(Delivery { id, kind, action: None, trace, token_subject: None, headers: headers.into(), payload, _sealed: () })
+    Ok(Delivery { trace, ..Delivery::unproven(id, kind, headers, payload) })
 }
 
 fn form_payload(body: &[u8]) -> Result<Bytes, Malformed> {

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::delivery::{DeliveryId, EventKind, Headers};
 use crate::json;
+use crate::team::Team;
 use crate::telemetry::trace::TraceContext;
 
 /// Longest name of an owner or a repository.
@@ -44,6 +45,8 @@ pub(crate) struct Event {
     pub(crate) headers: Headers,
     /// Subject of the token that its sender, in the cluster, proved itself with.
     pub(crate) token_subject: Option<String>,
+    /// The team that its sender is proven to send for; its templates decide.
+    pub(crate) team: Team,
     /// The payload as GitHub sent it.
     pub(crate) payload: Bytes,
     /// Time by which the delivery must be answered; expressions stop then. `None` for no limit.

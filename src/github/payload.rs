@@ -246,6 +246,7 @@ impl Event {
             trace: delivery.trace,
             headers: delivery.headers,
             token_subject: delivery.token_subject,
+            team: delivery.team,
             payload: delivery.payload,
             deadline: None,
             identity: OnceLock::new(),

@@ -12,6 +12,7 @@ use crate::delivery::{
     ClaimedHook, Delivery, DeliveryId, Envelope, EventKind, claimed_hook, claimed_id, claimed_kind, trace_of,
 };
 use crate::github::Event;
+use crate::team::Team;
 use crate::telemetry::spans::Span;
 use crate::telemetry::trace::TraceContext;
 
@@ -23,7 +24,8 @@ pub(super) struct Record {
     first_byte: Instant,
     bytes: Option<usize>,
     envelope: Option<Envelope>,
-    authenticated: bool,
+    /// The team of an authenticated sender.
+    team: Option<Team>,
     subject: Option<String>,
     trace: Option<TraceContext>,
     span: Span,
@@ -44,7 +46,7 @@ impl Record {
             first_byte,
             bytes: None,
             envelope: None,
-            authenticated: false,
+            team: None,
             subject: None,
             trace: trace_of(headers),
             span: Span::default(),
@@ -72,8 +74,9 @@ impl Record {
         self.envelope = Some(envelope);
     }
 
-    pub(super) fn authenticated(&mut self) {
-        self.authenticated = true;
+    /// Takes the team that the sender is proven to send for.
+    pub(super) fn authenticated(&mut self, team: &Team) {
+        self.team = Some(team.clone());
     }
 
     /// Takes the subject of the sender's token.
@@ -130,14 +133,16 @@ impl Record {
         let took = self.first_byte.elapsed();
         app.metrics.answered(self.kind.as_ref(), answer.reason(), took);
         let reason = answer.reason();
-        if !self.authenticated {
+        if let Some(team) = &self.team {
+            app.teams.answered(team, reason.outcome());
+        } else {
             let source = (&self.hook, self.kind.as_ref().map(EventKind::as_str), reason.code(), answer.explanation());
             if !app.log_limit.allows(source, std::time::Instant::now()) {
                 return;
             }
         }
         // Claims of a sender who is not known help to find its settings.
-        let hook = self.hook.as_ref().filter(|_| !self.authenticated);
+        let hook = self.hook.as_ref().filter(|_| self.team.is_none());
         let outcome = reason.outcome().as_str();
         macro_rules! line {
             ($level:ident, $message:expr) => {
@@ -157,6 +162,7 @@ impl Record {
                     path = self.request.as_ref().map(|(_, path)| path.as_str()),
                     runs = run_names(answer.runs()),
                     via = self.envelope.map(Envelope::as_str),
+                    team = self.team.as_ref().and_then(Team::name),
                     subject = self.subject.as_deref(),
                     trace_id = self.trace.as_ref().map(|trace| tracing::field::display(trace.trace_id())),
                     duration_ms = took.as_secs_f64() * 1e3,
@@ -190,6 +196,7 @@ impl Record {
             ("github_trigger.event", self.kind.as_ref().map(EventKind::as_str)),
             ("github_trigger.delivery", self.delivery.as_ref().map(DeliveryId::as_str)),
             ("github_trigger.repository", self.repository.as_deref()),
+            ("github_trigger.team", self.team.as_ref().and_then(Team::name)),
         ];
         for (key, text) in texts {
             if let Some(text) = text {

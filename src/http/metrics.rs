@@ -25,7 +25,7 @@ struct DeliveryLabels {
 impl Labels<3> for DeliveryLabels {
     const NAMES: [&'static str; 3] = ["event", "outcome", "reason"];
 
-    fn values(&self) -> [&'static str; 3] {
+    fn values(&self) -> [&str; 3] {
         [self.event, self.reason.outcome().as_str(), self.reason.code()]
     }
 
@@ -41,7 +41,7 @@ struct RequestLabels(Reason);
 impl Labels<3> for RequestLabels {
     const NAMES: [&'static str; 3] = ["http_request_method", "http_route", "http_response_status_code"];
 
-    fn values(&self) -> [&'static str; 3] {
+    fn values(&self) -> [&str; 3] {
         // OpenTelemetry's name for methods that are not told apart, and no route where none matches.
         let (method, route) = match self.0 {
             Reason::Path | Reason::EventPath => ("_OTHER", ""),
@@ -62,7 +62,7 @@ struct SignatureLabels(Result<Algorithm, SignatureError>);
 impl Labels<2> for SignatureLabels {
     const NAMES: [&'static str; 2] = ["algorithm", "result"];
 
-    fn values(&self) -> [&'static str; 2] {
+    fn values(&self) -> [&str; 2] {
         match self.0 {
             Ok(algorithm) => [algorithm.as_str(), "ok"],
             Err(SignatureError::Missing) => ["none", "missing"],
@@ -87,7 +87,7 @@ struct TokenLabels(&'static str);
 impl Labels<1> for TokenLabels {
     const NAMES: [&'static str; 1] = ["result"];
 
-    fn values(&self) -> [&'static str; 1] {
+    fn values(&self) -> [&str; 1] {
         [self.0]
     }
 
@@ -102,7 +102,7 @@ struct SecretLabels(usize);
 impl Labels<1> for SecretLabels {
     const NAMES: [&'static str; 1] = ["secret"];
 
-    fn values(&self) -> [&'static str; 1] {
+    fn values(&self) -> [&str; 1] {
         [SECRETS.get(self.0).copied().unwrap_or("more")]
     }
 
@@ -139,7 +139,8 @@ impl HttpMetrics {
             requests: registry.histograms("http_server_request_duration_seconds", help, &BUCKETS),
             signatures: registry.counters("signature_checks_total", "Signatures by algorithm and result."),
             tokens: registry.counters("token_checks_total", "Bearer tokens by result."),
-            secrets: registry.counters("secret_matches_total", "Valid signatures by the secret's position."),
+            secrets: registry
+                .counters("secret_matches_total", "Valid signatures by the secret's position among its team's."),
             in_flight: registry.gauge("in_flight", "Deliveries that are not answered yet."),
             buffered: registry.gauge("buffered_bytes", "Bytes of request bodies in memory."),
         }
@@ -153,9 +154,9 @@ impl HttpMetrics {
     }
 
     /// Counts a verified signature.
-    pub(super) fn signature_verified(&self, proof: Proof) {
+    pub(super) fn signature_verified(&self, proof: Proof<'_>) {
         self.signatures.with(&SignatureLabels(Ok(proof.algorithm))).inc();
-        self.secrets.with(&SecretLabels(proof.key)).inc();
+        self.secrets.with(&SecretLabels(proof.key.number())).inc();
     }
 
     /// Counts a signature that is missing, malformed or wrong.
@@ -184,6 +185,8 @@ impl HttpMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::{Key, Keyring};
+    use crate::team::Team;
 
     #[test]
     fn has_every_series_from_the_start() {
@@ -195,7 +198,10 @@ mod tests {
         let before = registry.to_text();
         metrics.answered(Some(&EventKind::PullRequest), Reason::Created, Duration::from_millis(7));
         metrics.answered(EventKind::parse("made_up").as_ref(), Reason::NotAMerge, Duration::ZERO);
-        metrics.signature_verified(Proof { algorithm: Algorithm::Sha1, key: 99 });
+        let keys = vec![Key::new(b"s"); 6];
+        let keyring = Keyring::new([(&Team::TOP, &keys[..])]);
+        let key = keyring.iter().last().expect("a key");
+        metrics.signature_verified(Proof { algorithm: Algorithm::Sha1, key });
         metrics.signature_rejected(SignatureError::Sha1Only);
         metrics.token("ok");
         metrics.set_buffered(7);

@@ -11,7 +11,9 @@ mod log_limit;
 mod metrics;
 mod outcome;
 mod response;
+mod secret_search;
 mod sink;
+mod teams;
 mod timeouts;
 mod webhook;
 
@@ -19,7 +21,7 @@ use std::any::Any;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -39,13 +41,16 @@ use log_limit::LogLimit;
 use metrics::HttpMetrics;
 use outcome::Reason;
 pub(crate) use response::ReplyEvents;
+use secret_search::SecretSearch;
 pub(crate) use sink::{Sink, print_run};
+use teams::TeamReports;
 
-use crate::delivery::{Envelope, Key, SignaturePolicy};
+use crate::delivery::{Envelope, SignaturePolicy};
 use crate::mounted::reload::{self, Reloading};
+use crate::mounted::secrets::SecretSources;
 use crate::telemetry::metrics::{CONTENT_TYPE as PROMETHEUS_TEXT, Registry};
 use crate::telemetry::spans::Tracer;
-use crate::template::TemplateSet;
+use crate::template::TemplateSource;
 
 /// CEL evaluations at the same time. One that does not end keeps its place, and the others go on.
 const CONCURRENT_EVALUATIONS: usize = 4;
@@ -66,9 +71,9 @@ pub(crate) struct Limits {
 /// What the service is started with.
 pub(crate) struct Config {
     /// The webhook secrets.
-    pub(crate) secrets: Reloading<Vec<Key>>,
+    pub(crate) secrets: Reloading<SecretSources>,
     /// The templates.
-    pub(crate) templates: Reloading<TemplateSet>,
+    pub(crate) templates: Reloading<TemplateSource>,
     /// Accepted signature algorithms.
     pub(crate) signatures: SignaturePolicy,
     /// The proof that CloudEvents need.
@@ -90,6 +95,8 @@ pub(crate) struct App {
     config: Config,
     registry: Registry,
     metrics: HttpMetrics,
+    teams: TeamReports,
+    search: SecretSearch,
     budget: Arc<Budget>,
     evaluations: Arc<Semaphore>,
     log_limit: LogLimit,
@@ -101,6 +108,8 @@ impl App {
     pub(crate) fn new(config: Config, registry: Registry) -> Arc<Self> {
         Arc::new(Self {
             metrics: HttpMetrics::register(&registry),
+            teams: TeamReports::register(&registry),
+            search: SecretSearch::default(),
             registry,
             budget: Budget::new(config.limits.max_buffered),
             evaluations: Arc::new(Semaphore::new(CONCURRENT_EVALUATIONS)),
@@ -121,13 +130,14 @@ impl App {
     pub(crate) fn update_metrics(&self) {
         self.config.secrets.update_metrics();
         self.config.templates.update_metrics();
+        self.teams.update_metrics(&self.config);
         self.metrics.set_buffered(self.budget.used());
     }
 
     /// Whether secrets should be mounted, and none is usable.
     fn lacks_secret(&self) -> bool {
         let secrets = &self.config.secrets;
-        secrets.is_mounted() && secrets.current().is_empty()
+        secrets.is_mounted() && secrets.current().keyring.is_empty()
     }
 
     fn is_draining(&self) -> bool {
@@ -173,6 +183,7 @@ async fn prometheus_text(State(app): State<Arc<App>>) -> Response {
 /// Reads changed files again, and reports log lines that were left out. On a blocking thread, because many templates take
 /// their time.
 async fn poll_files(app: Arc<App>) {
+    app.teams.log(&app.config, Instant::now());
     loop {
         tokio::time::sleep(reload::POLL_INTERVAL).await;
         app.log_limit.report();
@@ -180,6 +191,7 @@ async fn poll_files(app: Arc<App>) {
         let polling = tokio::task::spawn_blocking(move || {
             app.config.secrets.refresh();
             app.config.templates.refresh();
+            app.teams.log(&app.config, Instant::now());
         });
         // A panic is logged by its hook, and the next poll tries again.
         let _ = polling.await;
@@ -225,6 +237,10 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
     }
     if app.lacks_secret() {
         return (StatusCode::SERVICE_UNAVAILABLE, "no usable webhook secret is mounted").into_response();
+    }
+    if !teams::any_is_ready(&app.config) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no team has both valid templates and a usable webhook secret")
+            .into_response();
     }
     "ok".into_response()
 }

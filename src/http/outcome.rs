@@ -20,6 +20,9 @@ macro_rules! outcomes {
         }
 
         impl Outcome {
+            /// Every outcome.
+            pub(super) const ALL: &[Self] = &[$(Self::$outcome,)+];
+
             /// The word.
             pub(super) fn as_str(self) -> &'static str {
                 match self {
@@ -145,6 +148,7 @@ reasons! {
     BeingDeleted = "being_deleted", Unavailable, 503, ERROR, "not every PipelineRun could be created; send the delivery again";
     ApiServer = "api_server", Unavailable, 503, ERROR, "not every PipelineRun could be created; send the delivery again";
     NoSecret = "no_secret", Unavailable, 503, ERROR, "no usable webhook secret is mounted; send the delivery again when one is";
+    Team = "team", Unavailable, 503, WARN, "the team's configuration is not valid; send the delivery again when it is";
     Keys = "keys", Unavailable, 503, ERROR, "tokens cannot be verified now; send the event again";
     Output = "output", Unavailable, 503, ERROR, "the run cannot be printed; send the delivery again";
     Defect = "defect", Unavailable, 503, ERROR, "internal error; send the delivery again";
@@ -228,8 +232,9 @@ mod tests {
     #[test]
     fn logs_an_error_exactly_for_what_an_operator_must_repair() {
         for reason in Reason::ALL {
-            // A merge that old is a replay, or was lost for days; one in an unknown repository may have been renamed.
-            if matches!(reason, Reason::TooOld | Reason::UnknownRepository) {
+            // A merge that old is a replay, or was lost for days; one in an unknown repository may have been renamed. A
+            // team's faults have an ERROR line of their own, however many deliveries they refuse.
+            if matches!(reason, Reason::TooOld | Reason::UnknownRepository | Reason::Team) {
                 assert_eq!(reason.level(), Level::WARN);
                 continue;
             }

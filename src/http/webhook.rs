@@ -20,7 +20,7 @@ use super::response::ResponseForm;
 use super::{App, authentication, body, creation};
 use crate::delivery::{Credential, Envelope, EventKind, Unsupported, Unverified};
 use crate::github::Event;
-use crate::template::{Decision, Ignored, Selection, Stamp, TemplateSet, cel_memory};
+use crate::template::{Decision, Ignored, Selection, Stamp, TeamTemplates, cel_memory};
 
 /// Bodies from this size on are verified and parsed on a blocking thread: it takes more than a millisecond.
 const LARGE_BODY: usize = 1 << 20;
@@ -85,27 +85,26 @@ async fn receive(
         return Err(unread(body::BodyError::TooLarge(limits.max_body)));
     }
     let credential = authentication::check_headers(app, &head.headers, envelope, until).await?;
-    if let Some(Credential::Token(proof)) = &credential {
+    if let Some(Credential::Token(proof, _)) = &credential {
         record.subject(proof.subject());
     }
     let complete = body::read(body, declared, limits.max_body, &app.budget, until).await.map_err(unread)?;
-    let large = complete.bytes.len() >= LARGE_BODY;
-    record.bytes(complete.bytes.len());
+    let bytes = complete.bytes.len();
+    record.bytes(bytes);
     let begun = app.config.tracer.is_on().then(SystemTime::now);
     let unverified = Unverified::new(mem::take(&mut head.headers), envelope, complete.bytes);
-    let keys = Arc::clone(app);
-    let verified = step(large, move || authentication::verify(&keys, unverified, credential)).await??;
-    record.authenticated();
+    let verified = authentication::verify(app, unverified, credential).await?;
+    record.authenticated(verified.team());
     if let Some(origin) = head.extensions.get::<Origin>() {
         origin.prove();
     }
-    let delivery = step(large, move || verified.decode()).await?;
+    let delivery = step(bytes, move || verified.decode()).await?;
     let delivery = delivery.map_err(|error| Answer::new((&error).into()).with_message(error))?;
     record.decoded(app, &delivery);
     if let Some(begun) = begun {
         record.span().past("verify", begun, SystemTime::now());
     }
-    let event = step(large, move || Event::parse(delivery)).await?;
+    let event = step(bytes, move || Event::parse(delivery)).await?;
     let event = event.map_err(|error| Answer::new(Reason::Payload).with_message(error))?;
     let answer = act(app, event, until, record).await;
     drop(complete.share);
@@ -116,9 +115,12 @@ fn unread(error: body::BodyError) -> Answer {
     Answer::new(error.into()).with_message(error)
 }
 
-/// Does a step here, or on a blocking thread if the body is large.
-async fn step<T: Send + 'static>(large: bool, step: impl FnOnce() -> T + Send + 'static) -> Result<T, Answer> {
-    if !large {
+/// Does a step here, or on a blocking thread if it works on many bytes.
+pub(super) async fn step<T: Send + 'static>(
+    bytes: usize,
+    step: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Answer> {
+    if bytes < LARGE_BODY {
         return Ok(step());
     }
     tokio::task::spawn_blocking(step).await.map_err(|_| Answer::new(Reason::Defect))
@@ -140,7 +142,10 @@ async fn act(app: &App, mut event: Event, until: Instant, record: &mut Record) -
     event.deadline = Some(until.into_std());
     let rendering = record.span().child("render");
     let templates = app.config.templates.current();
-    let candidates = match templates.select(&event) {
+    let Some(templates) = templates.get(&event.team).and_then(|loaded| loaded.value.clone()) else {
+        return Ok(Answer::new(Reason::Team).with_detail(format!("{} has no valid templates", event.team)));
+    };
+    let candidates = match templates.set.select(&event) {
         Selection::Ignore(ignored) => return Ok(ignore(&ignored)),
         Selection::Candidates(candidates) => candidates,
     };
@@ -149,7 +154,7 @@ async fn act(app: &App, mut event: Event, until: Instant, record: &mut Record) -
         drop(candidates);
         evaluate(app, templates, event, until).await?
     } else {
-        candidates.decide(&event, Stamp { namespace: &app.config.namespace })
+        candidates.decide(&event, Stamp { namespace: templates.namespace(&app.config.namespace) })
     };
     drop(rendering);
     Ok(match decision {
@@ -197,7 +202,7 @@ fn reserve(app: &App, event: &Event) -> Result<Share, Answer> {
 }
 
 /// Evaluates CEL on a blocking thread: the `cel` crate cannot be interrupted.
-async fn evaluate(app: &App, templates: Arc<TemplateSet>, event: Event, until: Instant) -> Result<Decision, Answer> {
+async fn evaluate(app: &App, templates: Arc<TeamTemplates>, event: Event, until: Instant) -> Result<Decision, Answer> {
     let late = || Answer::new(Reason::Deadline).with_detail("an expression took too long; lint and simplify it");
     let permit = timeout_at(until, Arc::clone(&app.evaluations).acquire_owned()).await.map_err(|_| late())?;
     // The semaphore is never closed.
@@ -207,7 +212,7 @@ async fn evaluate(app: &App, templates: Arc<TemplateSet>, event: Event, until: I
     let evaluation = tokio::task::spawn_blocking(move || {
         // Held until the evaluation ends, even if the delivery is answered before.
         let _held = (permit, share);
-        templates.decide(&event, Stamp { namespace: &namespace })
+        templates.set.decide(&event, Stamp { namespace: templates.namespace(&namespace) })
     });
     let decision = timeout_at(until, evaluation).await.map_err(|_| late())?;
     // An evaluation that stops at the deadline may end just before the timer does.

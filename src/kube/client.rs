@@ -42,7 +42,7 @@ struct CallResult(Option<ApiErrorKind>);
 impl Labels<1> for CallResult {
     const NAMES: [&'static str; 1] = ["result"];
 
-    fn values(&self) -> [&'static str; 1] {
+    fn values(&self) -> [&str; 1] {
         [self.0.map_or("ok", ApiErrorKind::code)]
     }
 

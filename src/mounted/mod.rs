@@ -3,14 +3,20 @@
 //! The kubelet writes a new folder beside the old one and then switches the link `..data` to it. A reader that resolves
 //! the link once sees only old files or only new ones. A [`Fingerprint`] detects changes.
 
+mod fingerprint;
 pub(crate) mod reload;
 pub(crate) mod secrets;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::team::Team;
+use fingerprint::Fingerprint;
 
 /// Maximum file size in bytes. A ConfigMap or Secret has at most 1 MiB (Kubernetes' documentation).
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -32,9 +38,19 @@ impl fmt::Debug for File {
     }
 }
 
-/// The metadata of a path and its files; differs after a file is written, replaced, added or removed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Fingerprint(Vec<(PathBuf, u64, u64, i64, i64, u64)>);
+/// The files of each team, and those of the top level, which is always there.
+pub(crate) type Tree = BTreeMap<Team, Files>;
+
+/// The mounted files of one team.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    /// The folders (or the file) that they are read from.
+    pub(crate) folders: Vec<PathBuf>,
+    /// Each file, or why it cannot be read, sorted by name.
+    pub(crate) entries: Vec<Result<File, ReadError>>,
+    /// What else is in the folders: files that were not asked for, and folders inside a team's.
+    pub(crate) others: Vec<PathBuf>,
+}
 
 /// Why a mounted path cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -60,17 +76,27 @@ pub(crate) enum ReadError {
         /// The path.
         path: PathBuf,
     },
+    /// A link in a team's folder, or the folder itself, leads to what is not the team's.
+    #[error("{} is a link that leads out of the team's folder; mount the file itself there", path.display())]
+    Outside {
+        /// The link.
+        path: PathBuf,
+    },
 }
 
-/// Reads a file, or those files of a folder whose names `wanted` accepts, sorted by name.
-/// Fails when a file cannot be read or is too large, or the path changes during each read.
-pub(crate) fn read(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<File>, ReadError> {
-    read_each(path, wanted)?.into_iter().collect()
+impl ReadError {
+    /// The path that cannot be read.
+    fn path(&self) -> &Path {
+        match self {
+            Self::Io { path, .. } | Self::TooLarge { path } | Self::Unstable { path } | Self::Outside { path } => path,
+        }
+    }
 }
 
-/// Reads like [`read`], but a file that cannot be read does not hide the others.
+/// Reads a file, or those files of a folder and of each folder in it whose names `wanted` accepts. A file that cannot be
+/// read does not hide the others.
 /// Fails when the path itself cannot be read, or changes during each read.
-pub(crate) fn read_each(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Result<File, ReadError>>, ReadError> {
+pub(crate) fn read(path: &Path, wanted: fn(&str) -> bool) -> Result<Tree, ReadError> {
     for _ in 0..MAX_READ_ATTEMPTS {
         let before = Fingerprint::from_path(path);
         let outcome = read_once(path, wanted);
@@ -81,47 +107,147 @@ pub(crate) fn read_each(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Res
     Err(ReadError::Unstable { path: path.to_owned() })
 }
 
-/// Names of the files in a folder, sorted; none for a file, and what cannot be read is left out.
-pub(crate) fn file_names(path: &Path) -> Vec<String> {
-    let folder = current_folder(path);
-    let names = names(&folder).unwrap_or_default().into_iter();
-    names.filter(|name| fs::metadata(folder.join(name)).is_ok_and(|meta| meta.is_file())).collect()
+fn read_once(path: &Path, wanted: fn(&str) -> bool) -> Result<Tree, ReadError> {
+    let mut top = Files { folders: vec![path.to_owned()], ..Files::default() };
+    if !fs::metadata(path).map_err(at(path))?.is_dir() {
+        top.entries.push(read_file(path).map(|content| File { path: path.to_owned(), content }));
+        return Ok(Tree::from([(Team::TOP, top)]));
+    }
+    let mut tree = Tree::new();
+    let current = current_folder(path);
+    for name in names(&current).map_err(at(path))? {
+        let place = Place { real: current.join(&name), shown: path.join(&name), within: None };
+        if !place.real.is_dir() {
+            top.add(&place, &name, wanted);
+        } else if name != LOST_AND_FOUND {
+            tree.insert(Team::of_folder(&name), team_files(&place, wanted));
+        }
+    }
+    // Volumes that are mounted inside of a ConfigMap's or Secret's.
+    for name in mounted_folders(path, &current) {
+        let place = Place { real: path.join(&name), shown: path.join(&name), within: None };
+        tree.entry(Team::of_folder(&name)).or_insert_with(|| team_files(&place, wanted));
+    }
+    tree.insert(Team::TOP, top);
+    Ok(tree)
 }
 
-fn read_once(path: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Result<File, ReadError>>, ReadError> {
-    let at = |path: &Path| {
-        let path = path.to_owned();
-        move |source| ReadError::Io { path, source }
+/// In the top folder of every new volume of the usual file systems.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// Reads a team's folder. Nothing in it may be a link to somewhere else, such as another team's folder.
+fn team_files(folder: &Place, wanted: fn(&str) -> bool) -> Files {
+    let mut files = Files { folders: vec![folder.shown.clone()], ..Files::default() };
+    let here = match folder.real_path() {
+        Ok(real) => real,
+        Err(error) => {
+            files.entries.push(Err(error));
+            return files;
+        }
     };
-    if !fs::metadata(path).map_err(at(path))?.is_dir() {
-        return Ok(vec![read_file(path).map(|content| File { path: path.to_owned(), content })]);
-    }
-    let folder = current_folder(path);
-    let mut files = Vec::new();
-    for name in names(&folder).map_err(at(path))? {
-        let real = folder.join(&name);
-        if !wanted(&name) {
-            continue;
-        }
-        match fs::metadata(&real).map_err(at(&real)) {
-            Ok(meta) if meta.is_dir() => {}
-            // Reading a pipe would wait for its writer.
-            Ok(meta) if !meta.is_file() => {
-                let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
-                files.push(Err(ReadError::Io { path: path.join(&name), source }));
+    let current = current_folder(&folder.real);
+    match names(&current).map_err(at(&folder.shown)) {
+        Ok(names) => {
+            for name in names {
+                let (real, shown) = (current.join(&name), folder.shown.join(&name));
+                files.add(&Place { real, shown, within: Some(here.clone()) }, &name, wanted);
             }
-            Ok(_) => files.push(read_file(&real).map(|content| File { path: path.join(&name), content })),
-            Err(error) => files.push(Err(error)),
+        }
+        Err(error) => files.entries.push(Err(error)),
+    }
+    files
+}
+
+/// A file or folder: where it is now, and as the operator knows it.
+struct Place {
+    real: PathBuf,
+    shown: PathBuf,
+    /// The folder, without links, that it may not lead out of.
+    within: Option<PathBuf>,
+}
+
+impl Place {
+    /// The path without links. Fails when it leads somewhere else.
+    fn real_path(&self) -> Result<PathBuf, ReadError> {
+        let real = fs::canonicalize(&self.real).map_err(at(&self.shown))?;
+        let is_inside = match &self.within {
+            Some(folder) => real.starts_with(folder),
+            None => {
+                let parent = self.real.parent().and_then(|parent| fs::canonicalize(parent).ok());
+                parent.zip(self.real.file_name()).is_some_and(|(parent, name)| real == parent.join(name))
+            }
+        };
+        if is_inside { Ok(real) } else { Err(ReadError::Outside { path: self.shown.clone() }) }
+    }
+
+    fn read(&self) -> Result<File, ReadError> {
+        if self.within.is_some() {
+            self.real_path()?;
+        }
+        // Reading a pipe would wait for its writer.
+        if !fs::metadata(&self.real).map_err(at(&self.shown))?.is_file() {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+            return Err(ReadError::Io { path: self.shown.clone(), source });
+        }
+        read_file(&self.real).map(|content| File { path: self.shown.clone(), content })
+    }
+}
+
+impl Files {
+    fn add(&mut self, place: &Place, name: &str, wanted: fn(&str) -> bool) {
+        if wanted(name) && !place.real.is_dir() {
+            self.entries.push(place.read());
+        } else {
+            self.others.push(place.shown.clone());
         }
     }
-    Ok(files)
+
+    /// Whether nothing was found.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All files. Fails with the first one that cannot be read.
+    pub(crate) fn complete(self) -> Result<Vec<File>, ReadError> {
+        self.entries.into_iter().collect()
+    }
+
+    /// Adds the files of another mounted folder.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.folders.append(&mut other.folders);
+        self.entries.append(&mut other.entries);
+        self.others.append(&mut other.others);
+    }
+
+    /// Differs if anything else was read.
+    fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let mut add = |part: &[u8]| {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        };
+        for entry in &self.entries {
+            match entry {
+                Ok(file) => {
+                    add(file.path.as_os_str().as_encoded_bytes());
+                    add(&file.content);
+                }
+                Err(error) => add(error.to_string().as_bytes()),
+            }
+        }
+        self.others.iter().chain(&self.folders).for_each(|path| add(path.as_os_str().as_encoded_bytes()));
+        hash.finalize().into()
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> ReadError {
+    let path = path.to_owned();
+    move |source| ReadError::Io { path, source }
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, ReadError> {
     let mut content = Vec::new();
-    fs::File::open(path)
-        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content))
-        .map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
+    fs::File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content)).map_err(at(path))?;
     if content.len() as u64 > MAX_FILE_BYTES {
         return Err(ReadError::TooLarge { path: path.to_owned() });
     }
@@ -150,28 +276,23 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-impl Fingerprint {
-    /// Takes the fingerprint of a path; unreadable files are left out.
-    pub(crate) fn from_path(path: &Path) -> Self {
-        let mut seen = Vec::new();
-        let mut look = |path: PathBuf| {
-            if let Ok(meta) = fs::metadata(&path) {
-                seen.push((path, meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()));
-            }
-        };
-        look(path.to_owned());
-        if path.is_dir() {
-            let folder = current_folder(path);
-            names(&folder).unwrap_or_default().into_iter().for_each(|name| look(folder.join(name)));
-        }
-        Self(seen)
-    }
+/// Names of the folders beside the kubelet's links. Empty if `path` is itself the current folder.
+fn mounted_folders(path: &Path, current: &Path) -> BTreeSet<String> {
+    let Ok(entries) = fs::read_dir(path) else { return BTreeSet::new() };
+    let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let names = folders.filter_map(|folder| folder.file_name().into_string().ok());
+    names.filter(|name| path != current && !name.starts_with('.')).collect()
 }
 
 /// Whether the kubelet manages this path; then it changes atomically, and a change can be read at once.
-pub(crate) fn is_atomic(path: &Path) -> bool {
+fn is_atomic(path: &Path) -> bool {
     let linked = |folder: &Path| fs::symlink_metadata(folder.join("..data")).is_ok_and(|meta| meta.is_symlink());
-    linked(path) || path.parent().is_some_and(linked)
+    if linked(path) || path.parent().is_some_and(linked) {
+        return true;
+    }
+    // A folder with nothing but a volume for each team.
+    let entries: Vec<PathBuf> = names(path).unwrap_or_default().iter().map(|name| path.join(name)).collect();
+    !entries.is_empty() && entries.iter().all(|entry| linked(entry))
 }
 
 #[cfg(test)]

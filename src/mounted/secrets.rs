@@ -1,12 +1,19 @@
 //! Webhook secrets from mounted files, folders of files, and `WEBHOOK_SECRET`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{ReadError, read_each};
-use crate::delivery::Key;
+use super::reload::{ConfigKind, Loaded, Source};
+use super::{File, Files, ReadError, Tree, read};
+use crate::delivery::token::Subjects;
+use crate::delivery::{Key, Keyring};
+use crate::names::InvalidName;
+use crate::team::{NAMESPACE_FILE, SUBJECTS_FILE, Team};
 
+/// The variable with a secret.
+const VARIABLE: &str = "WEBHOOK_SECRET";
 /// Secrets of fewer bytes are guessed in no time.
 const SHORT: usize = 8;
 
@@ -33,6 +40,20 @@ pub(crate) enum SecretsError {
         "the webhook secret in {0} is empty or only white space; write the secret from GitHub's webhook settings there"
     )]
     Empty(String),
+    /// The name of a team's folder is invalid.
+    #[error(transparent)]
+    Team(#[from] InvalidName),
+    /// A team's file of subjects is invalid.
+    #[error("{}: {why}", path.display())]
+    Subjects {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A team's namespace among its secrets; it would be accepted as one.
+    #[error("{}: a namespace is no secret; put the file into the team's folder of templates", .0.display())]
+    Namespace(PathBuf),
     /// The folder has no files.
     #[error("{}: the folder holds no secret; mount a Secret with at least one key there", .0.display())]
     EmptyFolder(PathBuf),
@@ -44,31 +65,46 @@ pub(crate) enum SecretsError {
     NoneUsable(Vec<SecretsError>),
 }
 
-/// The secrets that are mounted now.
+/// The secrets of one team that are mounted now.
 #[derive(Debug, Default)]
-pub(crate) struct MountedSecrets {
+pub(crate) struct TeamSecrets {
     /// The usable ones.
-    pub(crate) keys: Vec<Key>,
+    keys: Vec<Key>,
+    /// The file of each.
+    places: Vec<PathBuf>,
+    /// Subjects of tokens that are the team's own: its file [`SUBJECTS_FILE`].
+    subjects: Option<Subjects>,
     /// Why others are not usable.
-    pub(crate) unusable: Vec<SecretsError>,
+    unusable: Vec<SecretsError>,
     /// What is odd about usable ones: each names a file, and never the content.
-    pub(crate) odd: Vec<String>,
+    odd: Vec<String>,
 }
 
-impl MountedSecrets {
-    /// Logs what is unusable or odd, and returns the usable secrets.
-    pub(crate) fn log(self) -> Vec<Key> {
-        self.unusable.iter().for_each(|error| tracing::error!("{error}; it is skipped"));
-        self.odd.iter().for_each(|finding| tracing::warn!("{finding}"));
-        if self.keys.is_empty() {
-            tracing::error!("no usable webhook secret is left; every webhook is answered 503 until one is mounted");
-        }
-        self.keys
-    }
+/// The secrets of all teams.
+#[derive(Debug, Default)]
+pub(crate) struct Secrets {
+    /// The secrets.
+    pub(crate) keyring: Keyring,
+    /// The teams that are mounted, with what proves them besides secrets, and what is wrong.
+    pub(crate) teams: BTreeMap<Team, TeamStatus>,
+}
 
-    fn add(&mut self, secret: &[u8], place: &str) {
+/// What a team has besides its secrets.
+#[derive(Debug, Default)]
+pub(crate) struct TeamStatus {
+    /// Subjects of tokens that are the team's own.
+    pub(crate) subjects: Option<Subjects>,
+    /// What an operator must mend: each names files, and never the content.
+    pub(crate) faults: Vec<String>,
+    /// Whether the files that are mounted now are refused.
+    pub(crate) is_stale: bool,
+}
+
+impl TeamSecrets {
+    fn add(&mut self, file: &File) {
+        let (secret, place) = (without_newline(&file.content), file.path.display());
         if is_blank(secret) {
-            self.unusable.push(SecretsError::Empty(place.to_owned()));
+            self.unusable.push(SecretsError::Empty(place.to_string()));
             return;
         }
         if let Some(oddity) = oddity(secret) {
@@ -77,6 +113,50 @@ impl MountedSecrets {
             ));
         }
         self.keys.push(Key::new(secret));
+        self.places.push(file.path.clone());
+    }
+
+    /// A team's file with a meaning of its own. Returns whether it is one.
+    fn add_setting(&mut self, file: &File) -> bool {
+        match file.path.file_name().and_then(|name| name.to_str()) {
+            Some(SUBJECTS_FILE) => match Subjects::parse(&file.content) {
+                Ok(subjects) => self.subjects = Some(subjects),
+                Err(why) => self.unusable.push(SecretsError::Subjects { path: file.path.clone(), why }),
+            },
+            // A namespace's name is public.
+            Some(NAMESPACE_FILE) => self.unusable.push(SecretsError::Namespace(file.path.clone())),
+            _ => return false,
+        }
+        true
+    }
+
+    fn read(team: &Team, files: Files) -> Self {
+        let mut secrets = Self::default();
+        for folder in &files.folders {
+            let is_inside = |entry: &Result<File, ReadError>| match entry {
+                Ok(file) => file.path.starts_with(folder),
+                Err(error) => error.path().starts_with(folder),
+            };
+            if folder.is_dir() && !files.entries.iter().any(is_inside) {
+                secrets.unusable.push(SecretsError::EmptyFolder(folder.clone()));
+            }
+        }
+        for entry in files.entries {
+            match entry {
+                Ok(file) if team.name().is_some() && secrets.add_setting(&file) => {}
+                Ok(file) => secrets.add(&file),
+                Err(error) => secrets.unusable.push(error.into()),
+            }
+        }
+        secrets
+    }
+
+    /// Logs what is unusable or odd. What is unusable of a team is reported as long as it is.
+    fn log(&self, team: &Team) {
+        if team.name().is_none() {
+            self.unusable.iter().for_each(|error| tracing::error!("{error}; it is skipped"));
+        }
+        self.odd.iter().for_each(|finding| tracing::warn!(team = team.name(), "{finding}"));
     }
 }
 
@@ -86,42 +166,91 @@ impl SecretSources {
         self.paths.is_empty() && self.value.is_none()
     }
 
-    /// Reads all secrets: the files in the order of paths and names, then the value. Unusable ones are left out.
-    /// Fails only when there is no source, or a folder changes during each read.
-    pub(crate) fn load(&self) -> Result<MountedSecrets, SecretsError> {
+    /// Checks that there is a usable secret.
+    /// Fails when there is no source or none is usable; the text has a line for each fault.
+    pub(crate) fn check(&self) -> Result<(), SecretsError> {
         if self.is_empty() {
             return Err(SecretsError::NoSource);
         }
-        let mut secrets = MountedSecrets::default();
+        let mut unusable = Vec::new();
+        for (team, files) in self.read()? {
+            if let Err(error) = team.check() {
+                unusable.push(error.into());
+                continue;
+            }
+            let secrets = TeamSecrets::read(&team, files);
+            if !secrets.keys.is_empty() {
+                return Ok(());
+            }
+            unusable.extend(secrets.unusable);
+        }
+        Err(if unusable.len() == 1 { unusable.remove(0) } else { SecretsError::NoneUsable(unusable) })
+    }
+}
+
+impl Source for SecretSources {
+    type Value = TeamSecrets;
+    type View = Secrets;
+    const KIND: ConfigKind = ConfigKind::WebhookSecrets;
+
+    fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// All files in the order of paths and names, then the value. A path that cannot be read hides no other one.
+    fn read(&self) -> Result<Tree, ReadError> {
+        let mut tree = Tree::from([(Team::TOP, Files::default())]);
         for path in &self.paths {
-            match read_each(path, |_| true) {
-                Ok(files) if files.is_empty() => secrets.unusable.push(SecretsError::EmptyFolder(path.clone())),
-                Ok(files) => {
-                    for file in files {
-                        match file {
-                            Ok(file) => secrets.add(without_newline(&file.content), &file.path.display().to_string()),
-                            Err(error) => secrets.unusable.push(error.into()),
-                        }
+            match read(path, |_| true) {
+                Ok(mut mounted) => {
+                    if mounted.len() > 1 && mounted.get(&Team::TOP).is_some_and(Files::is_empty) {
+                        mounted.remove(&Team::TOP);
+                    }
+                    for (team, files) in mounted {
+                        tree.entry(team).or_default().append(files);
                     }
                 }
-                Err(error @ ReadError::Unstable { .. }) => return Err(error.into()),
-                Err(error) => secrets.unusable.push(error.into()),
+                Err(error @ ReadError::Unstable { .. }) => return Err(error),
+                Err(error) => tree.entry(Team::TOP).or_default().entries.push(Err(error)),
             }
         }
         if let Some(value) = &self.value {
-            secrets.add(value.expose_secret().as_bytes(), "WEBHOOK_SECRET");
+            let file = File { path: VARIABLE.into(), content: value.expose_secret().as_bytes().to_vec() };
+            tree.entry(Team::TOP).or_default().entries.push(Ok(file));
         }
+        Ok(tree)
+    }
+
+    fn load(&self, team: &Team, files: Files) -> Result<TeamSecrets, String> {
+        let secrets = TeamSecrets::read(team, files);
+        secrets.log(team);
         Ok(secrets)
     }
 
-    /// Fails like [`Self::load`], and when no secret is usable.
-    pub(crate) fn check(&self) -> Result<(), SecretsError> {
-        let mut secrets = self.load()?;
-        match (secrets.keys.is_empty(), secrets.unusable.len()) {
-            (false, _) => Ok(()),
-            (true, 1) => Err(secrets.unusable.remove(0)),
-            (true, _) => Err(SecretsError::NoneUsable(secrets.unusable)),
+    fn view(&self, teams: &BTreeMap<Team, Loaded<TeamSecrets>>) -> Secrets {
+        let loaded = || teams.iter().filter_map(|(team, loaded)| Some((team, loaded.value.as_deref()?)));
+        let keyring = Keyring::new(loaded().map(|(team, secrets)| (team, secrets.keys.as_slice())));
+        if keyring.is_empty() && !self.is_empty() {
+            tracing::error!("no usable webhook secret is left; every webhook is answered 503 until one is mounted");
         }
+        let mut status: BTreeMap<Team, TeamStatus> = BTreeMap::new();
+        for (team, loaded) in teams {
+            let secrets = loaded.value.as_deref();
+            let mut faults: Vec<String> = loaded.error.iter().cloned().collect();
+            faults.extend(secrets.into_iter().flat_map(|own| &own.unusable).map(ToString::to_string));
+            for (key, place) in keyring.of_team(team).iter().zip(secrets.into_iter().flat_map(|own| &own.places)) {
+                if let Some(other) = key.same_as() {
+                    let place = place.display();
+                    faults.push(format!(
+                        "the webhook secret in {place} is also one of {other}, so that it proves neither; make a new one for each"
+                    ));
+                }
+            }
+            let subjects = secrets.and_then(|secrets| secrets.subjects.clone());
+            let is_stale = loaded.error.is_some();
+            status.insert(team.clone(), TeamStatus { subjects, faults, is_stale });
+        }
+        Secrets { keyring, teams: status }
     }
 }
 
@@ -172,6 +301,11 @@ mod tests {
         assert_eq!(without_newline(b"s3cret\r"), b"s3cret\r");
     }
 
+    fn top(sources: &SecretSources) -> TeamSecrets {
+        let files = sources.read().expect("a folder").remove(&Team::TOP).expect("the top level");
+        TeamSecrets::read(&Team::TOP, files)
+    }
+
     fn value(value: &str) -> SecretSources {
         SecretSources { paths: Vec::new(), value: Some(value.to_owned().into()) }
     }
@@ -195,27 +329,27 @@ mod tests {
             ("correct\0horse", "NUL"),
             ("x", "short"),
         ] {
-            let secrets = value(secret).load().expect("secrets");
+            let secrets = top(&value(secret));
             assert_eq!((secrets.keys.len(), secrets.odd.len()), (1, 1), "{secret:?}");
             assert!(secrets.odd[0].contains(oddity) && !secrets.odd[0].contains("horse"), "{}", secrets.odd[0]);
         }
-        assert!(value("correct \"horse").load().expect("secrets").odd.is_empty());
+        assert!(top(&value("correct \"horse")).odd.is_empty());
     }
 
     #[test]
     fn unusable_files_do_not_hide_usable_ones() {
         let folder = tempfile::tempdir().expect("a folder");
-        let gone = folder.path().join("gone");
+        let gone = PathBuf::from("/no/such/file");
         let sources = SecretSources {
             paths: vec![folder.path().to_owned(), gone.clone()],
             value: Some("third secret".to_owned().into()),
         };
-        assert_eq!(sources.load().expect("secrets").unusable.len(), 2, "an empty folder and a missing file");
+        assert_eq!(top(&sources).unusable.len(), 2, "an empty folder and a missing file");
         std::fs::write(folder.path().join("a"), "first secret\n").expect("a file");
         std::fs::write(folder.path().join("b"), "\n").expect("a file");
         std::fs::write(folder.path().join(".hidden"), "").expect("a file");
         std::os::unix::fs::symlink("nowhere", folder.path().join("c")).expect("a link");
-        let secrets = sources.load().expect("secrets");
+        let secrets = top(&sources);
         let unusable: Vec<String> = secrets.unusable.iter().map(ToString::to_string).collect();
         assert_eq!((secrets.keys.len(), unusable.len()), (2, 3), "{unusable:?}");
         assert!(unusable[0].contains("/b is empty") && unusable[1].contains("/c"), "{unusable:?}");
@@ -225,7 +359,7 @@ mod tests {
     #[test]
     fn debug_hides_secret() {
         let sources = value("hunter2 hunter2");
-        let secrets = sources.load().expect("secrets");
+        let secrets = top(&sources);
         assert!(!format!("{sources:?} {secrets:?}").contains("hunter2"));
     }
 }

@@ -26,9 +26,9 @@ pub(crate) trait Labels<const N: usize>: Sized {
     const NAMES: [&'static str; N];
 
     /// The values of one series.
-    fn values(&self) -> [&'static str; N];
+    fn values(&self) -> [&str; N];
 
-    /// Every series that can exist.
+    /// Every series that can exist when the program starts.
     fn all() -> Vec<Self>;
 }
 
@@ -130,12 +130,22 @@ impl<L: Labels<N>, const N: usize> Counters<L, N> {
     pub(crate) fn with(&self, labels: &L) -> IntCounter {
         self.0.with_label_values(&labels.values())
     }
+
+    /// Removes the series of a label set, if there is one.
+    pub(crate) fn remove(&self, labels: &L) {
+        let _ = self.0.remove_label_values(&labels.values());
+    }
 }
 
 impl<L: Labels<N>, const N: usize> Gauges<L, N> {
     /// The gauge of a label set.
     pub(crate) fn with(&self, labels: &L) -> Gauge {
         self.0.with_label_values(&labels.values())
+    }
+
+    /// Removes the series of a label set, if there is one.
+    pub(crate) fn remove(&self, labels: &L) {
+        let _ = self.0.remove_label_values(&labels.values());
     }
 }
 
@@ -171,7 +181,7 @@ mod tests {
     impl Labels<1> for Color {
         const NAMES: [&'static str; 1] = ["color"];
 
-        fn values(&self) -> [&'static str; 1] {
+        fn values(&self) -> [&str; 1] {
             [match self {
                 Self::Red => "red",
                 Self::Green => "green",

@@ -112,6 +112,11 @@ impl GlobIndex {
         Some(Self { set: set(globs).ok()?, owners })
     }
 
+    /// Whether one of the lists matches `text`.
+    pub(super) fn matches(&self, text: &str) -> bool {
+        self.set.is_match(&*Case::Insensitive.fold(text))
+    }
+
     /// Numbers of the lists that match `text`, ascending.
     pub(super) fn matching(&self, text: &str) -> Vec<usize> {
         let mut owners: Vec<usize> = self

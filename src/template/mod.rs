@@ -1,6 +1,6 @@
 //! Templates: YAML is parsed first, then values are put into string scalars, so that a value never becomes structure.
 //!
-//! [`load()`] reads and checks the files (`lint`, start and reload share the code). [`TemplateSet::decide`] selects the
+//! [`lint()`] and [`TemplateSource`] read and check the files of each team, with the same code. [`TemplateSet::decide`] selects the
 //! templates that match an event and renders their PipelineRuns.
 
 mod compile;
@@ -25,8 +25,10 @@ pub(crate) use decide::{Decision, Ignored, Selection};
 #[cfg(feature = "fuzzing")]
 pub(crate) use expression::Expression;
 pub(crate) use expression::cel_memory;
-pub(crate) use load::{Finding, LoadError, Severity, lint, load, parse};
-pub(crate) use model::TemplateSet;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use load::parse;
+pub(crate) use load::{Finding, LintedTeam, LoadError, Severity, TeamTemplates, TemplateSource, Templates, lint};
+pub(crate) use model::{Template, TemplateSet};
 pub(crate) use render::{PipelineRun, RenderError, Stamp};
 #[cfg(test)]
 pub(crate) use yaml::Position;

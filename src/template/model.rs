@@ -56,6 +56,11 @@ impl Template {
         &self.written_name
     }
 
+    /// The namespace that is written in the template.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
     /// An error that was found outside its text, at the position of its name.
     pub(crate) fn finding(&self, message: String) -> Finding {
         let (file, at) = self.origin.clone();
@@ -74,9 +79,14 @@ impl TemplateSet {
         self.templates.len()
     }
 
-    /// Whether the set contains no template.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.templates.is_empty()
+    /// Whether `on-repository` of a template takes the repository.
+    pub(crate) fn names_repository(&self, name: &str) -> bool {
+        self.repositories.as_ref().is_some_and(|index| index.matches(name))
+    }
+
+    /// Whether a template takes every repository.
+    pub(crate) fn takes_any_repository(&self) -> bool {
+        !self.for_any_repository.is_empty()
     }
 
     /// The templates, in the order of the files.

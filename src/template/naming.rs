@@ -21,7 +21,7 @@ pub(super) struct Identity<'a> {
 }
 
 impl Identity<'_> {
-    /// The values to hash, all of them signed. A merge is identified by repository, number and commit; any other event by its
+    /// The values to hash, all of them signed or ours. A merge is identified by repository, number and commit; any other event by its
     /// kind, repository and [`Event::identity`]. The delivery's id is not part of it, because no
     /// signature covers it.
     ///
@@ -43,6 +43,8 @@ impl Identity<'_> {
             }
         };
         parts.extend([self.namespace.unwrap_or_default().to_owned(), self.template.to_owned()]);
+        // Runs of one team never have the names of another's, even of templates with the same name.
+        parts.extend(self.event.team.name().map(str::to_owned));
         parts
     }
 }
@@ -81,6 +83,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::team::Team;
     use crate::template::testing::event;
 
     const SHA: &str = "ec26c3e57ca3a959ca5aad62de7213c562f8c821";
@@ -128,6 +131,17 @@ mod tests {
         let other = |delivery: &str, text: &str| event("made_up", delivery, &json!({"a": text}));
         assert_eq!(name_of(&other("d1", "x"), "build"), name_of(&other("d2", "x"), "build"));
         assert_ne!(name_of(&other("d1", "x"), "build"), name_of(&other("d1", "y"), "build"));
+    }
+
+    #[test]
+    fn names_of_teams_differ() {
+        let of = |team: Team| {
+            let mut event = merge("a/b", 2, SHA, "d1");
+            event.team = team;
+            name_of(&event, "build")
+        };
+        let (top, a, b) = (of(Team::TOP), of(Team::of_folder("a")), of(Team::of_folder("b")));
+        assert!(top != a && top != b && a != b, "{top} {a} {b}");
     }
 
     #[test]

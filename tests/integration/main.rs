@@ -20,4 +20,5 @@ mod manifests;
 mod observability;
 mod order;
 mod serving;
+mod teams;
 mod templates;

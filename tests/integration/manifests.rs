@@ -1,15 +1,18 @@
 //! The manifests, applied with kubectl to an API server that has the real CRDs.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-use http::StatusCode;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use http::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::support::control_plane::{own, shared};
+use crate::support::control_plane::{ControlPlane, own, shared};
 use crate::support::service::{PROGRAM, Setup};
 use crate::support::serving::{Serving, services};
-use crate::support::webhook::{SHA, merged};
+use crate::support::teams;
+use crate::support::webhook::{SHA, headers_signed_with, merged};
 
 /// `kubectl apply -k config/direct` is enough: its service account creates the run of the shipped template.
 #[tokio::test(flavor = "multi_thread")]
@@ -49,6 +52,85 @@ async fn applies_direct_manifests_and_creates_run() {
     let reply = service.merge("d1", &merged("acme/web", 1, SHA)).await;
     assert_eq!(reply.status, StatusCode::CREATED, "{}", service.log.text());
     assert_eq!(plane.runs("github-trigger").len(), 1);
+}
+
+/// The files that the kubelet would put into the projected volumes of the Service `github-trigger`.
+fn project(plane: &ControlPlane, volume: usize, folder: &Path) {
+    let get = |kind: &str, name: &str| -> Value {
+        let object = plane.kubectl(&["get", kind, name, "-n", "github-trigger", "-o", "json"]);
+        serde_json::from_str(&object).expect("JSON")
+    };
+    let service = get("ksvc", "github-trigger");
+    let sources = service["spec"]["template"]["spec"]["volumes"][volume]["projected"]["sources"].as_array();
+    for source in sources.expect("a projected volume") {
+        let kind = if source["secret"].is_object() { "secret" } else { "configMap" };
+        let source = &source[kind];
+        let data = get(kind, source["name"].as_str().expect("a name"))["data"].clone();
+        for item in source["items"].as_array().expect("items") {
+            let file = folder.join(item["path"].as_str().expect("a path"));
+            let Some(content) = data[item["key"].as_str().expect("a key")].as_str() else {
+                assert_eq!(source["optional"], true, "the pod would not start without {item}");
+                continue;
+            };
+            fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+            let decoded =
+                if kind == "secret" { BASE64_STANDARD.decode(content).expect("Base64") } else { content.into() };
+            fs::write(file, decoded).expect("a file");
+        }
+    }
+}
+
+/// `config/teams`, and a third team by the words of docs/teams.md.
+#[tokio::test(flavor = "multi_thread")]
+async fn applies_team_manifests_and_adds_a_third_team() {
+    let Some(plane) = own() else { return };
+    let checkout = tempfile::tempdir().expect("a folder");
+    let copied = Command::new("cp").args(["-r", "config"]).arg(checkout.path()).status();
+    assert!(copied.expect("cp").success());
+    let page = fs::read_to_string("docs/teams.md").expect("the page");
+    let blocks: Vec<&str> = page.split("```sh\n").skip(1).filter_map(|block| block.split("```").next()).collect();
+    let install = blocks.iter().filter(|block| block.contains("kubectl apply -k config/teams"));
+    for (index, block) in install.enumerate() {
+        let commands = block.replace("kubectl apply", "kubectl apply --validate=strict");
+        let path = format!("{}:/usr/bin:/bin", plane.kubectl_path().parent().expect("a folder").display());
+        let output = Command::new("bash")
+            .args(["-euc", &commands])
+            .current_dir(checkout.path())
+            .env("PATH", path)
+            .env("KUBECONFIG", plane.admin_kubeconfig())
+            .output()
+            .expect("bash");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let teams: &[&str] = if index == 0 { &["team-a", "team-b"] } else { &["team-a", "team-b", "team-c"] };
+
+        let setup = teams::dry_run().without_dry_run(&plane.token_of("github-trigger", "github-trigger"));
+        project(&plane, 0, &setup.templates());
+        project(&plane, 1, &setup.secrets());
+        let lint = Command::new(PROGRAM).arg("lint").arg("--trigger-config").arg(setup.templates()).output();
+        assert!(lint.expect("the program").status.success());
+        let secret = |team: &str| fs::read_to_string(setup.secrets().join(team).join("github")).expect("a secret");
+        let secrets: Vec<String> = teams.iter().map(|team| secret(team)).collect();
+        for team in teams {
+            plane.wait_until_allowed("github-trigger:github-trigger", team);
+        }
+        let service = setup.start();
+        for (signer, secret) in secrets.iter().enumerate() {
+            for (owner, team) in teams.iter().enumerate() {
+                let payload = merged(&format!("{team}/web"), index as u64 + 1, SHA).to_string().into_bytes();
+                let headers = headers_signed_with(secret, "pull_request", "d1", &payload);
+                let reply = service.send(Method::POST, "/", &headers, &payload).await;
+                let status = if signer == owner { StatusCode::CREATED } else { StatusCode::OK };
+                assert_eq!(reply.status, status, "{}", service.log.text());
+            }
+        }
+        for team in teams {
+            let runs = plane.runs(team);
+            assert!(runs.iter().all(|run| run["metadata"]["labels"]["github-trigger.dev/team"] == *team), "{runs:?}");
+            let expected = if *team == "team-c" { 1 } else { index + 1 };
+            assert_eq!(runs.len(), expected, "{team}");
+        }
+        assert!(plane.runs("github-trigger").is_empty());
+    }
 }
 
 /// `config/github-source`: all objects are valid, the service is cluster-local, and it needs no webhook secret.

@@ -15,5 +15,6 @@ pub mod proxy;
 pub mod receiver;
 pub mod service;
 pub mod serving;
+pub mod teams;
 pub mod tokens;
 pub mod webhook;

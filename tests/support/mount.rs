@@ -1,4 +1,4 @@
-//! A folder that is updated like a mounted ConfigMap or Secret: atomically, by exchanging a link.
+//! A folder that is updated like a mounted ConfigMap, Secret or projected volume: atomically, by exchanging a link.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -27,7 +27,9 @@ impl Mount {
         let new = format!("..{}", self.version);
         fs::create_dir(self.folder.join(&new)).expect("a folder");
         for (name, content) in files {
-            fs::write(self.folder.join(&new).join(name), content).expect("a file");
+            let file = self.folder.join(&new).join(name);
+            fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+            fs::write(file, content).expect("a file");
         }
         let old = fs::read_link(self.folder.join("..data")).ok();
         symlink(&new, self.folder.join("..data_tmp")).expect("a link");
@@ -38,9 +40,10 @@ impl Mount {
         }
     }
 
-    /// Adds links for new files and removes those of removed files.
+    /// Adds links for new files and removes those of removed files. Only the first part of a path is linked.
     fn link(&self, files: &[(&str, &str)]) {
-        for (name, _) in files {
+        let names: Vec<&str> = files.iter().filter_map(|(name, _)| name.split('/').next()).collect();
+        for name in &names {
             let link = self.folder.join(name);
             if fs::symlink_metadata(&link).is_err() {
                 symlink(Path::new("..data").join(name), link).expect("a link");
@@ -49,7 +52,7 @@ impl Mount {
         for entry in fs::read_dir(&self.folder).expect("a folder") {
             let name = entry.expect("an entry").file_name();
             let name = name.to_string_lossy();
-            if !name.starts_with("..") && !files.iter().any(|(file, _)| *file == name) {
+            if !name.starts_with("..") && !names.contains(&&*name) {
                 fs::remove_file(self.folder.join(&*name)).expect("removed");
             }
         }

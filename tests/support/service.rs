@@ -86,9 +86,19 @@ impl Setup {
         self
     }
 
+    /// Creates runs in the cluster of a kubeconfig instead of printing them.
+    pub fn without_dry_run(mut self, kubeconfig: &Path) -> Self {
+        self.args.retain(|arg| arg != "--dry-run");
+        self.env("KUBECONFIG", &kubeconfig.display().to_string())
+    }
+
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
         self
+    }
+
+    pub fn args(self, args: &[&str]) -> Self {
+        args.iter().fold(self, |setup, arg| setup.arg(arg))
     }
 
     pub fn env(mut self, name: &str, value: &str) -> Self {

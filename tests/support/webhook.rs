@@ -61,13 +61,18 @@ pub fn sha1(secret: &str, body: &[u8]) -> String {
 
 /// The headers of a delivery, signed with SHA-256.
 pub fn headers(event: &str, delivery: &str, body: &[u8]) -> Vec<(String, String)> {
+    headers_signed_with(SECRET, event, delivery, body)
+}
+
+/// The headers of a delivery, signed with SHA-256 and this secret.
+pub fn headers_signed_with(secret: &str, event: &str, delivery: &str, body: &[u8]) -> Vec<(String, String)> {
     [
         ("content-type", "application/json".to_owned()),
         ("user-agent", "GitHub-Hookshot/044aadd".to_owned()),
         ("x-github-event", event.to_owned()),
         ("x-github-delivery", delivery.to_owned()),
         ("x-github-hook-id", "292430182".to_owned()),
-        ("x-hub-signature-256", sha256(SECRET, body)),
+        ("x-hub-signature-256", sha256(secret, body)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .to_vec()

@@ -136,8 +136,7 @@ fn delivery(
     }
     // The HTTP header describes the last hop, the extension the origin of the event.
     let trace = trace_of(&headers).or_else(|| attributes.trace.clone());
-    let (action, token_subject) = (action.map(str::to_owned), None);
-    Ok(Delivery { id, kind, action, trace, token_subject, headers: headers.into(), payload, _sealed: () })
+    Ok(Delivery { action: action.map(str::to_owned), trace, ..Delivery::unproven(id, kind, headers, payload) })
 }
 
 /// The GitHub event in a CloudEvent's type, and the action if the type names one.

@@ -31,12 +31,16 @@ const CLOCK_SKEW_SECONDS: u64 = 10;
 /// Maximum length of a token in bytes; tokens of a cluster are shorter.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 
-/// Accepted audience and subjects of tokens.
+/// Accepted audience of tokens, and the subjects that the top level accepts.
 #[derive(Debug, Clone)]
 pub(crate) struct TokenPolicy {
     audience: String,
-    subjects: GlobSet,
+    subjects: Subjects,
 }
+
+/// Globs of the subjects whose tokens are accepted.
+#[derive(Debug, Clone)]
+pub(crate) struct Subjects(GlobSet);
 
 /// An issuer's name (the claim `iss`) and its public keys.
 #[derive(Clone)]
@@ -68,13 +72,16 @@ pub(crate) enum TokenError {
     #[error("the token is not valid: {0}")]
     Invalid(String),
     /// A valid token of another subject. The sender gets 403.
-    #[error("the token's subject {0} is not one of --oidc-subject")]
+    #[error("the token's subject {0} is not one of --oidc-subject, nor of a team's file `subjects`")]
     Subject(String),
+    /// A valid token of a subject that several teams call their own. The sender gets 403.
+    #[error("the token's subject {0} belongs to {1}; remove it from the file `subjects` of all teams but one")]
+    Ambiguous(String, String),
 }
 
 impl TokenError {
     /// All codes, for the metrics.
-    pub(crate) const CODES: &[&str] = &["missing", "malformed", "unknown_key", "invalid", "subject"];
+    pub(crate) const CODES: &[&str] = &["missing", "malformed", "unknown_key", "invalid", "subject", "ambiguous"];
 
     /// The label value in metrics.
     pub(crate) fn code(&self) -> &'static str {
@@ -84,6 +91,7 @@ impl TokenError {
             Self::UnknownKey => "unknown_key",
             Self::Invalid(_) => "invalid",
             Self::Subject(_) => "subject",
+            Self::Ambiguous(..) => "ambiguous",
         }
     }
 }
@@ -104,11 +112,41 @@ impl TokenPolicy {
     /// Accepts tokens for `audience` with a subject that matches one of the globs.
     /// Fails when a glob is invalid.
     pub(crate) fn new(audience: &str, subjects: &[String]) -> Result<Self, globset::Error> {
-        let mut globs = GlobSetBuilder::new();
-        for subject in subjects {
-            globs.add(GlobBuilder::new(subject).literal_separator(true).backslash_escape(true).build()?);
+        Ok(Self { audience: audience.to_owned(), subjects: Subjects::new(subjects)? })
+    }
+
+    /// The top level's subjects.
+    pub(crate) fn subjects(&self) -> &Subjects {
+        &self.subjects
+    }
+}
+
+impl Subjects {
+    /// Compiles globs. Fails when one is invalid.
+    pub(crate) fn new(globs: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, globset::Error> {
+        let mut builder = GlobSetBuilder::new();
+        for glob in globs {
+            builder.add(GlobBuilder::new(glob.as_ref()).literal_separator(true).backslash_escape(true).build()?);
         }
-        Ok(Self { audience: audience.to_owned(), subjects: globs.build()? })
+        Ok(Self(builder.build()?))
+    }
+
+    /// Parses the file `subjects` of a team: a glob a line; lines that begin with `#` are comments.
+    /// Fails when the file is not UTF-8, names no subject, or a glob is invalid; the text says so.
+    pub(crate) fn parse(content: &[u8]) -> Result<Self, String> {
+        let text = str::from_utf8(content).map_err(|_| "not UTF-8 text; save the file as UTF-8".to_owned())?;
+        let lines: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+        if lines.is_empty() {
+            let form = "system:serviceaccount:NAMESPACE:NAME";
+            return Err(format!("the file names no subject; write one a line, such as {form}, or remove the file"));
+        }
+        Self::new(lines).map_err(|error| error.to_string())
+    }
+
+    /// Whether a subject is one of them.
+    pub(crate) fn contain(&self, subject: &str) -> bool {
+        self.0.is_match(subject)
     }
 }
 
@@ -186,7 +224,7 @@ impl<'h> BearerToken<'h> {
         Ok(Self { text, algorithm: header.alg, key_id: header.kid })
     }
 
-    /// Verifies the signature and the claims `iss`, `aud`, `exp`, `nbf` and `sub`.
+    /// Verifies the signature and the claims `iss`, `aud`, `exp` and `nbf`. Whose subject it is, the caller decides.
     /// Fails with the reason, of the last key tried if there are several.
     pub(crate) fn verify(&self, policy: &TokenPolicy, keys: &KeySet) -> Result<TokenProof, TokenError> {
         ring_provider::install();
@@ -199,10 +237,7 @@ impl<'h> BearerToken<'h> {
         let mut error = TokenError::UnknownKey;
         for key in keys.candidates(self) {
             match decode::<Claims>(self.text, key, &validation) {
-                Ok(token) if policy.subjects.is_match(&token.claims.sub) => {
-                    return Ok(TokenProof { subject: token.claims.sub });
-                }
-                Ok(token) => return Err(TokenError::Subject(token.claims.sub)),
+                Ok(token) => return Ok(TokenProof { subject: token.claims.sub }),
                 Err(why) => error = TokenError::Invalid(why.to_string()),
             }
         }

@@ -108,13 +108,14 @@ fn rejects_wrong_claims() {
 }
 
 #[test]
-fn rejects_other_subjects() {
+fn accepts_no_other_subjects() {
     let signer = Signer::new();
     for subject in ["system:serviceaccount:eventing:other", "system:serviceaccount:other:merges-oidc", "", "*"] {
         let mut changed = claims();
         changed["sub"] = subject.into();
-        let verdict = check(&keys(&signer), &format!("Bearer {}", signer.token(&header(), &changed)));
-        assert_eq!(verdict, Err(TokenError::Subject(subject.to_owned())));
+        let proof = check(&keys(&signer), &format!("Bearer {}", signer.token(&header(), &changed))).expect("a proof");
+        assert_eq!(proof.subject(), subject);
+        assert!(!policy().subjects().contain(subject));
     }
 }
 
@@ -190,5 +191,19 @@ fn verifies_rsa_signatures() {
         let swapped =
             if algorithm == "RS256" { token.replace("eyJhbGciOiJSUzI1NiI", "eyJhbGciOiJQUzI1NiI") } else { continue };
         assert!(check(&keys, &swapped).is_err(), "algorithm differs from the signature's");
+    }
+}
+
+#[test]
+fn reads_a_teams_subjects() {
+    let subjects = Subjects::parse(b"# ours\n\nsystem:serviceaccount:a:merges\n  system:serviceaccount:b:*  \n")
+        .expect("subjects");
+    assert!(subjects.contain("system:serviceaccount:a:merges") && subjects.contain("system:serviceaccount:b:x"));
+    assert!(!subjects.contain("system:serviceaccount:c:merges") && !subjects.contain("# ours"));
+    for (content, why) in
+        [(&b""[..], "names no subject"), (b"# none\n", "names no subject"), (b"a[", "a["), (b"\xff", "UTF-8")]
+    {
+        let error = Subjects::parse(content).map(drop).expect_err("an error");
+        assert!(error.contains(why), "{error}");
     }
 }

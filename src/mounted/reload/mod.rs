@@ -1,20 +1,25 @@
-//! Reloads values from mounted files when they change; a rotated secret or a new template needs no restart.
+//! Reloads values from mounted files when they change; a rotated secret or a new template needs no restart. Each team's
+//! files are a value of their own, so that an invalid one holds back nobody else.
 
-use std::error::Error;
+mod metrics;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 
-use super::{Fingerprint, is_atomic};
-use crate::telemetry::chain;
-use crate::telemetry::metrics::{Gauges, Labels, Registry};
+use super::fingerprint::Fingerprint;
+use super::{Files, ReadError, Tree, is_atomic};
+use crate::team::Team;
+pub(crate) use metrics::ReloadMetrics;
 
-/// Poll interval for mounted files; a poll is a few `stat` calls.
+/// Poll interval for mounted files; a poll is a few `stat` calls for each team.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(1);
-
-type Load<T> = dyn Fn() -> Result<T, Box<dyn Error + Send + Sync>> + Send + Sync;
+/// A look at all files on demand is made only if the last one took less than this part of the time since: wrong signatures
+/// cause them.
+const LOOK_SHARE: u32 = 20;
 
 /// A reloadable configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,56 +37,66 @@ impl ConfigKind {
             Self::Templates => "templates",
         }
     }
-}
 
-impl Labels<1> for ConfigKind {
-    const NAMES: [&'static str; 1] = ["config"];
-
-    fn values(&self) -> [&'static str; 1] {
-        [match self {
+    /// The label value in metrics.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
             Self::WebhookSecrets => "webhook_secrets",
             Self::Templates => "templates",
-        }]
-    }
-
-    fn all() -> Vec<Self> {
-        vec![Self::WebhookSecrets, Self::Templates]
+        }
     }
 }
 
-/// Metrics of reloaded configurations; cheap to clone.
-#[derive(Clone)]
-pub(crate) struct ReloadMetrics(Arc<Families>);
+/// Mounted files, and the values that are made of them.
+pub(crate) trait Source: Send + Sync + 'static {
+    /// The value of one team.
+    type Value: Send + Sync;
+    /// What is made of the values of all teams; requests read it.
+    type View: Send + Sync;
+    /// What it is, for logs and metrics.
+    const KIND: ConfigKind;
 
-struct Families {
-    stale: Gauges<ConfigKind, 1>,
-    generation: Gauges<ConfigKind, 1>,
-    reloaded: Gauges<ConfigKind, 1>,
+    /// The mounted paths; none if the value never changes.
+    fn paths(&self) -> &[PathBuf];
+
+    /// Reads the files of all teams.
+    /// Fails when the path cannot be read, or keeps changing; then everything stays as it is.
+    fn read(&self) -> Result<Tree, ReadError>;
+
+    /// Makes a team's value. The error says what is wrong, one line for each fault.
+    fn load(&self, team: &Team, files: Files) -> Result<Self::Value, String>;
+
+    /// Makes the view. Called after each change, in the order of teams.
+    fn view(&self, teams: &BTreeMap<Team, Loaded<Self::Value>>) -> Self::View;
 }
 
-impl ReloadMetrics {
-    /// Registers the metrics.
-    pub(crate) fn register(registry: &Registry) -> Self {
-        let time = "Time of the last successful read of a ConfigMap or Secret, Unix seconds.";
-        Self(Arc::new(Families {
-            stale: registry.gauges("config_stale", "1 while a changed ConfigMap or Secret is refused, else 0."),
-            generation: registry.gauges("config_generation", "Successful reads of a ConfigMap or Secret."),
-            reloaded: registry.gauges("config_last_reload_timestamp_seconds", time),
-        }))
+/// The last good value of a team.
+#[derive(Debug)]
+pub(crate) struct Loaded<T> {
+    /// The last good value; `None` if there has been none.
+    pub(crate) value: Option<Arc<T>>,
+    /// Why the files that are mounted now are refused.
+    pub(crate) error: Option<String>,
+    /// Tells whether a team's files have changed.
+    digest: [u8; 32],
+}
+
+impl<T> Clone for Loaded<T> {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), error: self.error.clone(), digest: self.digest }
     }
 }
 
-/// The last good value of mounted files.
-pub(crate) struct Reloading<T> {
-    kind: ConfigKind,
-    paths: Vec<PathBuf>,
-    load: Box<Load<T>>,
-    current: ArcSwap<T>,
-    state: Mutex<State>,
+/// The last good values of mounted files.
+pub(crate) struct Reloading<S: Source> {
+    source: S,
+    current: ArcSwap<S::View>,
+    state: Mutex<State<S::Value>>,
     metrics: ReloadMetrics,
 }
 
-struct State {
+struct State<T> {
+    teams: BTreeMap<Team, Loaded<T>>,
     /// The files at the last read, successful or not.
     read: Vec<Fingerprint>,
     /// A change seen by one poll. Files that are edited in place are read after two polls with the same fingerprints.
@@ -90,93 +105,151 @@ struct State {
     since: SystemTime,
     /// Number of successful reads.
     generation: u32,
-    /// Whether the last change was refused.
-    stale: bool,
+    /// Whether the path itself cannot be read.
+    unreadable: bool,
+    /// End of the last look at the files, and the time that it took.
+    looked: (Instant, Duration),
 }
 
-impl<T> Reloading<T> {
+impl<S: Source> Reloading<S> {
     /// Reads the files for the first time.
-    /// Fails with the error of `load`; there is no last good value yet.
-    pub(crate) fn start<E>(
-        kind: ConfigKind,
-        paths: Vec<PathBuf>,
-        metrics: &ReloadMetrics,
-        load: impl Fn() -> Result<T, E> + Send + Sync + 'static,
-    ) -> Result<Self, E>
-    where
-        E: Error + Send + Sync + 'static,
-    {
-        let read = fingerprints(&paths);
-        let current = ArcSwap::from_pointee(load()?);
-        let state = State { read, pending: None, since: SystemTime::now(), generation: 1, stale: false };
+    /// Fails with the errors of all teams if there is no good value: one line for each fault.
+    pub(crate) fn start(source: S, metrics: &ReloadMetrics) -> Result<Self, String> {
+        let read = fingerprints(source.paths());
+        let teams = load(&source, source.read().map_err(|error| error.to_string())?, &BTreeMap::new());
+        if teams.values().all(|team| team.value.is_none()) {
+            let errors: Vec<String> = teams.into_values().filter_map(|team| team.error).collect();
+            return Err(errors.join("\n"));
+        }
+        let looked = (Instant::now(), Duration::ZERO);
+        let state =
+            State { teams, read, pending: None, since: SystemTime::now(), generation: 1, unreadable: false, looked };
         Ok(Self {
-            kind,
-            paths,
-            load: Box::new(move || load().map_err(Into::into)),
-            current,
+            current: ArcSwap::from_pointee(source.view(&state.teams)),
             state: Mutex::new(state),
             metrics: metrics.clone(),
+            source,
         })
     }
 
-    /// Whether there are files that the value comes from.
+    /// Whether there are files that the values come from.
     pub(crate) fn is_mounted(&self) -> bool {
-        !self.paths.is_empty()
+        !self.source.paths().is_empty()
     }
 
-    /// The last good value.
-    pub(crate) fn current(&self) -> Arc<T> {
+    /// The last good values.
+    pub(crate) fn current(&self) -> Arc<S::View> {
         self.current.load_full()
+    }
+
+    /// Like [`Self::refresh`], for a request that may be the first one after a change. Does nothing if looking at the files
+    /// takes too much of the time.
+    pub(crate) fn refresh_on_demand(&self) -> bool {
+        let (end, took) = self.state().looked;
+        end.elapsed() >= took * LOOK_SHARE && self.refresh()
     }
 
     /// Reads the files if they have changed. Returns true if there is a new value.
     ///
-    /// If the change is invalid, it logs one ERROR and keeps the last good value.
+    /// If a team's change is invalid, it logs one ERROR and keeps the last good value.
     pub(crate) fn refresh(&self) -> bool {
-        let seen = fingerprints(&self.paths);
+        let paths = self.source.paths();
+        let begun = Instant::now();
+        let seen = fingerprints(paths);
         let mut state = self.state();
+        state.looked = (Instant::now(), begun.elapsed());
         if seen == state.read {
             state.pending = None;
             return false;
         }
-        if !self.paths.iter().all(|path| is_atomic(path)) && state.pending.as_ref() != Some(&seen) {
+        if !paths.iter().all(|path| is_atomic(path)) && state.pending.as_ref() != Some(&seen) {
             state.pending = Some(seen);
             return false;
         }
         state.read = seen;
         state.pending = None;
-        let loaded = (self.load)();
-        state.stale = loaded.is_err();
-        match loaded {
-            Ok(value) => {
-                self.current.store(Arc::new(value));
-                state.generation += 1;
-                state.since = SystemTime::now();
-                tracing::info!("{} changed and are in use", self.kind.as_str());
-                true
-            }
+        let kind = S::KIND.as_str();
+        let tree = self.source.read();
+        state.unreadable = tree.is_err();
+        let teams = match tree {
+            Ok(tree) => load(&self.source, tree, &state.teams),
             Err(error) => {
-                let error = chain(&*error);
-                tracing::error!(error, "changed {} are refused; the last good ones stay in use", self.kind.as_str());
-                false
+                let error = error.to_string();
+                tracing::error!(error, "changed {kind} are refused; the last good ones stay in use");
+                return false;
+            }
+        };
+        let mut is_new = false;
+        for (team, loaded) in &teams {
+            let before = state.teams.get(team);
+            if before.is_some_and(|before| before.digest == loaded.digest) {
+                continue;
+            }
+            let team = team.name();
+            match (&loaded.error, &loaded.value) {
+                (None, _) => {
+                    is_new = true;
+                    tracing::info!(team, "{kind} changed and are in use");
+                }
+                (Some(error), Some(_)) => {
+                    tracing::error!(team, error, "changed {kind} are refused; the last good ones stay in use");
+                }
+                // A team without a value is reported as long as it has none.
+                (Some(_), None) => {}
             }
         }
+        for team in state.teams.keys().filter(|team| !teams.contains_key(*team)) {
+            is_new = true;
+            tracing::info!(team = team.name(), "the folder of {kind} is gone, and they are no longer in use");
+        }
+        if is_new {
+            state.generation += 1;
+            state.since = SystemTime::now();
+        }
+        state.teams = teams;
+        self.current.store(Arc::new(self.source.view(&state.teams)));
+        is_new
     }
 
     /// Sets the metrics to the current state.
     pub(crate) fn update_metrics(&self) {
         let state = self.state();
-        let Families { stale, generation, reloaded } = &*self.metrics.0;
-        stale.with(&self.kind).set(f64::from(u8::from(state.stale)));
-        generation.with(&self.kind).set(f64::from(state.generation));
-        let since = state.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        reloaded.with(&self.kind).set(since.as_secs_f64());
+        let is_stale = state.unreadable || state.teams.values().any(|team| team.error.is_some());
+        self.metrics.set(S::KIND, is_stale, state.generation, state.since);
     }
 
     /// Ignores poisoning: no code under the lock can leave the state half changed.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<S::Value>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes the value of each team whose files have changed, and keeps all others.
+fn load<S: Source>(
+    source: &S,
+    tree: Tree,
+    before: &BTreeMap<Team, Loaded<S::Value>>,
+) -> BTreeMap<Team, Loaded<S::Value>> {
+    let has_teams = tree.len() > 1;
+    let mut teams = BTreeMap::new();
+    for (team, files) in tree {
+        let (digest, last) = (files.digest(), before.get(&team));
+        if let Some(last) = last.filter(|last| last.digest == digest) {
+            teams.insert(team, last.clone());
+            continue;
+        }
+        // Where all files belong to teams, the top level is not there.
+        if has_teams && team == Team::TOP && files.is_empty() && last.is_none() {
+            continue;
+        }
+        let (value, error) =
+            match team.check().map_err(|error| error.to_string()).and_then(|()| source.load(&team, files)) {
+                Ok(value) => (Some(Arc::new(value)), None),
+                Err(error) => (last.and_then(|last| last.value.clone()), Some(error)),
+            };
+        teams.insert(team, Loaded { value, error, digest });
+    }
+    teams
 }
 
 fn fingerprints(paths: &[PathBuf]) -> Vec<Fingerprint> {

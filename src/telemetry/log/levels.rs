@@ -17,7 +17,7 @@ struct LineLevel(Level);
 impl Labels<1> for LineLevel {
     const NAMES: [&'static str; 1] = ["level"];
 
-    fn values(&self) -> [&'static str; 1] {
+    fn values(&self) -> [&str; 1] {
         [match self.0 {
             Level::ERROR => "error",
             Level::WARN => "warn",

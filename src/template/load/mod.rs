@@ -4,9 +4,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+mod team;
+
 use super::model::{Template, TemplateSet};
 use super::{compile, yaml};
 use crate::mounted;
+use crate::names::InvalidName;
+pub(crate) use team::{LintedTeam, TeamTemplates, TemplateSource, Templates, lint};
 
 /// An error or a warning about a template file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,21 +34,20 @@ pub(crate) enum Severity {
     Warning,
 }
 
-/// Templates without errors, and their warnings.
-#[derive(Debug, Clone)]
-pub(crate) struct Loaded {
-    /// All templates of the files.
-    pub(crate) templates: TemplateSet,
-    /// Warnings only.
-    pub(crate) findings: Vec<Finding>,
-}
-
 /// Why templates are not loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
     /// The files cannot be read.
     #[error("{0}")]
     Read(#[from] mounted::ReadError),
+    /// The name of a team's folder is invalid.
+    #[error("{}: {source}", folder.display())]
+    Team {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with its name.
+        source: InvalidName,
+    },
     /// A folder without a template file.
     #[error("{}: the folder contains no *.yaml file; mount the ConfigMap with the templates there", .0.display())]
     NoFile(PathBuf),
@@ -69,42 +72,8 @@ fn lines(findings: &[Finding]) -> String {
 }
 
 /// Whether a file name in a template folder is that of a template: `*.yaml` or `*.yml`.
-pub(crate) fn is_template_file(name: &str) -> bool {
+fn is_template_file(name: &str) -> bool {
     name.ends_with(".yaml") || name.ends_with(".yml")
-}
-
-/// Reads and checks a template file, or every `*.yaml` and `*.yml` file of a folder.
-/// Fails when the files cannot be read, or with the findings of all files if one is an error.
-pub(crate) fn load(path: &Path) -> Result<Loaded, LoadError> {
-    let (templates, findings) = lint(path)?;
-    if findings.iter().any(|finding| finding.severity == Severity::Error) {
-        return Err(LoadError::Findings(findings));
-    }
-    Ok(Loaded { templates, findings })
-}
-
-/// Like [`load`], but also returns errors as findings.
-/// Fails when the files cannot be read.
-pub(crate) fn lint(path: &Path) -> Result<(TemplateSet, Vec<Finding>), LoadError> {
-    let files = mounted::read(path, is_template_file)?;
-    if files.is_empty() {
-        return Err(LoadError::NoFile(path.to_owned()));
-    }
-    let (templates, mut findings) = parse(files);
-    findings.extend(skipped(path));
-    Ok((templates, findings))
-}
-
-/// A warning for each file of a folder whose name is not that of a template, pages for people apart.
-fn skipped(folder: &Path) -> impl Iterator<Item = Finding> {
-    let is_page = |name: &str| name.ends_with(".md") || name.ends_with(".txt");
-    let names = mounted::file_names(folder).into_iter().filter(move |name| !is_template_file(name) && !is_page(name));
-    names.map(|name| Finding {
-        file: folder.join(name),
-        at: yaml::Position { line: 1, column: 1 },
-        severity: Severity::Warning,
-        message: "the file is skipped; a template's file name ends in .yaml or .yml".to_owned(),
-    })
 }
 
 /// Checks the content of template files. Returns the valid templates, and all findings.

@@ -161,6 +161,9 @@ impl Template {
         if let Some(commit) = event.commit() {
             labels.insert(format!("{PREFIX}commit"), commit.short().into());
         }
+        if let Some(team) = event.team.name() {
+            labels.insert(format!("{PREFIX}team"), team.into());
+        }
         Ok(labels)
     }
 

@@ -1,0 +1,165 @@
+//! The webhook secrets of all teams. A delivery is proven by the secret of one team, so that no two may have the same.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::Key;
+use crate::team::Team;
+
+/// A secret, and whose it is.
+#[derive(Debug, Clone)]
+pub(crate) struct TeamKey {
+    pub(super) key: Key,
+    team: Team,
+    number: usize,
+    same_as: Option<Team>,
+}
+
+impl TeamKey {
+    /// A secret of the top level.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn of_top(secret: &[u8]) -> Self {
+        Self { key: Key::new(secret), team: Team::TOP, number: 0, same_as: None }
+    }
+
+    /// The team that it proves.
+    pub(crate) fn team(&self) -> &Team {
+        &self.team
+    }
+
+    /// Its position among the team's secrets.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Another team with the same secret; then it proves neither.
+    pub(crate) fn same_as(&self) -> Option<&Team> {
+        self.same_as.as_ref()
+    }
+}
+
+/// All secrets, by team.
+#[derive(Debug, Default)]
+pub(crate) struct Keyring {
+    keys: Vec<TeamKey>,
+    teams: BTreeMap<Team, Range<usize>>,
+}
+
+impl Keyring {
+    /// Takes the secrets of each team, and finds those that several teams have.
+    pub(crate) fn new<'k>(teams: impl IntoIterator<Item = (&'k Team, &'k [Key])>) -> Self {
+        let mut ring = Self::default();
+        for (team, keys) in teams {
+            let begin = ring.keys.len();
+            let own = keys.iter().enumerate().map(|(number, key)| {
+                let (key, team) = (key.clone(), team.clone());
+                TeamKey { key, team, number, same_as: None }
+            });
+            ring.keys.extend(own);
+            ring.teams.insert(team.clone(), begin..ring.keys.len());
+        }
+        if ring.teams.len() > 1 {
+            ring.mark_shared();
+        }
+        ring
+    }
+
+    fn mark_shared(&mut self) {
+        let mut first: HashMap<Vec<u8>, usize> = HashMap::new();
+        for index in 0..self.keys.len() {
+            for trace in self.keys[index].key.traces() {
+                let Some(&other) = first.get(&trace) else {
+                    first.insert(trace, index);
+                    continue;
+                };
+                let (one, two) = (self.keys[other].team.clone(), self.keys[index].team.clone());
+                if one != two {
+                    self.keys[other].same_as.get_or_insert(two);
+                    self.keys[index].same_as.get_or_insert(one);
+                }
+            }
+        }
+        // Further copies in the first one's own team.
+        for index in 0..self.keys.len() {
+            if self.keys[index].same_as.is_none() {
+                let traces = self.keys[index].key.traces();
+                let others = traces.iter().filter_map(|trace| first.get(trace));
+                self.keys[index].same_as = others.into_iter().find_map(|&other| self.keys[other].same_as.clone());
+            }
+        }
+    }
+
+    /// Number of secrets.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is no secret.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// All secrets, in the order of teams.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &TeamKey> {
+        self.keys.iter()
+    }
+
+    /// The secrets of a team.
+    pub(crate) fn of_team(&self, team: &Team) -> &[TeamKey] {
+        self.teams.get(team).and_then(|range| self.keys.get(range.clone())).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring(teams: &[(&str, &[&str])]) -> Keyring {
+        let teams: Vec<(Team, Vec<Key>)> = teams
+            .iter()
+            .map(|(name, secrets)| {
+                let team = if name.is_empty() { Team::TOP } else { Team::of_folder(name) };
+                (team, secrets.iter().map(|secret| Key::new(secret.as_bytes())).collect())
+            })
+            .collect();
+        Keyring::new(teams.iter().map(|(team, keys)| (team, keys.as_slice())))
+    }
+
+    fn shared(ring: &Keyring) -> Vec<bool> {
+        ring.iter().map(|key| key.same_as().is_some()).collect()
+    }
+
+    #[test]
+    fn secrets_of_one_team_may_be_equal() {
+        assert_eq!(shared(&ring(&[("a", &["one", "one"]), ("b", &["two"])])), [false, false, false]);
+        assert_eq!(shared(&ring(&[("", &["one", "one"])])), [false, false]);
+    }
+
+    #[test]
+    fn a_secret_of_two_teams_is_marked_in_both() {
+        assert_eq!(shared(&ring(&[("a", &["one", "two"]), ("b", &["three", "two"])])), [false, true, false, true]);
+        assert_eq!(shared(&ring(&[("", &["one"]), ("b", &["one"])])), [true, true], "the top level is like a team");
+        assert_eq!(shared(&ring(&[("a", &["one", "one"]), ("b", &["one"])])), [true, true, true]);
+        assert_eq!(shared(&ring(&[("a", &["one"]), ("b", &["one"]), ("c", &["one"])])), [true, true, true]);
+        let named = ring(&[("a", &["one"]), ("b", &["one"])]);
+        assert_eq!(named.of_team(&Team::of_folder("a"))[0].same_as(), Some(&Team::of_folder("b")));
+    }
+
+    #[test]
+    fn texts_that_are_the_same_key_to_hmac_are_the_same_secret() {
+        // HMAC fills a short key with NUL bytes, and hashes one that is longer than a block.
+        let long = "x".repeat(65);
+        let ring = |other: &[u8]| {
+            let (a, b) = (Team::of_folder("a"), Team::of_folder("b"));
+            let (one, two) = ([Key::new(long.as_bytes()), Key::new(b"short")], [Key::new(other)]);
+            shared(&Keyring::new([(&a, &one[..]), (&b, &two[..])]))
+        };
+        use sha1::Sha1;
+        use sha2::{Digest, Sha256};
+        assert_eq!(ring(b"short\0"), [false, true, true]);
+        assert_eq!(ring(&Sha256::digest(long.as_bytes())), [true, false, true]);
+        assert_eq!(ring(&Sha1::digest(long.as_bytes())), [true, false, true]);
+        assert_eq!(ring(b"other"), [false, false, false]);
+    }
+}

@@ -1,0 +1,41 @@
+//! Detects changes of mounted files without reading them.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{current_folder, mounted_folders, names};
+
+/// The metadata of a path, of its files and of those in its folders; differs after one is written, replaced, added or
+/// removed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Fingerprint(Vec<(PathBuf, u64, u64, i64, i64, u64)>);
+
+impl Fingerprint {
+    /// Takes the fingerprint of a path; unreadable files are left out.
+    pub(super) fn from_path(path: &Path) -> Self {
+        let mut fingerprint = Self::default();
+        if fingerprint.look(path.to_owned()) {
+            fingerprint.look_into(path, true);
+        }
+        fingerprint
+    }
+
+    /// Adds a file or folder. Returns whether it is a folder.
+    fn look(&mut self, path: PathBuf) -> bool {
+        let Ok(meta) = fs::metadata(&path) else { return false };
+        self.0.push((path, meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()));
+        meta.is_dir()
+    }
+
+    fn look_into(&mut self, folder: &Path, deeper: bool) {
+        let current = current_folder(folder);
+        let files = names(&current).unwrap_or_default().into_iter().map(|name| current.join(name));
+        let volumes = mounted_folders(folder, &current).into_iter().map(|name| folder.join(name));
+        for path in files.chain(volumes) {
+            if self.look(path.clone()) && deeper {
+                self.look_into(&path, false);
+            }
+        }
+    }
+}
