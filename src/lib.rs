@@ -28,6 +28,7 @@ mod json;
 mod kube;
 mod mounted;
 mod names;
+mod remote;
 mod team;
 mod telemetry;
 mod template;

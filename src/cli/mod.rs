@@ -1,10 +1,12 @@
-//! The command line: `serve` (the default), `render`, `lint`, `deploy`.
+//! The command line: `serve` (the default), `render`, `lint`, `send`, `rerun`, `deploy`.
 
 mod auth;
 mod deploy;
 mod lint;
 mod render;
+mod rerun;
 mod saved;
+mod send;
 mod serve;
 
 use std::fs;
@@ -12,7 +14,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::telemetry::log::{LogFilter, LogFormat};
 use crate::template::{self, LintedTeam};
@@ -40,6 +42,10 @@ enum Command {
     Render(render::RenderArgs),
     /// Check templates without an event.
     Lint(lint::LintArgs),
+    /// Post a saved payload to the service, signed, as GitHub would.
+    Send(send::SendArgs),
+    /// Repeat a run, for example a failed one, with your own rights.
+    Rerun(rerun::RerunArgs),
     /// Deploy an image to a Knative Service, and wait until the new revision is ready.
     Deploy(deploy::DeployArgs),
 }
@@ -99,6 +105,30 @@ impl TeamTemplateArgs {
     }
 }
 
+/// Flags of what a command prints.
+#[derive(Debug, Clone, Args)]
+struct OutputArgs {
+    /// Format of the result.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Format of a command's result.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Lines for a person.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl OutputArgs {
+    fn is_json(&self) -> bool {
+        self.output == Output::Json
+    }
+}
+
 impl Cli {
     /// Runs the command. Returns its exit code: 0 done, 1 an error, others as each command documents.
     pub fn run(self) -> ExitCode {
@@ -107,6 +137,8 @@ impl Cli {
             Some(Command::Serve(args)) => serve::run(args),
             Some(Command::Render(args)) => render::run(&args),
             Some(Command::Lint(args)) => lint::run(&args),
+            Some(Command::Send(args)) => send::run(&args),
+            Some(Command::Rerun(args)) => rerun::run(&args),
             Some(Command::Deploy(args)) => deploy::run(&args),
         }
     }

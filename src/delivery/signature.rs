@@ -78,6 +78,18 @@ impl Key {
         Self { sha256, sha1 }
     }
 
+    /// The signature headers that GitHub sends with a body.
+    pub(crate) fn sign(&self, body: &[u8]) -> [(HeaderName, HeaderValue); 2] {
+        let header = |name: HeaderName, algorithm: Algorithm, digest: &[u8]| {
+            let value = [algorithm.prefix(), hex::encode(digest).as_bytes()].concat();
+            // A prefix and hex digits are a valid value.
+            (name, HeaderValue::from_bytes(&value).unwrap_or_else(|_| HeaderValue::from_static("")))
+        };
+        let sha256 = self.sha256.clone().chain_update(body).finalize().into_bytes();
+        let sha1 = self.sha1.clone().chain_update(body).finalize().into_bytes();
+        [header(SHA256_HEADER, Algorithm::Sha256, &sha256), header(SHA1_HEADER, Algorithm::Sha1, &sha1)]
+    }
+
     /// A value for each algorithm that is the same for every secret which verifies the same signatures.
     pub(super) fn traces(&self) -> [Vec<u8>; 2] {
         let message = b"github-trigger: are two secrets the same?";
@@ -228,6 +240,12 @@ mod tests {
     #[test]
     fn accepts_github_test_vector() {
         assert_eq!(accept(&[(SHA256_HEADER, SHA256)]), Ok((Algorithm::Sha256, 1)));
+    }
+
+    #[test]
+    fn signs_as_github_does() {
+        let headers = Key::new(SECRET).sign(BODY);
+        assert_eq!(headers.map(|(_, value)| value.to_str().expect("text").to_owned()), [SHA256, SHA1]);
     }
 
     #[test]

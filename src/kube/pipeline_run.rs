@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::Method;
+use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::client::Call;
@@ -63,6 +64,29 @@ impl Cluster {
             tracing::debug!(run = run.name, error = %error, "retrying the create");
             sleep(pause).await;
             backoff = (backoff * 2).min(MAX_BACKOFF);
+        }
+    }
+
+    /// Creates a run in one attempt.
+    /// Fails when the run was not created, or that is not known.
+    pub(crate) async fn create_once(&self, run: &PipelineRun) -> Result<Creation, ApiError> {
+        let body = Bytes::from(serde_json::to_vec(&run.object)?);
+        match self.post(run, &body, Mode::Create, None, Instant::now() + CALL_TIMEOUT).await {
+            Ok(()) => Ok(Creation::Created),
+            Err(error) if error.kind() == ApiErrorKind::AlreadyExists => Ok(Creation::Existed),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads a run; `None` if there is none of this name.
+    /// Fails when it cannot be read.
+    pub(crate) async fn pipeline_run(&self, namespace: &str, name: &str) -> Result<Option<Value>, ApiError> {
+        let uri = format!("/apis/tekton.dev/v1/namespaces/{namespace}/pipelineruns/{name}");
+        let call = Call { method: Method::GET, uri, content_type: "", body: Bytes::new(), trace: None };
+        match self.api.send(call, Instant::now() + CALL_TIMEOUT).await {
+            Ok(body) => Ok(Some(serde_json::from_slice(&body)?)),
+            Err(error) if error.kind() == ApiErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

@@ -7,6 +7,7 @@ mod support;
 
 mod alerting;
 mod cloud_events;
+mod commands;
 mod contract;
 mod control_plane;
 mod deploy;

@@ -1,0 +1,207 @@
+//! What a person does by hand: `send` and `rerun`.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::control_plane::{ControlPlane, shared};
+use crate::support::process::free_ports;
+use crate::support::service::{LOGGED, PROGRAM, Service, Setup};
+use crate::support::webhook::{SECRET, SHA, merged};
+
+/// The end of a command: exit code, standard output, standard error.
+fn end_of(output: Output) -> (Option<i32>, String, String) {
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+async fn run(kubeconfig: Option<&Path>, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(PROGRAM);
+    command.env_clear().args(args);
+    if let Some(kubeconfig) = kubeconfig {
+        command.env("KUBECONFIG", kubeconfig);
+    }
+    end_of(tokio::task::spawn_blocking(move || command.output().expect("the program")).await.expect("an end"))
+}
+
+/// Files and the service's address for `send`.
+struct Sending {
+    service: Service,
+    folder: tempfile::TempDir,
+}
+
+impl Sending {
+    fn to(service: Service) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("secret"), format!("{SECRET}\n")).expect("a file");
+        Self { service, folder }
+    }
+
+    fn file(&self, name: &str, content: &str) -> String {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).expect("a file");
+        path.display().to_string()
+    }
+
+    async fn send(&self, payload: &str, more: &[&str]) -> (Option<i32>, String, String) {
+        let payload = self.file("payload", payload);
+        let url = format!("http://{}", self.service.address);
+        run(None, &[&["send", "--url", &url, "--payload", &payload], more].concat()).await
+    }
+
+    fn secret(&self) -> String {
+        format!("--secret-file={}", self.folder.path().join("secret").display())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn send_posts_what_render_takes() {
+    let sending = Sending::to(Setup::dry_run().arg("--require-sha256").start());
+    let secret = sending.secret();
+    let payload = merged("acme/web", 5, SHA);
+    let page = format!("X-GitHub-Event: pull_request\nX-GitHub-Delivery: page-1\nX-GitHub-Hook-ID: 7\n\n{payload}");
+    let of_api = json!({"guid": "api-1", "event": "pull_request", "request": {
+        "headers": {"X-GitHub-Event": "pull_request", "X-GitHub-Delivery": "api-1", "X-Hub-Signature-256": "sha256=00"},
+        "payload": payload}});
+    let mut pull = payload["pull_request"].clone();
+    pull["base"]["repo"] = payload["repository"].clone();
+    for (text, delivery) in [
+        (payload.to_string(), "00000000-0000-0000-0000-000000000000"),
+        (page, "page-1"),
+        (of_api.to_string(), "api-1"),
+        (pull.to_string(), "00000000-0000-0000-0000-000000000000"),
+    ] {
+        let (code, out, log) = sending.send(&text, &[&secret]).await;
+        assert_eq!(code, Some(0), "{out}{log}");
+        assert!(out.starts_with("201 Created\n") && out.contains("\"outcome\":\"created\""), "{out}");
+        sending.service.log.wait_for(&format!("delivery={delivery} "), LOGGED);
+    }
+    let (code, out, _) = sending.send(&payload.to_string(), &[&secret, "--delivery=mine", "--output=json"]).await;
+    let line: Value = serde_json::from_str(&out).expect("a JSON line");
+    assert_eq!((code, &line["delivery"], &line["status"]), (Some(0), &json!("mine"), &json!(201)), "{out}");
+    assert_eq!(line["answer"]["outcome"], "created");
+
+    // An event that needs no run, a wrong secret, a service that is not there.
+    let closed = payload.to_string().replace("\"merged\":true", "\"merged\":false");
+    let (code, out, _) = sending.send(&closed, &[&secret]).await;
+    assert!(code == Some(3) && out.contains("ignored"), "{out}");
+    let other = sending.file("other", "another secret");
+    let (code, out, _) = sending.send(&payload.to_string(), &["--secret-file", &other]).await;
+    assert!(code == Some(1) && out.starts_with("401 Unauthorized\n"), "{out}");
+    let ping = r#"{"zen": "Keep it logically awesome."}"#;
+    let (code, out, _) = sending.send(ping, &[&secret, "--event=ping"]).await;
+    assert!(code == Some(0) && out.contains("pong"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn send_says_what_is_wrong_in_one_line() {
+    let sending = Sending::to(Setup::dry_run().start());
+    let (secret, payload) = (sending.secret(), merged("acme/web", 5, SHA).to_string());
+    let blank = format!("--secret-file={}", sending.file("blank", "\n"));
+    let file = sending.file("saved", &payload);
+    let [port] = free_ports();
+    let nobody = format!("http://127.0.0.1:{port}");
+    for (args, what) in [
+        (&["--url", &nobody, "--payload", &file, &secret][..], "does not answer"),
+        (&["--url", "localhost:8080", "--payload", &file, &secret], "write https://HOST or http://HOST"),
+        (&["--url", "ftp://localhost", "--payload", &file, &secret], "write https://HOST or http://HOST"),
+        (&["--url", &nobody, "--payload", "/no/such/file", &secret], "cannot read the payload"),
+        (&["--url", &nobody, "--payload", &file, "--secret-file=/no/such/file"], "cannot read the secret"),
+        (&["--url", &nobody, "--payload", &file, &blank], "is empty"),
+    ] {
+        let (code, out, log) = run(None, &[&["send"], args].concat()).await;
+        assert!(code == Some(1) && out.is_empty() && log.contains(what) && log.lines().count() == 1, "{args:?}: {log}");
+        assert!(!log.contains(SECRET), "{log}");
+    }
+    // A secret in every case but that of an event.
+    let (code, _, log) = run(None, &["send", "--url", &nobody, "--payload", &file]).await;
+    assert!(code == Some(2) && log.contains("--secret-file"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn send_posts_cloud_events() {
+    let sending = Sending::to(Setup::dry_run().arg("--cloudevents-auth=none").start());
+    let (secret, payload) = (sending.secret(), merged("acme/web", 5, SHA).to_string());
+    for mode in ["binary", "structured"] {
+        for signed in [&[][..], &[secret.as_str()]] {
+            let id = format!("{mode}-{}", signed.len());
+            let args = [&["--cloudevent", mode, "--delivery", &id][..], signed].concat();
+            let (code, out, log) = sending.send(&payload, &args).await;
+            assert!(code == Some(0) && out.trim() == "201 Created", "{out}{log}");
+            let line = sending.service.log.wait_for(&format!("delivery={id} "), LOGGED);
+            assert!(line.contains(&format!("via=cloudevent-{mode}")) && line.contains("repository=acme/web"), "{line}");
+        }
+    }
+}
+
+/// Ends a run, as Tekton does.
+fn end(plane: &ControlPlane, namespace: &str, name: &str, status: &str) {
+    let patch = json!({"status": {"conditions": [{"type": "Succeeded", "status": status, "reason": "Played"}]}});
+    let patch = patch.to_string();
+    let args = ["patch", "pipelinerun", name, "-n", namespace, "--subresource=status", "--type=merge", "-p", &patch];
+    plane.kubectl(&args);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rerun_repeats_an_ended_run_once_and_keeps_it() {
+    let Some(plane) = shared() else { return };
+    plane.namespace("reruns");
+    let service = Setup::cluster(&plane.trigger_account("reruns")).start();
+    let reply = service.merge("d1", &merged("acme/web", 5, SHA)).await;
+    assert_eq!(reply.status, StatusCode::CREATED);
+    let name = reply.json()["pipelineRuns"][0]["name"].as_str().expect("a name").to_owned();
+    let (reference, admin) = (format!("reruns/{name}"), plane.admin_kubeconfig());
+    let rerun = async |reference: &str| run(Some(&admin), &["rerun", reference, "--output=json"]).await;
+
+    let (code, out, _) = rerun(&reference).await;
+    assert!(code == Some(3) && out.contains("\"outcome\":\"under-way\""), "{out}");
+    end(plane, "reruns", &name, "False");
+    // Pressed by several people at once.
+    let ends = futures_util::future::join_all((0..4).map(|_| rerun(&reference))).await;
+    let second = format!("{name}-r2");
+    let count = |wanted: i32| ends.iter().filter(|(code, _, _)| *code == Some(wanted)).count();
+    assert_eq!((count(0), count(3)), (1, 3), "{ends:?}");
+    assert!(ends.iter().all(|(_, out, _)| out.contains(&format!("\"name\":\"{second}\""))), "{ends:?}");
+    let runs = plane.runs("reruns");
+    assert_eq!(runs.len(), 2, "the failed one is kept");
+    let of = |name: &str| runs.iter().find(|run| run["metadata"]["name"] == name).expect("a run").clone();
+    let (one, two) = (of(&name), of(&second));
+    assert_eq!(one["spec"], two["spec"]);
+    assert_eq!(two["metadata"]["annotations"]["github-trigger.dev/rerun-of"], name.as_str());
+    for stamp in ["merged-at", "commit", "repository", "delivery-id"] {
+        let stamp = format!("github-trigger.dev/{stamp}");
+        assert_eq!(one["metadata"]["annotations"][&stamp], two["metadata"]["annotations"][&stamp], "{stamp}");
+        assert!(two["metadata"]["annotations"][&stamp].is_string(), "{stamp}");
+    }
+    assert_eq!(one["metadata"]["labels"], two["metadata"]["labels"]);
+
+    // The repetition fails, too: the next one has the next number, whichever of the two is named.
+    end(plane, "reruns", &second, "False");
+    let (code, out, log) = run(Some(&admin), &["rerun", &format!("reruns/{second}")]).await;
+    assert!(code == Some(0) && out.trim() == format!("reruns/{name}-r3 repeats reruns/{second}"), "{out}{log}");
+    // A merge that is delivered again is still the first run.
+    assert_eq!(service.merge("d2", &merged("acme/web", 5, SHA)).await.outcome(), "duplicate");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rerun_says_what_is_wrong_in_one_line() {
+    let Some(plane) = shared() else { return };
+    plane.namespace("norerun");
+    let (admin, nobody) = (plane.admin_kubeconfig(), plane.account("norerun", "nobody"));
+    for (kubeconfig, reference, what) in [
+        (&admin, "norerun/gone", "there is no run norerun/gone"),
+        (&nobody, "norerun/gone", "no right to get pipelineruns.tekton.dev in the namespace norerun"),
+    ] {
+        let (code, out, log) = run(Some(kubeconfig), &["rerun", reference]).await;
+        assert!(code == Some(1) && out.is_empty() && log.contains(what) && log.lines().count() == 1, "{log}");
+    }
+    let (code, _, log) = run(None, &["rerun", "norerun/gone"]).await;
+    assert!(code == Some(1) && log.contains("no Kubernetes API server is configured"), "{log}");
+    for reference in ["norerun", "norerun/", "a/b/c", "a/B", "a/b?x=y"] {
+        let (code, _, log) = run(Some(&admin), &["rerun", reference]).await;
+        assert!(code == Some(2) && log.contains("NAMESPACE/NAME"), "{log}");
+    }
+}
