@@ -46,6 +46,13 @@ pub(crate) enum RemoteError {
     Timeout(String),
 }
 
+impl RemoteError {
+    /// Whether the same request may be answered later.
+    pub(crate) fn is_temporary(&self) -> bool {
+        matches!(self, Self::Connection(..) | Self::Timeout(_))
+    }
+}
+
 impl Server {
     /// Parses an address. Nothing is sent yet. `ca` is a file with the certificates to trust instead of the system's.
     /// Proxies are those of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`). Call it inside a runtime.
@@ -66,6 +73,14 @@ impl Server {
         let tls = |error: kube::Error| RemoteError::Tls(address.to_owned(), chain(&error));
         let client = ClientBuilder::try_from(config).map_err(tls)?.build();
         Ok(Self { client, address: uri })
+    }
+
+    /// Path and query of an address, below the server's own; `None` for any other server.
+    pub(crate) fn path_below(&self, target: &Uri) -> Option<String> {
+        let is_ours = target.scheme() == self.address.scheme() && target.authority() == self.address.authority();
+        let path = target.path_and_query()?.as_str();
+        let base = self.address.path().trim_end_matches('/');
+        path.strip_prefix(base).filter(|path| is_ours && path.starts_with('/')).map(str::to_owned)
     }
 
     /// Sends a request to a path below the address, and reads its whole answer. Redirects are not followed.

@@ -8,11 +8,6 @@ use std::sync::Arc;
 
 use crate::names::{InvalidName, check_dns_label};
 
-/// A team's file with the one namespace that its runs may be created in, in its folder of templates.
-pub(crate) const NAMESPACE_FILE: &str = "namespace";
-/// A team's file with the subjects of tokens that are its own, in either folder.
-pub(crate) const SUBJECTS_FILE: &str = "subjects";
-
 /// A team, by the name of its folders, or the top level. The top level comes first in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Team(Option<Arc<str>>);

@@ -1,13 +1,17 @@
-//! The command line: `serve` (the default), `render`, `lint`, `send`, `rerun`, `deploy`.
+//! The command line: `serve` (the default), `render`, `lint`, `deploy`, `report`, `token`,
+//! `send`, `rerun`.
 
 mod auth;
 mod deploy;
+mod github;
 mod lint;
 mod render;
+mod report;
 mod rerun;
 mod saved;
 mod send;
 mod serve;
+mod token;
 
 use std::fs;
 use std::io::{self, Write};
@@ -46,6 +50,10 @@ enum Command {
     Send(send::SendArgs),
     /// Repeat a run, for example a failed one, with your own rights.
     Rerun(rerun::RerunArgs),
+    /// Tell GitHub about a build: a commit's status, and a deployment.
+    Report(report::ReportArgs),
+    /// Get a short-lived token for one repository.
+    Token(token::TokenArgs),
     /// Deploy an image to a Knative Service, and wait until the new revision is ready.
     Deploy(deploy::DeployArgs),
 }
@@ -139,6 +147,8 @@ impl Cli {
             Some(Command::Lint(args)) => lint::run(&args),
             Some(Command::Send(args)) => send::run(&args),
             Some(Command::Rerun(args)) => rerun::run(&args),
+            Some(Command::Report(args)) => report::run(&args),
+            Some(Command::Token(args)) => token::run(&args),
             Some(Command::Deploy(args)) => deploy::run(&args),
         }
     }

@@ -42,12 +42,20 @@ pub(super) fn run(args: &RenderArgs) -> ExitCode {
 fn render(args: &RenderArgs) -> Result<usize, Box<dyn std::error::Error>> {
     check_dns_label("--namespace", &args.namespace)?;
     let mut teams = Vec::new();
+    let mut broken = 0;
     for LintedTeam { team, result } in args.templates.lint()? {
         let (templates, findings) = result?;
-        if findings.iter().any(|finding| finding.severity == Severity::Error) {
-            return Err(LoadError::Findings(findings).into());
+        if !findings.iter().any(|finding| finding.severity == Severity::Error) {
+            teams.push((team, templates));
+            continue;
         }
-        teams.push((team, templates));
+        let error = LoadError::Findings(findings);
+        // A team's faults do not hide what the others would build.
+        if team.name().is_none() {
+            return Err(error.into());
+        }
+        print_error(format_args!("{team} is broken:\n{error}"));
+        broken += 1;
     }
     let mut event = Event::parse(args.saved.read()?)?;
     let (mut rendered, mut failed) = (0, 0);
@@ -66,6 +74,9 @@ fn render(args: &RenderArgs) -> Result<usize, Box<dyn std::error::Error>> {
                 }
             }
         }
+    }
+    if broken > 0 {
+        return Err(format!("{broken} team(s) are broken").into());
     }
     match failed {
         0 => Ok(rendered),

@@ -20,8 +20,9 @@ use crate::kube::{Cluster, ConfigError};
 use crate::mounted::File;
 use crate::mounted::reload::{ReloadMetrics, Reloading};
 use crate::mounted::secrets::{SecretSources, SecretsError};
+use crate::mounted::settings::SUBJECTS_FILE;
 use crate::names::{InvalidName, check_dns_label};
-use crate::team::{SUBJECTS_FILE, has_team_file};
+use crate::team::has_team_file;
 use crate::telemetry::log;
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::otlp::Collector;
@@ -176,6 +177,9 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
             max_merge_age: Duration::from_secs(args.max_merge_age * 86_400),
         },
     };
+    if let Some(refusal) = config.refusal() {
+        return Err(StartError::Files(refusal));
+    }
     let listener = listen(args.port).map_err(|error| StartError::Listen(format!("port {}", args.port), error))?;
     tracing::info!(
         address = %listener.local_addr()?,

@@ -13,7 +13,7 @@ pub(crate) struct TeamKey {
     pub(super) key: Key,
     team: Team,
     number: usize,
-    same_as: Option<Team>,
+    same_as: Option<(Team, usize)>,
 }
 
 impl TeamKey {
@@ -33,8 +33,8 @@ impl TeamKey {
         self.number
     }
 
-    /// Another team with the same secret; then it proves neither.
-    pub(crate) fn same_as(&self) -> Option<&Team> {
+    /// Another team with the same secret, and its position there; then it proves neither.
+    pub(crate) fn same_as(&self) -> Option<&(Team, usize)> {
         self.same_as.as_ref()
     }
 }
@@ -73,8 +73,9 @@ impl Keyring {
                     first.insert(trace, index);
                     continue;
                 };
-                let (one, two) = (self.keys[other].team.clone(), self.keys[index].team.clone());
-                if one != two {
+                let place = |key: &TeamKey| (key.team.clone(), key.number);
+                let (one, two) = (place(&self.keys[other]), place(&self.keys[index]));
+                if one.0 != two.0 {
                     self.keys[other].same_as.get_or_insert(two);
                     self.keys[index].same_as.get_or_insert(one);
                 }
@@ -143,7 +144,7 @@ mod tests {
         assert_eq!(shared(&ring(&[("a", &["one", "one"]), ("b", &["one"])])), [true, true, true]);
         assert_eq!(shared(&ring(&[("a", &["one"]), ("b", &["one"]), ("c", &["one"])])), [true, true, true]);
         let named = ring(&[("a", &["one"]), ("b", &["one"])]);
-        assert_eq!(named.of_team(&Team::of_folder("a"))[0].same_as(), Some(&Team::of_folder("b")));
+        assert_eq!(named.of_team(&Team::of_folder("a"))[0].same_as(), Some(&(Team::of_folder("b"), 0)));
     }
 
     #[test]

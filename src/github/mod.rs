@@ -1,5 +1,6 @@
-//! GitHub's events: the typed, tolerant reading of a delivery's payload.
+//! GitHub: the typed, tolerant reading of a delivery's payload, and in `api` its REST API.
 
+pub(crate) mod api;
 mod event;
 mod identity;
 mod object;

@@ -58,8 +58,7 @@ pub(super) async fn check_headers(
             let keys = issuer.keys_for(&token, until).await;
             let keys = keys.map_err(|error| Answer::new(Reason::Keys).with_detail(error))?;
             let proof = token.verify(policy, &keys).map_err(rejected)?;
-            let team = team_of_subject(&app.config, proof.subject(), |subject| policy.subjects().contain(subject));
-            let team = team.map_err(rejected)?;
+            let team = team_of_subject(&app.config, proof.subject(), policy).map_err(rejected)?;
             app.metrics.token("ok");
             Ok(Some(Credential::Token(proof, team)))
         }
@@ -75,6 +74,7 @@ pub(super) async fn verify(
     app: &Arc<App>,
     unverified: Unverified,
     credential: Option<Credential>,
+    until: Instant,
 ) -> Result<Verified, Answer> {
     // A signature that is there must be right, whatever else proves the event.
     if let Some(credential) = &credential
@@ -82,11 +82,11 @@ pub(super) async fn verify(
     {
         return unverified.accept(credential).map_err(|failed| rejected(app, failed.error));
     }
-    let mut outcome = try_secrets(app, unverified).await?;
+    let mut outcome = try_secrets(app, unverified, until).await?;
     if let Err(failed) = outcome {
         outcome = match failed.error {
             SignatureError::Mismatch(_) if app.config.secrets.refresh_on_demand() => {
-                try_secrets(app, failed.unverified).await?
+                try_secrets(app, failed.unverified, until).await?
             }
             _ => Err(failed),
         };
@@ -108,7 +108,7 @@ type Tried = Result<Result<Verified, Answer>, Box<VerificationFailed>>;
 
 /// Tries the secrets, the likely ones first if there are many.
 /// Fails when too much time goes into wrong signatures.
-async fn try_secrets(app: &Arc<App>, unverified: Unverified) -> Result<Tried, Answer> {
+async fn try_secrets(app: &Arc<App>, unverified: Unverified, until: Instant) -> Result<Tried, Answer> {
     let bytes = unverified.len();
     let secrets = app.config.secrets.current();
     let count = secrets.keyring.len();
@@ -127,16 +127,22 @@ async fn try_secrets(app: &Arc<App>, unverified: Unverified) -> Result<Tried, An
         decided => return Ok(decided),
     };
     let hashed = bytes.saturating_mul(count);
-    if !app.search.allows(hashed as u64, std::time::Instant::now()) {
+    if !app.search.allows(bytes as u64, hashed as u64, std::time::Instant::now()) {
         let detail = "too many deliveries whose signatures match none of the likely secrets; is it an attack?";
         return Err(Answer::new(Reason::Busy).with_detail(detail));
     }
     let this = Arc::clone(app);
     step(hashed, move || {
         let claims = failed.unverified.claims();
-        check_and_learn(&this, failed.unverified, &claims, secrets.keyring.iter())
+        let in_time = secrets.keyring.iter().take_while(|_| Instant::now() < until);
+        let tried = check_and_learn(&this, failed.unverified, &claims, in_time);
+        if tried.is_err() && Instant::now() >= until {
+            let detail = "the deadline passed before the signature was compared with the secrets of all teams";
+            return Err(Answer::new(Reason::Deadline).with_detail(detail));
+        }
+        Ok(tried)
     })
-    .await
+    .await?
 }
 
 /// Tries these secrets, and remembers which claims were right.
@@ -159,7 +165,7 @@ fn check<'k>(app: &App, unverified: Unverified, keys: impl IntoIterator<Item = &
     app.metrics.signature_verified(proof);
     Ok(match proof.key.same_as() {
         None => Ok(verified),
-        Some(other) => {
+        Some((other, _)) => {
             let detail = format!("the secret is one of {} and of {other}, so that it proves neither", proof.key.team());
             Err(Answer::new(Reason::Team).with_detail(detail))
         }

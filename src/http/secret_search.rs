@@ -19,6 +19,8 @@ pub(super) const FEW: usize = 8;
 const BYTES_PER_SECOND: i64 = 256 << 20;
 /// Bytes that may be hashed at once after a quiet time.
 const BURST: i64 = 1 << 30;
+/// Bodies up to this size have an allowance of their own: a flood of large ones does not touch them.
+const SMALL: u64 = 256 << 10;
 /// Hooks and repositories that are remembered. Only authenticated deliveries add one.
 const MAX_KNOWN: usize = 4096;
 
@@ -27,7 +29,8 @@ const MAX_KNOWN: usize = 4096;
 pub(super) struct SecretSearch {
     hasher: RandomState,
     known: Mutex<HashMap<u64, Team>>,
-    allowance: Mutex<Allowance>,
+    /// For bodies of at most [`SMALL`] bytes, and for all others.
+    allowances: Mutex<[Allowance; 2]>,
 }
 
 #[derive(Debug)]
@@ -39,8 +42,9 @@ struct Allowance {
 
 impl Default for SecretSearch {
     fn default() -> Self {
-        let allowance = Mutex::new(Allowance { bytes: BURST, since: Instant::now() });
-        Self { hasher: RandomState::new(), known: Mutex::default(), allowance }
+        let allowance = || Allowance { bytes: BURST, since: Instant::now() };
+        let allowances = Mutex::new([allowance(), allowance()]);
+        Self { hasher: RandomState::new(), known: Mutex::default(), allowances }
     }
 }
 
@@ -67,8 +71,7 @@ impl SecretSearch {
         lock(&self.known).get(&hook).cloned()
     }
 
-    /// The teams whose secrets have proven a delivery of the named repositories; if there are none, the teams with templates
-    /// for them.
+    /// The teams whose secrets have proven a delivery of the named repositories, and then the teams with templates for them.
     fn teams_of_repositories(&self, claims: &Claims, templates: &Templates) -> Vec<Team> {
         let names = claims.repositories();
         let hashes: Vec<u64> = names.iter().map(|name| self.hash(("repository", *name))).collect();
@@ -77,12 +80,10 @@ impl SecretSearch {
             let known = lock(&self.known);
             teams.extend(hashes.iter().filter_map(|hash| known.get(hash).cloned()));
         }
-        if teams.is_empty() {
-            let sets = || templates.iter().filter_map(|(team, loaded)| Some((team, &loaded.value.as_ref()?.set)));
-            let named = sets().filter(|(_, set)| names.iter().any(|name| set.names_repository(name)));
-            let others = sets().filter(|(_, set)| set.takes_any_repository());
-            teams.extend(named.chain(others).take(FEW).map(|(team, _)| team.clone()));
-        }
+        let sets = || templates.iter().filter_map(|(team, in_force)| Some((team, &in_force.templates.as_ref()?.set)));
+        let named = sets().filter(|(_, set)| names.iter().any(|name| set.names_repository(name)));
+        let others = sets().filter(|(_, set)| set.takes_any_repository());
+        teams.extend(named.chain(others).take(FEW).map(|(team, _)| team.clone()));
         let mut seen = HashSet::new();
         teams.retain(|team| seen.insert(team.clone()));
         teams
@@ -107,10 +108,12 @@ impl SecretSearch {
         self.hasher.hash_one(claim)
     }
 
-    /// Whether bytes may be hashed now for a signature that may be wrong; they are counted. More than is left may be hashed
+    /// Whether `bytes` may be hashed now for a signature of a body of `size` bytes, which may be wrong; they are counted. More than is left may be hashed
     /// once, so that no delivery is too large; then nothing may until as much time has passed.
-    pub(super) fn allows(&self, bytes: u64, now: Instant) -> bool {
-        let mut allowance = lock(&self.allowance);
+    pub(super) fn allows(&self, size: u64, bytes: u64, now: Instant) -> bool {
+        let mut allowances = lock(&self.allowances);
+        let [small, large] = &mut *allowances;
+        let allowance = if size <= SMALL { small } else { large };
         let passed = now.saturating_duration_since(allowance.since).as_millis();
         let earned = i64::try_from(passed).unwrap_or(i64::MAX).saturating_mul(BYTES_PER_SECOND / 1000);
         *allowance = Allowance { bytes: allowance.bytes.saturating_add(earned).min(BURST), since: now };
@@ -137,11 +140,12 @@ mod tests {
         let search = SecretSearch::default();
         let now = Instant::now();
         let tenth = BURST.unsigned_abs() / 10 + 1;
-        assert_eq!((0..100).filter(|_| search.allows(tenth, now)).count(), 10);
-        assert!(!search.allows(1, now), "nothing is left");
+        assert_eq!((0..100).filter(|_| search.allows(1 << 20, tenth, now)).count(), 10);
+        assert!(!search.allows(1 << 20, 1, now), "nothing is left");
         let later = now + Duration::from_secs(2);
-        assert!(search.allows(10 * BURST.unsigned_abs(), later), "once, more than is left");
-        assert!(!search.allows(1, later + Duration::from_secs(30)), "but it must be earned");
-        assert!(search.allows(1, later + Duration::from_secs(60)));
+        assert!(search.allows(1 << 20, 10 * BURST.unsigned_abs(), later), "once, more than is left");
+        assert!(!search.allows(1 << 20, 1, later + Duration::from_secs(30)), "but it must be earned");
+        assert!(search.allows(SMALL, 1, later + Duration::from_secs(30)), "a small body");
+        assert!(search.allows(1 << 20, 1, later + Duration::from_secs(60)));
     }
 }

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use super::Config;
 use super::authentication::CloudEventsAuth;
 use super::outcome::Outcome;
-use crate::delivery::TeamKey;
-use crate::delivery::token::TokenError;
+use crate::delivery::token::{TokenError, TokenPolicy};
 use crate::mounted::reload::ConfigKind;
 use crate::team::Team;
 use crate::telemetry::metrics::{Counters, Gauges, Labels, Registry};
@@ -36,6 +35,11 @@ pub(super) struct TeamReports {
     known: Mutex<BTreeSet<Team>>,
 }
 
+/// The label of a team; the one of the top level is no legal name of a folder.
+fn label(team: &Team) -> &str {
+    team.name().unwrap_or("(top)")
+}
+
 /// A team. There are as many as folders, and their series are made when the folders are known.
 struct TeamLabel(Team);
 struct ConfigLabel(Team, ConfigKind);
@@ -45,7 +49,7 @@ impl Labels<1> for TeamLabel {
     const NAMES: [&'static str; 1] = ["team"];
 
     fn values(&self) -> [&str; 1] {
-        [self.0.name().unwrap_or_default()]
+        [label(&self.0)]
     }
 
     fn all() -> Vec<Self> {
@@ -57,7 +61,7 @@ impl Labels<2> for ConfigLabel {
     const NAMES: [&'static str; 2] = ["team", "config"];
 
     fn values(&self) -> [&str; 2] {
-        [self.0.name().unwrap_or_default(), self.1.label()]
+        [label(&self.0), self.1.label()]
     }
 
     fn all() -> Vec<Self> {
@@ -69,7 +73,7 @@ impl Labels<2> for DeliveryLabel {
     const NAMES: [&'static str; 2] = ["team", "outcome"];
 
     fn values(&self) -> [&str; 2] {
-        [self.0.name().unwrap_or_default(), self.1.as_str()]
+        [label(&self.0), self.1.as_str()]
     }
 
     fn all() -> Vec<Self> {
@@ -80,10 +84,10 @@ impl Labels<2> for DeliveryLabel {
 impl TeamReports {
     /// Registers the metrics.
     pub(super) fn register(registry: &Registry) -> Self {
-        let help = "1 while deliveries of a team are refused because its secrets or templates are not valid, else 0.";
+        let help = "1 while no delivery of a team is accepted, because its secrets or templates are not valid, else 0.";
         Self {
             broken: registry.gauges("team_broken", help),
-            stale: registry.gauges("team_config_stale", "1 while a team's changed files are refused, else 0."),
+            stale: registry.gauges("team_config_stale", "1 while files of a team are refused, else 0."),
             deliveries: registry.counters("team_deliveries_total", "Authenticated deliveries by team and outcome."),
             reported: Mutex::default(),
             known: Mutex::default(),
@@ -121,7 +125,7 @@ impl TeamReports {
     pub(super) fn update_metrics(&self, config: &Config) {
         let faulty = faults(config);
         let (secrets, templates) = (config.secrets.current(), config.templates.current());
-        let teams: BTreeSet<Team> = faulty.keys().filter(|team| team.name().is_some()).cloned().collect();
+        let teams: BTreeSet<Team> = faulty.keys().cloned().collect();
         let mut known = lock(&self.known);
         for gone in known.difference(&teams) {
             self.broken.remove(&TeamLabel(gone.clone()));
@@ -134,14 +138,16 @@ impl TeamReports {
         }
         for team in &teams {
             let is_broken = faulty.get(team).is_some_and(|faults| faults.is_broken);
-            let stale_secrets = secrets.teams.get(team).is_some_and(|status| status.is_stale);
-            let stale_templates = templates.get(team).is_some_and(|loaded| loaded.error.is_some());
+            let stale_secrets = secrets.teams.get(team).is_some_and(|status| !status.faults.is_empty());
+            let stale_templates = templates.get(team).is_some_and(|in_force| in_force.is_stale);
             let number = |is: bool| f64::from(u8::from(is));
             self.broken.with(&TeamLabel(team.clone())).set(number(is_broken));
             self.stale.with(&ConfigLabel(team.clone(), ConfigKind::WebhookSecrets)).set(number(stale_secrets));
             self.stale.with(&ConfigLabel(team.clone(), ConfigKind::Templates)).set(number(stale_templates));
-            for outcome in Outcome::ALL {
-                self.deliveries.with(&DeliveryLabel(team.clone(), *outcome));
+            if team.name().is_some() {
+                for outcome in Outcome::ALL {
+                    self.deliveries.with(&DeliveryLabel(team.clone(), *outcome));
+                }
             }
         }
         *known = teams;
@@ -149,10 +155,18 @@ impl TeamReports {
 }
 
 impl Config {
+    /// What is wrong with all teams, a line for each, if none of them can be served. `None` if one can, or there are no teams.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        let faulty = faults(self);
+        let all_are_broken = !faulty.is_empty() && !any_is_ready(self);
+        let lines = faulty.iter().map(|(team, faults)| format!("{team}: {}", faults.sentences.join("; ")));
+        all_are_broken.then(|| lines.collect::<Vec<_>>().join("\n"))
+    }
+
     /// Number of valid templates.
     pub(crate) fn template_count(&self) -> usize {
         let templates = self.templates.current();
-        templates.values().filter_map(|loaded| loaded.value.as_ref()).map(|team| team.set.len()).sum()
+        templates.values().filter_map(|in_force| in_force.templates.as_ref()).map(|templates| templates.set.len()).sum()
     }
 
     /// Number of teams that have a folder.
@@ -171,30 +185,23 @@ fn faults(config: &Config) -> BTreeMap<Team, TeamFaults> {
         return BTreeMap::new();
     }
     let examine = |team: &Team| {
-        let status = secrets.teams.get(team);
-        let mut faults = TeamFaults::default();
-        match templates.get(team) {
-            Some(loaded) if loaded.value.is_some() => {}
-            loaded => {
-                let error = loaded.and_then(|loaded| loaded.error.clone());
-                let absent =
-                    || "it has no templates; mount them in a folder of its name in --trigger-config".to_owned();
-                faults.sentences.push(error.unwrap_or_else(absent));
-                faults.is_broken = true;
+        let mut sentences: Vec<String> = Vec::new();
+        let in_force = templates.get(team);
+        match in_force {
+            Some(in_force) => sentences.extend(in_force.faults.iter().cloned()),
+            None => {
+                sentences.push("it has no templates; mount them in a folder of its name in --trigger-config".into())
             }
         }
+        sentences.extend(secrets.teams.get(team).into_iter().flat_map(|status| status.faults.iter().cloned()));
         let keys = secrets.keyring.of_team(team);
-        faults.sentences.extend(status.into_iter().flat_map(|status| status.faults.iter().cloned()));
-        let is_shared = |key: &TeamKey| key.same_as().is_some();
-        if keys.iter().any(is_shared) {
-            faults.is_broken = true;
-        }
-        if keys.is_empty() && !takes_events(config, team) {
+        if keys.is_empty() && team.check().is_ok() && !takes_events(config, team) {
             let absent = "it has no usable webhook secret; mount one in a folder of its name in --webhook-secret-file";
-            faults.sentences.push(absent.to_owned());
-            faults.is_broken = true;
+            sentences.push(absent.to_owned());
         }
-        faults
+        let mut seen = BTreeSet::new();
+        sentences.retain(|sentence| seen.insert(sentence.clone()));
+        TeamFaults { is_broken: !is_ready(config, team), sentences }
     };
     teams.into_iter().map(|team| (team.clone(), examine(team))).collect()
 }
@@ -210,21 +217,23 @@ fn takes_events(config: &Config, team: &Team) -> bool {
 
 fn has_subjects(config: &Config, team: &Team) -> bool {
     let of_secrets = config.secrets.current().teams.get(team).is_some_and(|status| status.subjects.is_some());
-    let of_templates = config
-        .templates
-        .current()
-        .get(team)
-        .is_some_and(|loaded| loaded.value.as_ref().is_some_and(|templates| templates.subjects.is_some()));
-    of_secrets || of_templates
+    of_secrets || config.templates.current().get(team).is_some_and(|in_force| in_force.subjects.is_some())
+}
+
+/// Whether deliveries of the team can be accepted.
+fn is_ready(config: &Config, team: &Team) -> bool {
+    let has_templates = config.templates.current().get(team).is_some_and(|in_force| in_force.templates.is_some());
+    let secrets = config.secrets.current();
+    let has_key = secrets.keyring.of_team(team).iter().any(|key| key.same_as().is_none());
+    has_templates && (has_key || takes_events(config, team))
 }
 
 /// The team whose own subject it is, else the top level if it accepts the subject.
-/// Fails when nobody does, or several teams do.
-pub(super) fn team_of_subject(config: &Config, subject: &str, top: impl Fn(&str) -> bool) -> Result<Team, TokenError> {
+/// Fails when nobody does, or several do: two teams, or a team and `--oidc-subject` by its full name.
+pub(super) fn team_of_subject(config: &Config, subject: &str, policy: &TokenPolicy) -> Result<Team, TokenError> {
     let (secrets, templates) = (config.secrets.current(), config.templates.current());
     let of_secrets = secrets.teams.iter().map(|(team, status)| (team, status.subjects.as_ref()));
-    let of_templates =
-        templates.iter().map(|(team, loaded)| (team, loaded.value.as_ref().and_then(|value| value.subjects.as_ref())));
+    let of_templates = templates.iter().map(|(team, in_force)| (team, in_force.subjects.as_ref()));
     let owners: BTreeSet<&Team> = of_secrets
         .chain(of_templates)
         .filter(|(_, subjects)| subjects.is_some_and(|subjects| subjects.contain(subject)))
@@ -232,8 +241,11 @@ pub(super) fn team_of_subject(config: &Config, subject: &str, top: impl Fn(&str)
         .collect();
     let mut others = owners.iter();
     match (others.next(), others.next()) {
-        (None, _) if top(subject) => Ok(Team::TOP),
+        (None, _) if policy.subjects().contain(subject) => Ok(Team::TOP),
         (None, _) => Err(TokenError::Subject(subject.to_owned())),
+        (Some(team), None) if policy.names(subject) => {
+            Err(TokenError::Ambiguous(subject.to_owned(), format!("{team}, and is given by --oidc-subject")))
+        }
         (Some(team), None) => Ok((*team).clone()),
         (Some(one), Some(two)) => Err(TokenError::Ambiguous(subject.to_owned(), format!("{one} and {two}"))),
     }
@@ -241,11 +253,7 @@ pub(super) fn team_of_subject(config: &Config, subject: &str, top: impl Fn(&str)
 
 /// Whether at least one team's deliveries can be accepted.
 pub(super) fn any_is_ready(config: &Config) -> bool {
-    let (secrets, templates) = (config.secrets.current(), config.templates.current());
-    templates.iter().filter(|(_, loaded)| loaded.value.is_some()).any(|(team, _)| {
-        let has_key = secrets.keyring.of_team(team).iter().any(|key| key.same_as().is_none());
-        has_key || takes_events(config, team)
-    })
+    config.templates.current().keys().any(|team| is_ready(config, team))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -20,6 +20,7 @@ use super::response::ResponseForm;
 use super::{App, authentication, body, creation};
 use crate::delivery::{Credential, Envelope, EventKind, Unsupported, Unverified};
 use crate::github::Event;
+use crate::team::Team;
 use crate::template::{Decision, Ignored, Selection, Stamp, TeamTemplates, cel_memory};
 
 /// Bodies from this size on are verified and parsed on a blocking thread: it takes more than a millisecond.
@@ -93,7 +94,7 @@ async fn receive(
     record.bytes(bytes);
     let begun = app.config.tracer.is_on().then(SystemTime::now);
     let unverified = Unverified::new(mem::take(&mut head.headers), envelope, complete.bytes);
-    let verified = authentication::verify(app, unverified, credential).await?;
+    let verified = authentication::verify(app, unverified, credential, until).await?;
     record.authenticated(verified.team());
     if let Some(origin) = head.extensions.get::<Origin>() {
         origin.prove();
@@ -142,7 +143,16 @@ async fn act(app: &App, mut event: Event, until: Instant, record: &mut Record) -
     event.deadline = Some(until.into_std());
     let rendering = record.span().child("render");
     let templates = app.config.templates.current();
-    let Some(templates) = templates.get(&event.team).and_then(|loaded| loaded.value.clone()) else {
+    let Some(in_force) = templates.get(&event.team) else {
+        let who = &event.team;
+        let is_absent = *who == Team::TOP && app.config.secrets.current().keyring.of_team(who).is_empty();
+        // Sending it again would change nothing.
+        let reason = if is_absent { Reason::Subject } else { Reason::Team };
+        let detail =
+            format!("{who} has no templates, and a delivery without a team's signature or subject reaches it alone");
+        return Ok(Answer::new(reason).with_detail(detail));
+    };
+    let Some(templates) = in_force.templates.clone() else {
         return Ok(Answer::new(Reason::Team).with_detail(format!("{} has no valid templates", event.team)));
     };
     let candidates = match templates.set.select(&event) {

@@ -6,6 +6,7 @@
 mod fingerprint;
 pub(crate) mod reload;
 pub(crate) mod secrets;
+pub(crate) mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

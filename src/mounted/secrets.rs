@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::reload::{ConfigKind, Loaded, Source};
+use super::settings::{NAMESPACE_FILE, Settings};
 use super::{File, Files, ReadError, Tree, read};
 use crate::delivery::token::Subjects;
 use crate::delivery::{Key, Keyring};
 use crate::names::InvalidName;
-use crate::team::{NAMESPACE_FILE, SUBJECTS_FILE, Team};
+use crate::team::Team;
 
 /// The variable with a secret.
 const VARIABLE: &str = "WEBHOOK_SECRET";
@@ -43,17 +44,6 @@ pub(crate) enum SecretsError {
     /// The name of a team's folder is invalid.
     #[error(transparent)]
     Team(#[from] InvalidName),
-    /// A team's file of subjects is invalid.
-    #[error("{}: {why}", path.display())]
-    Subjects {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
-    /// A team's namespace among its secrets; it would be accepted as one.
-    #[error("{}: a namespace is no secret; put the file into the team's folder of templates", .0.display())]
-    Namespace(PathBuf),
     /// The folder has no files.
     #[error("{}: the folder holds no secret; mount a Secret with at least one key there", .0.display())]
     EmptyFolder(PathBuf),
@@ -72,8 +62,6 @@ pub(crate) struct TeamSecrets {
     keys: Vec<Key>,
     /// The file of each.
     places: Vec<PathBuf>,
-    /// Subjects of tokens that are the team's own: its file [`SUBJECTS_FILE`].
-    subjects: Option<Subjects>,
     /// Why others are not usable.
     unusable: Vec<SecretsError>,
     /// What is odd about usable ones: each names a file, and never the content.
@@ -96,8 +84,6 @@ pub(crate) struct TeamStatus {
     pub(crate) subjects: Option<Subjects>,
     /// What an operator must mend: each names files, and never the content.
     pub(crate) faults: Vec<String>,
-    /// Whether the files that are mounted now are refused.
-    pub(crate) is_stale: bool,
 }
 
 impl TeamSecrets {
@@ -116,21 +102,7 @@ impl TeamSecrets {
         self.places.push(file.path.clone());
     }
 
-    /// A team's file with a meaning of its own. Returns whether it is one.
-    fn add_setting(&mut self, file: &File) -> bool {
-        match file.path.file_name().and_then(|name| name.to_str()) {
-            Some(SUBJECTS_FILE) => match Subjects::parse(&file.content) {
-                Ok(subjects) => self.subjects = Some(subjects),
-                Err(why) => self.unusable.push(SecretsError::Subjects { path: file.path.clone(), why }),
-            },
-            // A namespace's name is public.
-            Some(NAMESPACE_FILE) => self.unusable.push(SecretsError::Namespace(file.path.clone())),
-            _ => return false,
-        }
-        true
-    }
-
-    fn read(team: &Team, files: Files) -> Self {
+    fn read(files: Files) -> Self {
         let mut secrets = Self::default();
         for folder in &files.folders {
             let is_inside = |entry: &Result<File, ReadError>| match entry {
@@ -143,7 +115,6 @@ impl TeamSecrets {
         }
         for entry in files.entries {
             match entry {
-                Ok(file) if team.name().is_some() && secrets.add_setting(&file) => {}
                 Ok(file) => secrets.add(&file),
                 Err(error) => secrets.unusable.push(error.into()),
             }
@@ -173,12 +144,15 @@ impl SecretSources {
             return Err(SecretsError::NoSource);
         }
         let mut unusable = Vec::new();
-        for (team, files) in self.read()? {
+        for (team, mut files) in self.read()? {
+            if team.name().is_some() {
+                Settings::take(&mut files);
+            }
             if let Err(error) = team.check() {
                 unusable.push(error.into());
                 continue;
             }
-            let secrets = TeamSecrets::read(&team, files);
+            let secrets = TeamSecrets::read(files);
             if !secrets.keys.is_empty() {
                 return Ok(());
             }
@@ -221,8 +195,8 @@ impl Source for SecretSources {
         Ok(tree)
     }
 
-    fn load(&self, team: &Team, files: Files) -> Result<TeamSecrets, String> {
-        let secrets = TeamSecrets::read(team, files);
+    fn load(&self, team: &Team, files: Files, _settings: &Settings) -> Result<TeamSecrets, String> {
+        let secrets = TeamSecrets::read(files);
         secrets.log(team);
         Ok(secrets)
     }
@@ -233,22 +207,30 @@ impl Source for SecretSources {
         if keyring.is_empty() && !self.is_empty() {
             tracing::error!("no usable webhook secret is left; every webhook is answered 503 until one is mounted");
         }
+        let place = |team: &Team, number: usize| {
+            let places = teams.get(team).and_then(|loaded| loaded.value.as_deref()).map(|own| &own.places);
+            places.and_then(|places| places.get(number)).map(|place| place.display().to_string()).unwrap_or_default()
+        };
         let mut status: BTreeMap<Team, TeamStatus> = BTreeMap::new();
         for (team, loaded) in teams {
-            let secrets = loaded.value.as_deref();
             let mut faults: Vec<String> = loaded.error.iter().cloned().collect();
-            faults.extend(secrets.into_iter().flat_map(|own| &own.unusable).map(ToString::to_string));
-            for (key, place) in keyring.of_team(team).iter().zip(secrets.into_iter().flat_map(|own| &own.places)) {
-                if let Some(other) = key.same_as() {
-                    let place = place.display();
+            faults.extend(loaded.settings.sentences());
+            if let Some(namespace) = &loaded.settings.namespace {
+                faults.push(format!(
+                    "the file `{NAMESPACE_FILE}` ({namespace}) is among its secrets; put it into its folder of templates"
+                ));
+            }
+            faults.extend(loaded.value.iter().flat_map(|own| &own.unusable).map(ToString::to_string));
+            for key in keyring.of_team(team) {
+                if let Some((other, number)) = key.same_as() {
+                    let (here, there) = (place(team, key.number()), place(other, *number));
                     faults.push(format!(
-                        "the webhook secret in {place} is also one of {other}, so that it proves neither; make a new one for each"
+                        "the webhook secret in {here} is also one of {other} ({there}), so that it proves neither; make a \
+                         new one for each"
                     ));
                 }
             }
-            let subjects = secrets.and_then(|secrets| secrets.subjects.clone());
-            let is_stale = loaded.error.is_some();
-            status.insert(team.clone(), TeamStatus { subjects, faults, is_stale });
+            status.insert(team.clone(), TeamStatus { subjects: loaded.settings.subjects.clone(), faults });
         }
         Secrets { keyring, teams: status }
     }
@@ -303,7 +285,7 @@ mod tests {
 
     fn top(sources: &SecretSources) -> TeamSecrets {
         let files = sources.read().expect("a folder").remove(&Team::TOP).expect("the top level");
-        TeamSecrets::read(&Team::TOP, files)
+        TeamSecrets::read(files)
     }
 
     fn value(value: &str) -> SecretSources {

@@ -144,6 +144,73 @@ async fn refuses_to_start_only_if_no_team_is_valid() {
     assert_eq!(get(&service, "/readyz").await, StatusCode::OK);
     let (code, log) = dry_run().refuse();
     assert!(code == Some(1) && log.contains("holds no secret"), "{log}");
+    let halves = dry_run().team_file("x", "template.yaml", &template("x")).team_secret("y", "github", &secret("y"));
+    let (code, log) = halves.refuse();
+    assert!(code == Some(1) && log.contains("team x: it has no usable webhook secret"), "{log}");
+    assert!(log.contains("team y: it has no templates"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_are_in_force_whatever_the_templates_are() {
+    let elsewhere = template("a").replace("metadata:", "metadata:\n  namespace: elsewhere");
+    let (other, broken) = (template("b"), template("a").replace("pipelineRef", "pipelineReff"));
+    let setup = dry_run().team("b");
+    let setup = setup.team_secret("a", "github", &secret("a"));
+    let mut mount = Mount::over(&setup.templates(), &[("a/t.yaml", &elsewhere), ("b/t.yaml", &other)]);
+    let service = setup.start();
+    let merge = async |id: &str| service.merge_of("a", id, &merged("a/web", 5, SHA)).await;
+    assert_eq!(merge("free").await.outcome(), "created");
+    assert!(service.output.wait_for("namespace: elsewhere", LOGGED).contains("elsewhere"));
+    // The operators bind the team: its last good templates no longer fit.
+    mount.replace(&[("a/t.yaml", &elsewhere), ("a/namespace", "builds"), ("b/t.yaml", &other)]);
+    service.log.wait_for("not in `elsewhere`", LOGGED);
+    assert_eq!(reason(&merge("bound").await), "team");
+    // A template that fits, then a broken one: the binding holds.
+    mount.replace(&[("a/t.yaml", &template("a")), ("a/namespace", "builds"), ("b/t.yaml", &other)]);
+    service.log.wait_for("templates changed and are in use team=a", LOGGED);
+    assert_eq!(merge("fits").await.outcome(), "created");
+    mount.replace(&[("a/t.yaml", &broken), ("a/namespace", "builds-2"), ("b/t.yaml", &other)]);
+    service.log.wait_for("did you mean `pipelineRef`", LOGGED);
+    assert_eq!(merge("moved").await.outcome(), "created");
+    service.output.wait_for("namespace: builds-2", LOGGED);
+    // Settings that are none.
+    for (index, setting) in
+        [("a/namespace", "two names"), ("a/namespace/file", "x"), ("a/subjects", "#"), ("a/subjects/x", "y")]
+            .into_iter()
+            .enumerate()
+    {
+        mount.replace(&[("a/t.yaml", &template("a")), setting, ("b/t.yaml", &other)]);
+        let mut refused = false;
+        for _ in 0..100 {
+            refused = reason(&merge(&format!("bad-{index}")).await) == "team";
+            if refused {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(refused, "{setting:?}\n{}", service.log.text());
+        mount.replace(&[("a/t.yaml", &template("a")), ("b/t.yaml", &other)]);
+        service.log.wait_for("templates changed and are in use team=a", LOGGED);
+    }
+    assert_eq!(service.merge_of("b", "other", &merged("b/web", 5, SHA)).await.outcome(), "created");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_move_from_the_top_into_a_team_leave_no_top_level() {
+    let service = Setup::dry_run().arg("--cloudevents-auth=none").start();
+    let (templates, secrets) = (service.templates(), service.secrets());
+    fs::create_dir(templates.join("a")).expect("a folder");
+    fs::create_dir(secrets.join("a")).expect("a folder");
+    fs::rename(templates.join("template.yaml"), templates.join("a/template.yaml")).expect("a move");
+    fs::rename(secrets.join("github"), secrets.join("a/github")).expect("a move");
+    service.log.wait_for("the folder of templates is gone", LOGGED);
+    service.log.wait_for("webhook secrets changed and are in use team=a", LOGGED);
+    assert_eq!(service.merge("d1", &merged("acme/web", 5, SHA)).await.outcome(), "created");
+    assert!(service.log.wait_for("delivery=d1 ", LOGGED).contains("team=a "));
+    let body = merged("acme/web", 6, SHA).to_string().into_bytes();
+    let reply = service.send(Method::POST, "/", &binary(PULL_REQUEST, "unsigned"), &body).await;
+    assert_eq!(reply.status, StatusCode::FORBIDDEN, "a Broker must not try it again: {}", reply.body);
+    assert!(!service.logged().await.iter().any(|line| line.contains("the top level is broken")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,7 +256,7 @@ async fn names_incomplete_and_misplaced_folders() {
         ("empty", "contains no *.yaml file"),
         ("Not_A_Label", "is not a valid name"),
         ("outside", "leads out of the team's folder"),
-        ("with-namespace", "a namespace is no secret"),
+        ("with-namespace", "is among its secrets"),
     ] {
         let errors = errors_about(&lines, team);
         assert!(errors.len() == 1 && errors[0].contains(what), "{team}: {errors:?}\n{}", lines.join("\n"));
@@ -306,22 +373,26 @@ async fn a_token_proves_the_team_that_names_its_subject() {
     plane.namespace("subjects");
     let kubeconfig = plane.trigger_account("subjects");
     let subject = |name: &str| format!("system:serviceaccount:subjects:{name}");
-    for name in ["of-a", "of-top", "of-nobody", "of-both"] {
+    for name in ["of-a", "of-top", "of-nobody", "of-both", "of-broken", "of-named"] {
         plane.kubectl(&["create", "serviceaccount", name, "-n", "subjects"]);
     }
-    let both = format!("# ours\n{}\n{}\n", subject("of-a"), subject("of-both"));
+    let both = format!("# ours\n{}\n{}\n{}\n", subject("of-a"), subject("of-both"), subject("of-named"));
     let service = Setup::cluster(&kubeconfig)
         .template(&template("top"))
         .team("a")
         .team_file("a", "subjects", &both)
         .team("b")
         .team_secret("b", "subjects", &subject("of-both"))
+        .team_file("broken", "template.yaml", "kind: Nothing")
+        .team_file("broken", "subjects", &subject("of-broken"))
         .args(&[
             "--dry-run",
             "--cloudevents-auth=oidc",
             "--oidc-audience=trigger",
             "--oidc-subject",
-            &subject("of-top"),
+            &subject("of-[tb]*"),
+            "--oidc-subject",
+            &subject("of-named"),
         ])
         .start();
     let send = async |account: &str, owner: &str, signer: Option<&str>| {
@@ -346,6 +417,8 @@ async fn a_token_proves_the_team_that_names_its_subject() {
         ("of-top", "b", Some("b"), 201, "team=b "),
         ("of-a", "b", Some("b"), 403, "but the signature is of team b"),
         ("of-a", "a", Some("a"), 201, "team=a "),
+        ("of-broken", "top", None, 503, "reason=team"),
+        ("of-named", "a", None, 403, "is given by --oidc-subject"),
     ] {
         let (got, line) = send(account, owner, signer).await;
         assert!(got == status && line.contains(part), "{account} {owner} {signer:?}: {got} {line}");
@@ -390,6 +463,11 @@ fn lint_and_render_know_teams() {
     let setup = setup.team_file("b", "namespace", "builds-of-b");
     let (code, out, _) = run(&["lint", "--trigger-config", &path]);
     assert!(code == Some(1) && out.contains("b/template.yaml:") && out.contains("not in `elsewhere`"), "{out}");
+    let (code, out, log) = run(&["render", "--trigger-config", &path, "--payload", &payload]);
+    assert!(
+        code == Some(1) && out.matches("kind: PipelineRun").count() == 1 && log.contains("team b is broken"),
+        "{log}"
+    );
     let (code, _, log) = run(&["lint", "--trigger-config", &path, "--team=a"]);
     assert_eq!(code, Some(0), "{log}");
     for (name, content, what) in

@@ -6,6 +6,7 @@
 pub mod cloud_event;
 pub mod control_plane;
 pub mod fake_api;
+pub mod github;
 pub mod go;
 pub mod http;
 pub mod mount;

@@ -14,7 +14,12 @@ impl Mount {
     /// Replaces the content of a folder with `files` (name, content).
     pub fn over(folder: &Path, files: &[(&str, &str)]) -> Self {
         for entry in fs::read_dir(folder).expect("a folder") {
-            fs::remove_file(entry.expect("an entry").path()).expect("removed");
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                fs::remove_dir_all(path).expect("removed");
+            } else {
+                fs::remove_file(path).expect("removed");
+            }
         }
         let mut mount = Self { folder: folder.to_owned(), version: 0 };
         mount.replace(files);

@@ -36,6 +36,8 @@ const MAX_TOKEN_BYTES: usize = 16 << 10;
 pub(crate) struct TokenPolicy {
     audience: String,
     subjects: Subjects,
+    /// The subjects as they were given.
+    given: Vec<String>,
 }
 
 /// Globs of the subjects whose tokens are accepted.
@@ -112,7 +114,12 @@ impl TokenPolicy {
     /// Accepts tokens for `audience` with a subject that matches one of the globs.
     /// Fails when a glob is invalid.
     pub(crate) fn new(audience: &str, subjects: &[String]) -> Result<Self, globset::Error> {
-        Ok(Self { audience: audience.to_owned(), subjects: Subjects::new(subjects)? })
+        Ok(Self { audience: audience.to_owned(), subjects: Subjects::new(subjects)?, given: subjects.to_vec() })
+    }
+
+    /// Whether the top level accepts this subject by its full name, not by a glob.
+    pub(crate) fn names(&self, subject: &str) -> bool {
+        self.given.iter().any(|given| given == subject)
     }
 
     /// The top level's subjects.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 
 use super::fingerprint::Fingerprint;
+use super::settings::Settings;
 use super::{Files, ReadError, Tree, is_atomic};
 use crate::team::Team;
 pub(crate) use metrics::ReloadMetrics;
@@ -64,7 +65,7 @@ pub(crate) trait Source: Send + Sync + 'static {
     fn read(&self) -> Result<Tree, ReadError>;
 
     /// Makes a team's value. The error says what is wrong, one line for each fault.
-    fn load(&self, team: &Team, files: Files) -> Result<Self::Value, String>;
+    fn load(&self, team: &Team, files: Files, settings: &Settings) -> Result<Self::Value, String>;
 
     /// Makes the view. Called after each change, in the order of teams.
     fn view(&self, teams: &BTreeMap<Team, Loaded<Self::Value>>) -> Self::View;
@@ -77,13 +78,16 @@ pub(crate) struct Loaded<T> {
     pub(crate) value: Option<Arc<T>>,
     /// Why the files that are mounted now are refused.
     pub(crate) error: Option<String>,
+    /// The team's settings that are mounted now; the subjects of the last good ones if they are invalid.
+    pub(crate) settings: Settings,
     /// Tells whether a team's files have changed.
     digest: [u8; 32],
 }
 
 impl<T> Clone for Loaded<T> {
     fn clone(&self) -> Self {
-        Self { value: self.value.clone(), error: self.error.clone(), digest: self.digest }
+        let (value, error, settings) = (self.value.clone(), self.error.clone(), self.settings.clone());
+        Self { value, error, settings, digest: self.digest }
     }
 }
 
@@ -179,35 +183,14 @@ impl<S: Source> Reloading<S> {
                 return false;
             }
         };
-        let mut is_new = false;
-        for (team, loaded) in &teams {
-            let before = state.teams.get(team);
-            if before.is_some_and(|before| before.digest == loaded.digest) {
-                continue;
-            }
-            let team = team.name();
-            match (&loaded.error, &loaded.value) {
-                (None, _) => {
-                    is_new = true;
-                    tracing::info!(team, "{kind} changed and are in use");
-                }
-                (Some(error), Some(_)) => {
-                    tracing::error!(team, error, "changed {kind} are refused; the last good ones stay in use");
-                }
-                // A team without a value is reported as long as it has none.
-                (Some(_), None) => {}
-            }
-        }
-        for team in state.teams.keys().filter(|team| !teams.contains_key(*team)) {
-            is_new = true;
-            tracing::info!(team = team.name(), "the folder of {kind} is gone, and they are no longer in use");
-        }
+        // In use before a line says so.
+        self.current.store(Arc::new(self.source.view(&teams)));
+        let is_new = log_changes(S::KIND, &state.teams, &teams);
         if is_new {
             state.generation += 1;
             state.since = SystemTime::now();
         }
         state.teams = teams;
-        self.current.store(Arc::new(self.source.view(&state.teams)));
         is_new
     }
 
@@ -224,6 +207,34 @@ impl<S: Source> Reloading<S> {
     }
 }
 
+/// Logs what has changed for each team. Returns whether a value is new or gone.
+fn log_changes<T>(kind: ConfigKind, before: &BTreeMap<Team, Loaded<T>>, after: &BTreeMap<Team, Loaded<T>>) -> bool {
+    let kind = kind.as_str();
+    let mut is_new = false;
+    for (team, loaded) in after {
+        if before.get(team).is_some_and(|before| before.digest == loaded.digest) {
+            continue;
+        }
+        let team = team.name();
+        match (&loaded.error, &loaded.value) {
+            (None, _) => {
+                is_new = true;
+                tracing::info!(team, "{kind} changed and are in use");
+            }
+            (Some(error), Some(_)) => {
+                tracing::error!(team, error, "changed {kind} are refused; the last good ones stay in use");
+            }
+            // A team without a value is reported as long as it has none.
+            (Some(_), None) => {}
+        }
+    }
+    for team in before.keys().filter(|team| !after.contains_key(*team)) {
+        is_new = true;
+        tracing::info!(team = team.name(), "the folder of {kind} is gone, and they are no longer in use");
+    }
+    is_new
+}
+
 /// Makes the value of each team whose files have changed, and keeps all others.
 fn load<S: Source>(
     source: &S,
@@ -232,22 +243,29 @@ fn load<S: Source>(
 ) -> BTreeMap<Team, Loaded<S::Value>> {
     let has_teams = tree.len() > 1;
     let mut teams = BTreeMap::new();
-    for (team, files) in tree {
+    for (team, mut files) in tree {
         let (digest, last) = (files.digest(), before.get(&team));
         if let Some(last) = last.filter(|last| last.digest == digest) {
             teams.insert(team, last.clone());
             continue;
         }
         // Where all files belong to teams, the top level is not there.
-        if has_teams && team == Team::TOP && files.is_empty() && last.is_none() {
+        if has_teams && team == Team::TOP && files.is_empty() {
             continue;
         }
+        let mut settings = Settings::default();
+        if team.name().is_some() {
+            settings = Settings::take(&mut files);
+            if !settings.faults.is_empty() && settings.subjects.is_none() {
+                settings.subjects = last.and_then(|last| last.settings.subjects.clone());
+            }
+        }
         let (value, error) =
-            match team.check().map_err(|error| error.to_string()).and_then(|()| source.load(&team, files)) {
+            match team.check().map_err(|error| error.to_string()).and_then(|()| source.load(&team, files, &settings)) {
                 Ok(value) => (Some(Arc::new(value)), None),
                 Err(error) => (last.and_then(|last| last.value.clone()), Some(error)),
             };
-        teams.insert(team, Loaded { value, error, digest });
+        teams.insert(team, Loaded { value, error, settings, digest });
     }
     teams
 }

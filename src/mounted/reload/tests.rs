@@ -21,7 +21,7 @@ impl Source for Numbers {
         super::super::read(&self.0[0], |_| true)
     }
 
-    fn load(&self, _team: &Team, files: Files) -> Result<u32, String> {
+    fn load(&self, _team: &Team, files: Files, _settings: &Settings) -> Result<u32, String> {
         let files = files.complete().map_err(|error| error.to_string())?;
         let number = |file: &super::super::File| String::from_utf8_lossy(&file.content).trim().parse::<u32>();
         files.iter().map(number).sum::<Result<u32, _>>().map_err(|error| error.to_string())

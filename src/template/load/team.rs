@@ -1,26 +1,25 @@
-//! The templates of each team: which files they are read from, and what a team's folder says besides.
+//! The templates of each team, bound to the namespace that its folder names.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::slice;
+use std::sync::Arc;
 
 use super::{Finding, LoadError, Severity, is_template_file, parse, yaml};
 use crate::delivery::token::Subjects;
 use crate::mounted::reload::{ConfigKind, Loaded, Source};
+use crate::mounted::settings::{NAMESPACE_FILE, Settings, is_setting};
 use crate::mounted::{self, File, Files, ReadError, Tree};
-use crate::names::check_dns_label;
-use crate::team::{NAMESPACE_FILE, SUBJECTS_FILE, Team};
-use crate::template::TemplateSet;
+use crate::team::Team;
+use crate::template::{Template, TemplateSet};
 
 /// The templates of one team, or of the top level.
 #[derive(Debug, Default)]
 pub(crate) struct TeamTemplates {
     /// The templates.
-    pub(crate) set: TemplateSet,
+    pub(crate) set: Arc<TemplateSet>,
     /// The one namespace that the team's runs may be created in, if its folder names one.
     namespace: Option<String>,
-    /// Subjects of tokens that are the team's own.
-    pub(crate) subjects: Option<Subjects>,
 }
 
 /// The result of checking the folder of one team.
@@ -28,7 +27,7 @@ pub(crate) struct TeamTemplates {
 pub(crate) struct LintedTeam {
     /// The team.
     pub(crate) team: Team,
-    /// Its valid templates, and all findings; an error if the files cannot be read.
+    /// Its valid templates, and all findings; an error if the files of the top level cannot be read.
     pub(crate) result: Result<(TeamTemplates, Vec<Finding>), LoadError>,
 }
 
@@ -39,40 +38,52 @@ pub(crate) fn lint(path: &Path) -> Result<Vec<LintedTeam>, LoadError> {
     let tree = read(path)?;
     let has_teams = tree.len() > 1;
     let present = |(team, files): &(Team, Files)| *team != Team::TOP || !has_teams || !files.is_empty();
-    let teams = tree.into_iter().filter(present);
-    Ok(teams.map(|(team, files)| LintedTeam { result: check(&team, files), team }).collect())
+    Ok(tree.into_iter().filter(present).map(|(team, files)| lint_team(team, files)).collect())
+}
+
+fn lint_team(team: Team, mut files: Files) -> LintedTeam {
+    let folder = files.folders.first().cloned().unwrap_or_default();
+    let settings = if team.name().is_some() { Settings::take(&mut files) } else { Settings::default() };
+    let invalid = settings.faults.iter().map(|(path, why)| whole_file(path, Severity::Error, why.clone()));
+    let mut findings: Vec<Finding> = invalid.collect();
+    let result = match check(&team, files) {
+        Ok((set, others)) => {
+            let templates = TeamTemplates { set: Arc::new(set), namespace: settings.namespace };
+            findings.extend(templates.foreign().map(|(template, message)| template.finding(message)));
+            findings.extend(others);
+            Ok((templates, findings))
+        }
+        // What is wrong with a team's folder is a finding like any other.
+        Err(error) if team.name().is_some() => {
+            findings.push(whole_file(&folder, Severity::Error, error.to_string()));
+            Ok((TeamTemplates::default(), findings))
+        }
+        Err(error) => Err(error),
+    };
+    LintedTeam { team, result }
 }
 
 fn read(path: &Path) -> Result<Tree, ReadError> {
-    mounted::read(path, |name| is_template_file(name) || matches!(name, NAMESPACE_FILE | SUBJECTS_FILE))
+    mounted::read(path, |name| is_template_file(name) || is_setting(Path::new(name)))
 }
 
-/// Checks the files of one team.
-fn check(team: &Team, files: Files) -> Result<(TeamTemplates, Vec<Finding>), LoadError> {
+/// Checks the template files of one team.
+fn check(team: &Team, files: Files) -> Result<(TemplateSet, Vec<Finding>), LoadError> {
     let folder = files.folders.first().cloned().unwrap_or_default();
     team.check().map_err(|source| LoadError::Team { folder: folder.clone(), source })?;
-    let mut findings: Vec<Finding> = files.others.iter().filter_map(|path| skipped(path)).collect();
-    let is_setting = |file: &File| {
-        file.path != folder && file.path.file_name().is_some_and(|name| name == NAMESPACE_FILE || name == SUBJECTS_FILE)
-    };
-    let (settings, templates): (Vec<File>, Vec<File>) = files.complete()?.into_iter().partition(is_setting);
+    let mut warnings: Vec<Finding> = files.others.iter().filter_map(|path| skipped(path)).collect();
+    let is_template = |file: &File| file.path == folder || !is_setting(&file.path);
+    let (templates, misplaced): (Vec<File>, Vec<File>) = files.complete()?.into_iter().partition(is_template);
+    for file in misplaced {
+        let message = "the file has an effect only in a team's folder".to_owned();
+        warnings.push(whole_file(&file.path, Severity::Warning, message));
+    }
     if templates.is_empty() {
         return Err(LoadError::NoFile(folder));
     }
-    let (set, faults) = parse(templates);
-    let mut templates = TeamTemplates { set, ..TeamTemplates::default() };
-    let warnings = std::mem::replace(&mut findings, faults);
-    for file in settings {
-        if team.name().is_none() {
-            let message = "the file has an effect only in a team's folder".to_owned();
-            findings.push(whole_file(&file.path, Severity::Warning, message));
-        } else if let Err(message) = templates.set(&file) {
-            findings.push(whole_file(&file.path, Severity::Error, message));
-        }
-    }
-    findings.extend(templates.foreign_namespaces());
+    let (set, mut findings) = parse(templates);
     findings.extend(warnings);
-    Ok((templates, findings))
+    Ok((set, findings))
 }
 
 impl TeamTemplates {
@@ -81,30 +92,17 @@ impl TeamTemplates {
         self.namespace.as_deref().unwrap_or(default)
     }
 
-    /// Takes a team's setting. The error says what to write.
-    fn set(&mut self, file: &File) -> Result<(), String> {
-        if file.path.file_name().is_some_and(|name| name == SUBJECTS_FILE) {
-            self.subjects = Some(Subjects::parse(&file.content)?);
-            return Ok(());
-        }
-        let name = String::from_utf8_lossy(&file.content).trim().to_owned();
-        check_dns_label("the namespace", &name).map_err(|error| error.to_string())?;
-        self.namespace = Some(name);
-        Ok(())
-    }
-
-    /// An error for each template that puts its runs elsewhere than into the team's namespace.
-    fn foreign_namespaces(&self) -> Vec<Finding> {
-        let Some(own) = &self.namespace else { return Vec::new() };
-        let foreign = self.set.iter().filter_map(|template| Some((template, template.namespace()?)));
-        let foreign = foreign.filter(|(_, namespace)| namespace != own);
-        let finding = |(template, namespace): (&crate::template::Template, &str)| {
-            template.finding(format!(
+    /// The templates that put their runs elsewhere than into the team's namespace, and what is wrong.
+    fn foreign(&self) -> impl Iterator<Item = (&Template, String)> {
+        let named = self.set.iter().filter_map(|template| Some((template, template.namespace()?)));
+        named.filter_map(|(template, namespace)| {
+            let own = self.namespace.as_deref().filter(|own| *own != namespace)?;
+            let message = format!(
                 "the runs of this team are created in the namespace `{own}` (the file `{NAMESPACE_FILE}`), not in \
                  `{namespace}`; remove `metadata.namespace`"
-            ))
-        };
-        foreign.map(finding).collect()
+            );
+            Some((template, message))
+        })
     }
 }
 
@@ -134,11 +132,42 @@ pub(crate) enum TemplateSource {
     Shipped(File),
 }
 
-/// The last good templates of each team that is mounted.
-pub(crate) type Templates = BTreeMap<Team, Loaded<TeamTemplates>>;
+/// What is in force for each team that has a folder.
+pub(crate) type Templates = BTreeMap<Team, TeamInForce>;
+
+/// What is in force for one team: its last good templates with the settings of now.
+#[derive(Debug, Default)]
+pub(crate) struct TeamInForce {
+    /// The templates; `None` if none may be used.
+    pub(crate) templates: Option<Arc<TeamTemplates>>,
+    /// Subjects of tokens that are the team's own.
+    pub(crate) subjects: Option<Subjects>,
+    /// Why no templates may be used.
+    pub(crate) faults: Vec<String>,
+    /// Whether the templates are older than the files.
+    pub(crate) is_stale: bool,
+}
+
+impl TeamInForce {
+    fn new(loaded: &Loaded<TemplateSet>) -> Self {
+        let Settings { namespace, subjects, .. } = loaded.settings.clone();
+        let mut faults: Vec<String> = loaded.settings.sentences().collect();
+        let is_stale = loaded.error.is_some() || !faults.is_empty();
+        let templates = loaded.value.as_ref().map(|set| TeamTemplates { set: Arc::clone(set), namespace });
+        match &templates {
+            Some(templates) => faults.extend(
+                templates
+                    .foreign()
+                    .map(|(template, message)| format!("template {} (the last good one): {message}", template.name())),
+            ),
+            None => faults.extend(loaded.error.clone()),
+        }
+        Self { templates: templates.filter(|_| faults.is_empty()).map(Arc::new), subjects, faults, is_stale }
+    }
+}
 
 impl Source for TemplateSource {
-    type Value = TeamTemplates;
+    type Value = TemplateSet;
     type View = Templates;
     const KIND: ConfigKind = ConfigKind::Templates;
 
@@ -158,16 +187,18 @@ impl Source for TemplateSource {
         }
     }
 
-    fn load(&self, team: &Team, files: Files) -> Result<TeamTemplates, String> {
-        let (templates, findings) = check(team, files).map_err(|error| error.to_string())?;
+    fn load(&self, team: &Team, files: Files, settings: &Settings) -> Result<TemplateSet, String> {
+        let (set, mut findings) = check(team, files).map_err(|error| error.to_string())?;
+        let templates = TeamTemplates { set: Arc::new(set), namespace: settings.namespace.clone() };
+        findings.extend(templates.foreign().map(|(template, message)| template.finding(message)));
         if findings.iter().any(|finding| finding.severity == Severity::Error) {
             return Err(LoadError::Findings(findings).to_string());
         }
         findings.iter().for_each(|finding| tracing::warn!(team = team.name(), "{finding}"));
-        Ok(templates)
+        Ok(Arc::unwrap_or_clone(templates.set))
     }
 
-    fn view(&self, teams: &Templates) -> Templates {
-        teams.clone()
+    fn view(&self, teams: &BTreeMap<Team, Loaded<TemplateSet>>) -> Templates {
+        teams.iter().map(|(team, loaded)| (team.clone(), TeamInForce::new(loaded))).collect()
     }
 }

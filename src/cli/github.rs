@@ -1,0 +1,90 @@
+//! The flags of GitHub's API: where it is, and who we are.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::github::api::{Api, Credential, RepositoryName};
+use crate::remote::{RemoteError, Server};
+
+/// Address and credential of GitHub's API.
+#[derive(Debug, Clone, Args)]
+pub(super) struct GitHubArgs {
+    /// Address of GitHub's API; of a GitHub Enterprise Server <https://HOST/api/v3>.
+    #[arg(
+        long,
+        env = "GITHUB_API_URL",
+        default_value = "https://api.github.com",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    github_api_url: String,
+    /// File with a token.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["github_app_id", "github_app_key_file"])]
+    github_token_file: Option<PathBuf>,
+    /// Id of a GitHub App, with --github-app-key-file.
+    #[arg(long, value_name = "N", requires = "github_app_key_file", value_parser = parse_app)]
+    github_app_id: Option<String>,
+    /// File with the App's private key.
+    #[arg(long, value_name = "FILE", requires = "github_app_id")]
+    github_app_key_file: Option<PathBuf>,
+    /// File with the CA certificates to trust instead of the system's.
+    #[arg(long, value_name = "FILE")]
+    github_ca_file: Option<PathBuf>,
+    /// Seconds in which failures of GitHub that may pass are tried again.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=3600))]
+    github_patience: u64,
+}
+
+/// Why GitHub's API cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GitHubArgsError {
+    #[error("no credential for GitHub: give --github-token-file, or --github-app-id with --github-app-key-file")]
+    NoCredential,
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+}
+
+/// An App's id, or its client id.
+fn parse_app(text: &str) -> Result<String, &'static str> {
+    let legal =
+        !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
+    if legal { Ok(text.to_owned()) } else { Err("an App's id is a number, on the App's page on GitHub") }
+}
+
+/// A repository's name on the command line.
+pub(super) fn parse_repository(text: &str) -> Result<RepositoryName, &'static str> {
+    RepositoryName::parse(text).ok_or("write OWNER/NAME")
+}
+
+impl GitHubArgs {
+    /// The credential. Fails when no flag names one.
+    fn credential(&self) -> Result<Credential, GitHubArgsError> {
+        match (&self.github_token_file, &self.github_app_id, &self.github_app_key_file) {
+            (Some(file), ..) => Ok(Credential::TokenFile(file.clone())),
+            (None, Some(id), Some(key_file)) => Ok(Credential::App { id: id.clone(), key_file: key_file.clone() }),
+            _ => Err(GitHubArgsError::NoCredential),
+        }
+    }
+
+    /// Whether a credential is named, and its file is there.
+    pub(super) fn has_credential(&self) -> bool {
+        self.credential().is_ok_and(|credential| credential.file().is_file())
+    }
+
+    /// The API. Call it inside a runtime.
+    /// Fails when a flag is missing or invalid.
+    pub(super) fn api(&self) -> Result<Api, GitHubArgsError> {
+        let credential = self.credential()?;
+        let server = Server::new(&self.github_api_url, self.github_ca_file.as_deref())?;
+        Ok(Api::new(server, credential, Duration::from_secs(self.github_patience)))
+    }
+
+    /// Address of the host that `git` clones from: the API's own, without `api.`.
+    pub(super) fn git_address(&self) -> String {
+        let (scheme, rest) = self.github_api_url.split_once("://").unwrap_or(("https", &self.github_api_url));
+        let host = rest.split('/').next().unwrap_or_default();
+        format!("{scheme}://{}", host.strip_prefix("api.").unwrap_or(host))
+    }
+}

@@ -1,0 +1,200 @@
+//! `report`: tells GitHub about a build. Whoever merged sees it beside the commit and on the repository's page.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::github::{GitHubArgs, GitHubArgsError, parse_repository};
+use super::{LogArgs, OutputArgs, non_empty, print};
+use crate::github::Commit;
+use crate::github::api::{
+    ApiError, CommitState, DeploymentReport, DeploymentState, Permissions, RepositoryName, StatusReport, Written,
+};
+use crate::telemetry::log;
+
+/// Exit code when GitHub says the same already.
+const NOTHING_TO_DO: u8 = 3;
+
+/// The flags of `report`.
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// State of the build.
+    #[arg(long, value_enum)]
+    state: CommitState,
+    /// The commit, all 40 (or 64) digits.
+    #[arg(long, value_name = "SHA", value_parser = parse_commit)]
+    commit: Commit,
+    /// The repository.
+    #[arg(long, value_name = "OWNER/NAME", value_parser = parse_repository)]
+    repository: RepositoryName,
+    /// What tells this status from others of the commit.
+    #[arg(long, default_value = "github-trigger", value_name = "TEXT")]
+    context: String,
+    /// Page with details, for example the run in Tekton's dashboard.
+    #[arg(long, value_name = "URL")]
+    target_url: Option<String>,
+    /// A sentence; GitHub shows 140 characters.
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Also report a deployment to this environment.
+    #[arg(long, value_name = "NAME")]
+    environment: Option<String>,
+    /// URL of the environment.
+    #[arg(long, value_name = "URL", requires = "environment")]
+    environment_url: Option<String>,
+    /// The outcome of `deploy`: what was superseded or rolled back is inactive on GitHub.
+    #[arg(long, value_name = "WORD", value_parser = parse_outcome)]
+    outcome: Option<DeployOutcome>,
+    /// Fail if GitHub is away, instead of a warning.
+    #[arg(long)]
+    strict: bool,
+    /// Do nothing if the credential's file is not there.
+    #[arg(long)]
+    optional: bool,
+    #[command(flatten)]
+    github: GitHubArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// The outcome of a deployment, if there was one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DeployOutcome {
+    Deployed,
+    Unchanged,
+    Superseded,
+    RolledBack,
+    /// Nothing was deployed.
+    None,
+}
+
+/// Takes an empty text, or one that Tekton did not fill in because the task did not run, as no outcome.
+fn parse_outcome(text: &str) -> Result<DeployOutcome, String> {
+    if text.is_empty() || text.starts_with("$(") {
+        return Ok(DeployOutcome::None);
+    }
+    DeployOutcome::from_str(text, false).map_err(|_| "write deployed, unchanged, superseded or rolled-back".to_owned())
+}
+
+fn parse_commit(text: &str) -> Result<Commit, &'static str> {
+    Commit::parse(text).ok_or("a commit has 40 (or 64) hexadecimal digits")
+}
+
+/// Why nothing was reported.
+#[derive(Debug, thiserror::Error)]
+enum ReportError {
+    #[error("cannot start: {0}")]
+    Start(#[from] std::io::Error),
+    #[error(transparent)]
+    Args(#[from] GitHubArgsError),
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error("{name} {value:?} is not a URL that GitHub shows; write http://... or https://...")]
+    Url { name: &'static str, value: String },
+}
+
+/// Reports. Exit code 3 if GitHub says the same already; 0 with a warning if it is away, 1 with --strict.
+pub(super) fn run(args: &ReportArgs) -> ExitCode {
+    let _log = log::init(args.log.log_format, &args.log.log_level);
+    if args.optional && !args.github.has_credential() {
+        tracing::info!("no credential for GitHub is mounted; nothing is reported");
+        return ExitCode::from(NOTHING_TO_DO);
+    }
+    let outcome = match report(args) {
+        Ok(Written::New) => "reported",
+        Ok(Written::Before) => "unchanged",
+        Err(ReportError::Api(error)) if error.is_temporary() && !args.strict => {
+            tracing::warn!(error = %error, "GitHub was not told; the build goes on");
+            "unreported"
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let (repository, commit, state) = (args.repository.as_str(), args.commit.to_string(), args.state.as_str());
+    if args.output.is_json() {
+        print(
+            json!({"outcome": outcome, "repository": repository, "commit": commit, "context": args.context, "state": state}),
+        );
+    } else {
+        print(format_args!("{outcome}: {repository} {commit} {} {state}", args.context));
+    }
+    if outcome == "unchanged" { ExitCode::from(NOTHING_TO_DO) } else { ExitCode::SUCCESS }
+}
+
+fn report(args: &ReportArgs) -> Result<Written, ReportError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let target_url = url("--target-url", args.target_url.clone())?;
+        let environment_url = url("--environment-url", args.environment_url.clone())?;
+        let environment = non_empty(args.environment.clone());
+        let description = args.description.clone().unwrap_or_else(|| sentence(args));
+        let mut api = args.github.api()?;
+        // An App's token has the permissions that this report needs, and no others.
+        let deployments = environment.as_ref().map(|_| "deployments:write");
+        let permissions = Permissions::parse(["statuses:write"].into_iter().chain(deployments));
+        api.enter(&args.repository, &permissions.unwrap_or_default()).await?;
+        let status = StatusReport {
+            repository: &args.repository,
+            commit: &args.commit,
+            state: args.state,
+            context: &args.context,
+            target_url: target_url.as_deref(),
+            description: &description,
+        };
+        let mut written = status.write(&mut api).await?;
+        if let Some(environment) = &environment {
+            let deployment = DeploymentReport {
+                repository: &args.repository,
+                commit: &args.commit,
+                environment,
+                environment_url: environment_url.as_deref(),
+                state: deployment_state(args),
+                log_url: target_url.as_deref(),
+                description: &description,
+            };
+            if deployment.write(&mut api).await? == Written::New {
+                written = Written::New;
+            }
+        }
+        Ok(written)
+    })
+}
+
+/// A URL of a flag; an empty one counts as none.
+fn url(name: &'static str, value: Option<String>) -> Result<Option<String>, ReportError> {
+    match non_empty(value) {
+        Some(value) if !(value.starts_with("https://") || value.starts_with("http://")) => {
+            Err(ReportError::Url { name, value })
+        }
+        value => Ok(value),
+    }
+}
+
+fn deployment_state(args: &ReportArgs) -> DeploymentState {
+    match (args.outcome, args.state) {
+        (Some(DeployOutcome::Superseded | DeployOutcome::RolledBack), _) => DeploymentState::Inactive,
+        (_, CommitState::Pending) => DeploymentState::InProgress,
+        (_, CommitState::Success) => DeploymentState::Success,
+        (_, CommitState::Failure) => DeploymentState::Failure,
+        (_, CommitState::Error) => DeploymentState::Error,
+    }
+}
+
+/// The sentence of a report without one.
+fn sentence(args: &ReportArgs) -> String {
+    match (args.state, args.outcome) {
+        (CommitState::Pending, _) => "The build is under way",
+        (CommitState::Failure, _) => "The build failed",
+        (CommitState::Error, _) => "The build could not be made",
+        (CommitState::Success, Some(DeployOutcome::Superseded)) => "Built, and not deployed: something newer is",
+        (CommitState::Success, Some(DeployOutcome::RolledBack)) => "Built, and rolled back",
+        (CommitState::Success, Some(DeployOutcome::Deployed | DeployOutcome::Unchanged)) => "Built and deployed",
+        (CommitState::Success, _) => "Built",
+    }
+    .to_owned()
+}

@@ -1,0 +1,75 @@
+//! An App's token for one repository.
+
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
+
+use super::RepositoryName;
+use super::call::{Api, ApiError, Ask};
+
+/// Permissions of a token, for example `contents: read`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Permissions(Map<String, Value>);
+
+/// A token for one repository.
+#[derive(Debug)]
+pub(crate) struct RepositoryToken {
+    /// The token.
+    pub(crate) token: SecretString,
+    /// When it ends, as GitHub says; `None` for a token that was given to us.
+    pub(crate) expires_at: Option<String>,
+}
+
+impl Permissions {
+    /// Parses `name:level` pairs. The error says what to write.
+    pub(crate) fn parse<'t>(texts: impl IntoIterator<Item = &'t str>) -> Result<Self, String> {
+        let mut permissions = Map::new();
+        for text in texts {
+            let legal =
+                |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            match text.split_once(':') {
+                Some((name, level @ ("read" | "write" | "admin"))) if legal(name) => {
+                    permissions.insert(name.to_owned(), level.into());
+                }
+                _ => {
+                    return Err(format!(
+                        "{text:?} is not a permission; write NAME:read or NAME:write, e.g. contents:read"
+                    ));
+                }
+            }
+        }
+        Ok(Self(permissions))
+    }
+}
+
+/// Asks for a token of the App's installation on a repository, with these permissions and no others.
+pub(super) async fn token(
+    api: &mut Api,
+    app: &str,
+    repository: &RepositoryName,
+    permissions: &Permissions,
+) -> Result<RepositoryToken, ApiError> {
+    let path = format!("/repos/{}/installation", repository.as_str());
+    let what = format!("the App's installation on {}", repository.as_str());
+    let ask = Ask { method: "GET", path: &path, body: None, what: &what, needs: "to be an App" };
+    let installation = match api.ask_as_app(ask).await {
+        Err(ApiError::NotFound { .. }) => {
+            let (id, repository) = (app.to_owned(), repository.as_str().to_owned());
+            return Err(ApiError::NotInstalled { id, repository });
+        }
+        answer => answer?.body,
+    };
+    let id = installation["id"].as_u64().unwrap_or_default();
+    let path = format!("/app/installations/{id}/access_tokens");
+    let body = json!({"repositories": [repository.name()], "permissions": permissions.0});
+    let what =
+        format!("a token for {} with the permissions {}", repository.as_str(), Value::from(permissions.0.clone()));
+    let needs = "these permissions, granted on the App's page and accepted by the installation's owner";
+    let answer = api.ask_as_app(Ask { method: "POST", path: &path, body: Some(&body), what: &what, needs }).await?;
+    match answer.body["token"].as_str() {
+        Some(token) => {
+            let expires_at = answer.body["expires_at"].as_str().map(str::to_owned);
+            Ok(RepositoryToken { token: token.to_owned().into(), expires_at })
+        }
+        None => Err(ApiError::Refused { what, status: answer.status, message: "the answer has no token".to_owned() }),
+    }
+}

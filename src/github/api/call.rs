@@ -1,0 +1,377 @@
+//! One call of GitHub's API: its credential, limits, failures and redirects.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use super::app::RepositoryToken;
+use super::credential::{Credential, CredentialError, app_jwt, is_same, read_token};
+use super::{Permissions, RepositoryName};
+use crate::remote::{RemoteError, Server};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/vnd.github+json");
+const VERSION: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-github-api-version"), HeaderValue::from_static("2022-11-28"));
+/// First pause before another attempt, doubled each time up to [`MAX_BACKOFF`], with jitter.
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// Pause after a secondary limit that names none (GitHub's documentation: at least one minute).
+const SECONDARY_PAUSE: Duration = Duration::from_secs(60);
+/// Redirects that are followed: a renamed repository has one.
+const MAX_REDIRECTS: usize = 3;
+/// Difference of clocks from which on GitHub's is believed.
+const CLOCK_DIFFERENCE: i64 = 30;
+/// Longest part of GitHub's message that an error quotes, in characters.
+const MAX_QUOTED: usize = 300;
+
+/// GitHub's API at one address, and our credential for it.
+pub(crate) struct Api {
+    server: Server,
+    credential: Credential,
+    /// Until then, failures that may pass are tried again.
+    until: Instant,
+    /// GitHub's clock minus ours, in seconds, if they differ much.
+    clock: i64,
+    /// The token of an App's installation for one repository.
+    token: Option<SecretString>,
+}
+
+/// Why a call failed: one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    /// The credential cannot be used.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// No answer.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// 5xx, until the end of our patience.
+    #[error("GitHub failed with {0}; try again later")]
+    Server(StatusCode),
+    /// A rate limit that lasts longer than our patience.
+    #[error("GitHub's rate limit is used up for {} s more; try again then", .0.as_secs())]
+    RateLimit(Duration),
+    /// 401.
+    #[error("GitHub does not accept the credential in {file}: {message}; is it expired or revoked?")]
+    Unauthorized {
+        /// The credential's file.
+        file: String,
+        /// GitHub's sentence.
+        message: String,
+    },
+    /// 403.
+    #[error("GitHub forbids {what}: {message}; the credential in {file} needs {needs}")]
+    Forbidden {
+        /// What was tried.
+        what: String,
+        /// GitHub's sentence.
+        message: String,
+        /// The credential's file.
+        file: String,
+        /// The permission.
+        needs: &'static str,
+    },
+    /// 404: GitHub says the same of what does not exist and of what one may not see.
+    #[error("GitHub does not know {what}, or the credential in {file} may not see it (it needs {needs})")]
+    NotFound {
+        /// What was asked for.
+        what: String,
+        /// The credential's file.
+        file: String,
+        /// The permission.
+        needs: &'static str,
+    },
+    /// The App is not installed on the repository.
+    #[error("the App {id} is not installed on {repository}; install it there, on the App's page on GitHub")]
+    NotInstalled {
+        /// The App.
+        id: String,
+        /// The repository.
+        repository: String,
+    },
+    /// A redirect to another host, or without end.
+    #[error(
+        "GitHub redirects to {0}, where no credential is sent; give that address with --github-api-url if it is right"
+    )]
+    Redirect(String),
+    /// Any other refusal.
+    #[error("GitHub refuses {what} with {status}: {message}")]
+    Refused {
+        /// What was tried.
+        what: String,
+        /// The status.
+        status: StatusCode,
+        /// GitHub's sentence.
+        message: String,
+    },
+}
+
+impl ApiError {
+    /// Whether GitHub is away, so that the same call may succeed later.
+    pub(crate) fn is_temporary(&self) -> bool {
+        match self {
+            Self::Server(_) | Self::RateLimit(_) => true,
+            Self::Remote(error) => error.is_temporary(),
+            _ => false,
+        }
+    }
+}
+
+/// What is asked of GitHub.
+#[derive(Clone, Copy)]
+pub(super) struct Ask<'a> {
+    pub(super) method: &'static str,
+    /// Path and query below the API's address.
+    pub(super) path: &'a str,
+    pub(super) body: Option<&'a Value>,
+    /// What it is, for errors: `the commit 0123 of acme/web`.
+    pub(super) what: &'a str,
+    /// The permission that it needs, as GitHub names it.
+    pub(super) needs: &'static str,
+}
+
+/// The answer of a success.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Value,
+}
+
+/// Who a call is made as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Identity {
+    /// The App itself.
+    App,
+    /// A token.
+    Token,
+}
+
+impl Api {
+    /// GitHub's API at `server`. Failures that may pass are tried again for `patience`.
+    pub(crate) fn new(server: Server, credential: Credential, patience: Duration) -> Self {
+        Self { server, credential, until: Instant::now() + patience, clock: 0, token: None }
+    }
+
+    /// For an App: takes a token of its installation on a repository, for later calls.
+    /// Fails when there is none.
+    pub(crate) async fn enter(
+        &mut self,
+        repository: &RepositoryName,
+        permissions: &Permissions,
+    ) -> Result<(), ApiError> {
+        if matches!(self.credential, Credential::App { .. }) && self.token.is_none() {
+            self.token = Some(self.repository_token(repository, permissions).await?.token);
+        }
+        Ok(())
+    }
+
+    /// A token for one repository: of an App, made for this; else the token itself.
+    /// Fails when GitHub gives none.
+    pub(crate) async fn repository_token(
+        &mut self,
+        repository: &RepositoryName,
+        permissions: &Permissions,
+    ) -> Result<RepositoryToken, ApiError> {
+        match self.credential.clone() {
+            Credential::TokenFile(file) => Ok(RepositoryToken { token: read_token(&file)?, expires_at: None }),
+            Credential::App { id, .. } => super::app::token(self, &id, repository, permissions).await,
+        }
+    }
+
+    /// Makes a call with a token.
+    pub(super) async fn ask(&mut self, ask: Ask<'_>) -> Result<Answer, ApiError> {
+        self.attempts(ask, Identity::Token).await
+    }
+
+    /// Makes a call as the App itself.
+    pub(super) async fn ask_as_app(&mut self, ask: Ask<'_>) -> Result<Answer, ApiError> {
+        self.attempts(ask, Identity::App).await
+    }
+
+    async fn attempts(&mut self, ask: Ask<'_>, identity: Identity) -> Result<Answer, ApiError> {
+        let mut backoff = FIRST_BACKOFF;
+        let mut path = ask.path.to_owned();
+        let mut redirects = 0;
+        let mut last: Option<SecretString> = None;
+        loop {
+            let token = self.token_now(identity)?;
+            let was_tried = last.as_ref().is_some_and(|last| is_same(last, &token));
+            let sent = self.server.send(request(&ask, &path, &token)?).await;
+            let (pause, error) = match sent {
+                Err(error) if error.is_temporary() => (None, ApiError::Remote(error)),
+                Err(error) => return Err(error.into()),
+                Ok(response) => {
+                    let (head, body) = response.into_parts();
+                    let (status, headers) = (head.status, head.headers);
+                    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+                    if status.is_success() {
+                        return Ok(Answer { status, body });
+                    }
+                    if status.is_redirection() {
+                        path = self.redirected(&headers)?;
+                        redirects += 1;
+                        if redirects > MAX_REDIRECTS {
+                            return Err(ApiError::Redirect("itself".to_owned()));
+                        }
+                        continue;
+                    }
+                    if status == StatusCode::UNAUTHORIZED && self.may_be_renewed(&headers, was_tried) {
+                        last = Some(token);
+                        continue;
+                    }
+                    match self.limit(status, &headers, &body) {
+                        Some(pause) => (Some(pause), ApiError::RateLimit(pause)),
+                        None if status.is_server_error() => (None, ApiError::Server(status)),
+                        None => return Err(self.refusal(&ask, status, &body)),
+                    }
+                }
+            };
+            let pause = pause.unwrap_or_else(|| backoff.mul_f64(0.5 + fastrand::f64() / 2.0));
+            if Instant::now() + pause >= self.until {
+                return Err(error);
+            }
+            tracing::warn!(error = %error, "trying again in {} ms", pause.as_millis());
+            sleep(pause).await;
+            backoff = (backoff * 2).min(MAX_BACKOFF);
+        }
+    }
+
+    /// The token for a call, read from its file again.
+    fn token_now(&self, identity: Identity) -> Result<SecretString, ApiError> {
+        Ok(match (&self.credential, identity, &self.token) {
+            (Credential::TokenFile(file), _, _) => read_token(file)?,
+            (Credential::App { .. }, Identity::Token, Some(token)) => token.clone(),
+            (Credential::App { id, key_file }, ..) => app_jwt(id, key_file, now() + self.clock)?,
+        })
+    }
+
+    /// After a 401: whether another attempt makes sense. A token file may have been replaced since it was read, and an App's
+    /// clock may be wrong.
+    fn may_be_renewed(&mut self, headers: &HeaderMap, was_tried: bool) -> bool {
+        match &self.credential {
+            Credential::TokenFile(_) => !was_tried,
+            Credential::App { .. } => {
+                let theirs = text(headers, &DATE).and_then(http_date);
+                let difference = theirs.map_or(0, |theirs| theirs - now());
+                let is_news = (difference - self.clock).abs() > CLOCK_DIFFERENCE;
+                if is_news {
+                    tracing::warn!(seconds = difference, "our clock differs from GitHub's");
+                    self.clock = difference;
+                }
+                is_news && self.token.is_none()
+            }
+        }
+    }
+
+    /// The pause that a rate limit asks for; `None` if the answer is not about a limit.
+    fn limit(&self, status: StatusCode, headers: &HeaderMap, body: &Value) -> Option<Duration> {
+        if status != StatusCode::TOO_MANY_REQUESTS && status != StatusCode::FORBIDDEN {
+            return None;
+        }
+        let number = |name: &HeaderName| text(headers, name)?.parse::<i64>().ok();
+        let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1));
+        if let Some(after) = number(&RETRY_AFTER) {
+            return Some(seconds(after));
+        }
+        if number(&HeaderName::from_static("x-ratelimit-remaining")) == Some(0) {
+            let reset = number(&HeaderName::from_static("x-ratelimit-reset"))?;
+            return Some(seconds(reset.saturating_sub(now() + self.clock)));
+        }
+        let is_secondary = message(body).contains("secondary rate limit");
+        (is_secondary || status == StatusCode::TOO_MANY_REQUESTS).then_some(SECONDARY_PAUSE)
+    }
+
+    /// The path of a redirect below our address.
+    fn redirected(&self, headers: &HeaderMap) -> Result<String, ApiError> {
+        let location = text(headers, &LOCATION).unwrap_or_default();
+        let elsewhere = || ApiError::Redirect(location.chars().take(MAX_QUOTED).collect());
+        let target: Uri = location.parse().map_err(|_| elsewhere())?;
+        self.server.path_below(&target).ok_or_else(elsewhere)
+    }
+
+    fn refusal(&self, ask: &Ask<'_>, status: StatusCode, body: &Value) -> ApiError {
+        let (what, file, needs) = (ask.what.to_owned(), self.credential.file().display().to_string(), ask.needs);
+        let message = message(body);
+        match status {
+            StatusCode::UNAUTHORIZED => ApiError::Unauthorized { file, message },
+            StatusCode::FORBIDDEN => ApiError::Forbidden { what, message, file, needs },
+            StatusCode::NOT_FOUND => ApiError::NotFound { what, file, needs },
+            _ => ApiError::Refused { what, status, message },
+        }
+    }
+}
+
+fn request(ask: &Ask<'_>, path: &str, token: &SecretString) -> Result<Request<Bytes>, ApiError> {
+    let invalid = |_| ApiError::Refused {
+        what: ask.what.to_owned(),
+        status: StatusCode::BAD_REQUEST,
+        message: "the request cannot be made".to_owned(),
+    };
+    let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
+        .map_err(http::Error::from)
+        .map_err(invalid)?;
+    bearer.set_sensitive(true);
+    let mut request = Request::builder()
+        .method(Method::from_bytes(ask.method.as_bytes()).unwrap_or_default())
+        .uri(path)
+        .header(ACCEPT, JSON)
+        .header(VERSION.0, VERSION.1)
+        .header(AUTHORIZATION, bearer);
+    let body = match ask.body {
+        Some(body) => {
+            request = request.header(CONTENT_TYPE, "application/json");
+            body.to_string()
+        }
+        None => String::new(),
+    };
+    request.body(body.into()).map_err(invalid)
+}
+
+/// GitHub's sentence, with what is wrong about each field.
+fn message(body: &Value) -> String {
+    let mut text = body["message"].as_str().unwrap_or("no message").to_owned();
+    for error in body["errors"].as_array().into_iter().flatten().take(3) {
+        let detail = error["message"].as_str().or(error.as_str()).map(str::to_owned);
+        let detail = detail.unwrap_or_else(|| format!("{} {}", error["field"], error["code"]));
+        text.push_str(&format!("; {detail}"));
+    }
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(MAX_QUOTED).collect()
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// The header `Date` in seconds since 1970.
+fn http_date(text: &str) -> Option<i64> {
+    let time = jiff::fmt::rfc2822::parse(text).ok()?;
+    Some(Timestamp::from(time).as_second())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn reads_dates_and_messages() {
+        assert_eq!(http_date("Thu, 26 Nov 2026 07:30:00 GMT"), Some(1_795_678_200));
+        assert_eq!(http_date("yesterday"), None);
+        let body = json!({"message": "Validation Failed", "errors": [{"field": "state", "code": "invalid"}, {"message": "No\ncommit"}]});
+        assert_eq!(message(&body), "Validation Failed; \"state\" \"invalid\"; No commit");
+        assert_eq!(message(&Value::Null), "no message");
+    }
+}

@@ -1,0 +1,97 @@
+//! The status of a commit, which GitHub shows beside it and in its pull request.
+
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use super::call::{Api, ApiError, Ask};
+use super::{RepositoryName, Written, cut};
+use crate::github::Commit;
+
+/// State of a commit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CommitState {
+    /// Under way.
+    Pending,
+    /// Done.
+    Success,
+    /// Failed by what was built.
+    Failure,
+    /// Failed by the build itself.
+    Error,
+}
+
+impl CommitState {
+    /// GitHub's word.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// One commit status.
+#[derive(Debug, Clone)]
+pub(crate) struct StatusReport<'a> {
+    /// The repository.
+    pub(crate) repository: &'a RepositoryName,
+    /// The commit.
+    pub(crate) commit: &'a Commit,
+    /// Its state.
+    pub(crate) state: CommitState,
+    /// What tells this status from others of the commit.
+    pub(crate) context: &'a str,
+    /// The page with details.
+    pub(crate) target_url: Option<&'a str>,
+    /// A sentence.
+    pub(crate) description: &'a str,
+}
+
+const NEEDS: &str = "the permission `statuses: write` (commit statuses)";
+
+impl StatusReport<'_> {
+    /// Writes the status, unless the latest one of its context is the same.
+    /// Fails when GitHub does not take it.
+    pub(crate) async fn write(&self, api: &mut Api) -> Result<Written, ApiError> {
+        let description = cut(self.description);
+        let what = format!("the status of {} in {}", self.commit, self.repository.as_str());
+        if let Some(latest) = self.latest(api, &what).await?
+            && latest["state"] == self.state.as_str()
+            && latest["description"].as_str().unwrap_or_default() == description
+            && latest["target_url"].as_str() == self.target_url
+        {
+            return Ok(Written::Before);
+        }
+        let path = format!("/repos/{}/statuses/{}", self.repository.as_str(), self.commit);
+        let mut body = json!({"state": self.state.as_str(), "context": self.context, "description": description});
+        if let Some(url) = self.target_url {
+            body["target_url"] = url.into();
+        }
+        api.ask(Ask { method: "POST", path: &path, body: Some(&body), what: &what, needs: NEEDS }).await?;
+        Ok(Written::New)
+    }
+
+    /// The latest status of the context. GitHub's combined status has one of each context.
+    async fn latest(&self, api: &mut Api, what: &str) -> Result<Option<Value>, ApiError> {
+        for page in 1.. {
+            let repository = self.repository.as_str();
+            let path = format!("/repos/{repository}/commits/{}/status?per_page=100&page={page}", self.commit);
+            let answer = api.ask(Ask { method: "GET", path: &path, body: None, what, needs: NEEDS }).await?;
+            let statuses = answer.body["statuses"].as_array().cloned().unwrap_or_default();
+            let count = statuses.len();
+            // Contexts are compared without case.
+            let is_ours = |status: &Value| {
+                status["context"].as_str().is_some_and(|context| context.eq_ignore_ascii_case(self.context))
+            };
+            if let Some(latest) = statuses.into_iter().find(is_ours) {
+                return Ok(Some(latest));
+            }
+            if count < 100 {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,77 @@
+//! A team's settings: files of its folders that say what the team is, and are in force at once, whatever else is wrong with
+//! the folder. A broken template must not keep an operator's word from being obeyed.
+
+use std::path::{Path, PathBuf};
+
+use super::{File, Files, ReadError};
+use crate::delivery::token::Subjects;
+use crate::names::check_dns_label;
+
+/// The file with the one namespace that a team's runs may be created in, in its folder of templates.
+pub(crate) const NAMESPACE_FILE: &str = "namespace";
+/// The file with the subjects of tokens that are a team's own, in either folder.
+pub(crate) const SUBJECTS_FILE: &str = "subjects";
+
+/// What the files of one folder say.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    /// The one namespace that the team's runs may be created in, if a file names one.
+    pub(crate) namespace: Option<String>,
+    /// Subjects of tokens that are the team's own.
+    pub(crate) subjects: Option<Subjects>,
+    /// What is wrong, by file. Then nothing may be done for the team.
+    pub(crate) faults: Vec<(PathBuf, String)>,
+}
+
+impl Settings {
+    /// Takes the settings out of a team's files.
+    pub(crate) fn take(files: &mut Files) -> Self {
+        let mut settings = Self::default();
+        for entry in std::mem::take(&mut files.entries) {
+            match entry {
+                Ok(file) if is_setting(&file.path) => settings.read(&file),
+                Err(error) if is_setting(error.path()) => settings.unreadable(error),
+                entry => files.entries.push(entry),
+            }
+        }
+        for path in std::mem::take(&mut files.others) {
+            if is_setting(&path) {
+                settings.faults.push((path, "a folder; mount the file itself there".to_owned()));
+            } else {
+                files.others.push(path);
+            }
+        }
+        settings
+    }
+
+    fn read(&mut self, file: &File) {
+        let outcome = if is_named(&file.path, SUBJECTS_FILE) {
+            Subjects::parse(&file.content).map(|subjects| self.subjects = Some(subjects))
+        } else {
+            let name = String::from_utf8_lossy(&file.content).trim().to_owned();
+            let checked = check_dns_label("the namespace", &name).map_err(|error| error.to_string());
+            checked.map(|()| self.namespace = Some(name))
+        };
+        if let Err(why) = outcome {
+            self.faults.push((file.path.clone(), why));
+        }
+    }
+
+    fn unreadable(&mut self, error: ReadError) {
+        self.faults.push((error.path().to_owned(), error.to_string()));
+    }
+
+    /// What is wrong, a sentence for each file.
+    pub(crate) fn sentences(&self) -> impl Iterator<Item = String> {
+        self.faults.iter().map(|(path, why)| format!("{}: {why}", path.display()))
+    }
+}
+
+/// Whether a file has a meaning of its own in a team's folder.
+pub(crate) fn is_setting(path: &Path) -> bool {
+    is_named(path, NAMESPACE_FILE) || is_named(path, SUBJECTS_FILE)
+}
+
+fn is_named(path: &Path, name: &str) -> bool {
+    path.file_name().is_some_and(|file| file == name)
+}

@@ -1,0 +1,287 @@
+//! `report` and `token`, against a GitHub that checks each request by GitHub's own description.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::github::{APP, Fault, GitHub, TOKEN};
+use crate::support::process::free_ports;
+use crate::support::service::PROGRAM;
+use crate::support::webhook::SHA;
+
+const REPOSITORY: &str = "acme/web";
+
+/// The end of a command.
+#[derive(Debug)]
+struct End {
+    code: Option<i32>,
+    out: String,
+    log: String,
+}
+
+async fn run(args: &[&str]) -> End {
+    let mut command = Command::new(PROGRAM);
+    command.env_clear().args(args);
+    let output = tokio::task::spawn_blocking(move || command.output().expect("the program")).await.expect("an end");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let end = End { code: output.status.code(), out: text(&output.stdout), log: text(&output.stderr) };
+    assert!(!end.log.contains(TOKEN) && !end.log.contains("ghs_"), "a credential in {}", end.log);
+    end
+}
+
+async fn command(github: &GitHub, name: &str, credential: &[&str], args: &[&str]) -> End {
+    let address = github.url();
+    let begin = [name, "--repository", REPOSITORY, "--github-api-url", &address];
+    run(&[&begin[..], credential, args].concat()).await
+}
+
+async fn report(github: &GitHub, state: &str, args: &[&str]) -> End {
+    let file = github.token_file().display().to_string();
+    let fixed = ["--state", state, "--commit", SHA];
+    command(github, "report", &["--github-token-file", &file], &[&fixed[..], args].concat()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn report_writes_each_state_once() {
+    let Some(github) = GitHub::start().await else { return };
+    for (state, code) in
+        [("pending", 0), ("pending", 3), ("success", 0), ("success", 3), ("pending", 0), ("failure", 0)]
+    {
+        let end = report(&github, state, &["--target-url=https://dashboard.example.com/run", "--output=json"]).await;
+        assert_eq!(end.code, Some(code), "{end:?}");
+        let line: Value = serde_json::from_str(&end.out).expect("a JSON line");
+        let outcome = if code == 0 { "reported" } else { "unchanged" };
+        assert_eq!((&line["outcome"], &line["state"]), (&json!(outcome), &json!(state)));
+    }
+    assert_eq!(github.states(REPOSITORY, SHA), ["pending", "success", "pending", "failure"]);
+    // Another context is another status, and a long sentence is cut.
+    let long = "a sentence of many words ".repeat(20);
+    let end = report(&github, "error", &["--context=deploy", "--description", &long]).await;
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert_eq!(report(&github, "error", &["--context=Deploy", "--description", &long]).await.code, Some(3));
+    assert_eq!(github.states(REPOSITORY, SHA).len(), 5);
+    let statuses = github.knowledge().statuses[&(REPOSITORY.to_owned(), SHA.to_owned())].clone();
+    assert_eq!(statuses[0]["target_url"], "https://dashboard.example.com/run");
+    assert!(statuses[4]["description"].as_str().is_some_and(|text| text.len() <= 140 && text.ends_with("...")));
+    github.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn report_makes_one_deployment_and_its_states() {
+    let Some(github) = GitHub::start().await else { return };
+    let environment = ["--environment=production", "--environment-url=https://hello.example.com"];
+    for (state, more, code) in [
+        ("pending", &[][..], 0),
+        ("pending", &[], 3),
+        ("success", &["--outcome=deployed"], 0),
+        ("success", &["--outcome=deployed"], 3),
+        ("success", &["--outcome=rolled-back"], 0),
+    ] {
+        let end = report(&github, state, &[&environment[..], more].concat()).await;
+        assert_eq!(end.code, Some(code), "{end:?}");
+    }
+    let other = report(&github, "success", &["--environment=test & trial", "--outcome=superseded"]).await;
+    assert_eq!(other.code, Some(0), "{other:?}");
+    {
+        let knowledge = github.knowledge();
+        let names: Vec<&Value> = knowledge.deployments.iter().map(|deployment| &deployment["environment"]).collect();
+        assert_eq!(names, ["production", "test & trial"]);
+        let states = |id: u64| -> Vec<String> {
+            let states = knowledge.deployment_statuses[&id].iter().map(|status| status["state"].as_str());
+            states.map(|state| state.unwrap_or_default().to_owned()).collect()
+        };
+        assert_eq!(states(1), ["in_progress", "success", "inactive"]);
+        assert_eq!(states(2), ["inactive"], "superseded");
+        assert_eq!(knowledge.deployment_statuses[&1][1]["environment_url"], "https://hello.example.com");
+    }
+    // Killed between the two calls: the deployment is there, its state is not.
+    github.knowledge().deployment_statuses.clear();
+    let end = report(&github, "success", &[&environment[..], &["--outcome=deployed"]].concat()).await;
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert_eq!(github.knowledge().deployments.len(), 2, "the same deployment");
+    github.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn report_waits_for_a_github_that_is_away_or_limits() {
+    let Some(github) = GitHub::start().await else { return };
+    let now = jiff::Timestamp::now().as_second();
+    let limited = |headers: Vec<(&'static str, String)>, status: u16| {
+        Fault::Answer(status, headers, json!({"message": "API rate limit exceeded"}))
+    };
+    github.knowledge().faults.extend([
+        Fault::Answer(502, Vec::new(), json!({"message": "Bad Gateway"})),
+        Fault::Reset,
+        limited(vec![("retry-after", "1".to_owned())], 429),
+        limited(vec![("x-ratelimit-remaining", "0".to_owned()), ("x-ratelimit-reset", (now + 2).to_string())], 403),
+        Fault::Slow(Duration::from_millis(100)),
+    ]);
+    let end = report(&github, "success", &[]).await;
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert_eq!(end.log.matches("trying again").count(), 4, "{}", end.log);
+    assert_eq!(github.states(REPOSITORY, SHA), ["success"]);
+
+    // Longer than our patience: a warning, or a failure with --strict.
+    let hour = limited(vec![("retry-after", "3600".to_owned())], 403);
+    for (args, code) in [(&[][..], 0), (&["--strict"], 1)] {
+        github.knowledge().faults.push_back(hour.clone());
+        let end = report(&github, "failure", args).await;
+        assert!(end.code == Some(code) && end.log.contains("rate limit is used up for 3600 s more"), "{end:?}");
+    }
+    let secondary = json!({"message": "You have exceeded a secondary rate limit. Please wait a few minutes."});
+    github.knowledge().faults.push_back(Fault::Answer(403, Vec::new(), secondary));
+    let end = report(&github, "failure", &["--github-patience=5"]).await;
+    assert!(end.code == Some(0) && end.log.contains("WARN") && end.log.contains("rate limit"), "{end:?}");
+    assert_eq!(github.states(REPOSITORY, SHA), ["success"]);
+
+    let [port] = free_ports();
+    let (away, file) = (format!("http://127.0.0.1:{port}"), github.token_file().display().to_string());
+    let args = ["report", "--repository", REPOSITORY, "--github-api-url", &away, "--github-token-file", &file];
+    let rest = ["--state=success", "--commit", SHA, "--github-patience=1"];
+    let end = run(&[&args[..], &rest].concat()).await;
+    assert!(end.code == Some(0) && end.log.contains("does not answer"), "{end:?}");
+    assert_eq!(run(&[&args[..], &rest, &["--strict"]].concat()).await.code, Some(1));
+    github.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn report_says_what_is_wrong_in_one_line_and_sends_no_credential_elsewhere() {
+    let Some(github) = GitHub::start().await else { return };
+    let file = |name: &str, content: &str| {
+        let path = github.folder.path().join(name);
+        fs::write(&path, content).expect("a file");
+        path.display().to_string()
+    };
+    let statuses = ["--state=success", "--commit", SHA];
+    let weak = "ghp_weak";
+    github.knowledge().tokens.insert(weak.to_owned(), Some(json!({"contents": "read"})));
+    for (token, what) in [
+        ("ghp_revoked", "is it expired or revoked?"),
+        (weak, "needs the permission `statuses: write`"),
+        ("two words", "holds no token"),
+    ] {
+        let end = command(&github, "report", &["--github-token-file", &file("other", token)], &statuses).await;
+        let lines = end.log.lines().count();
+        assert!(end.code == Some(1) && end.log.contains(what) && lines == 1 && !end.log.contains(token), "{end:?}");
+    }
+    for (args, what) in [
+        (&["--github-token-file", "/no/such/file"][..], "cannot read /no/such/file"),
+        (&[], "give --github-token-file"),
+    ] {
+        let end = command(&github, "report", args, &statuses).await;
+        assert!(end.code == Some(1) && end.log.contains(what), "{end:?}");
+        let end = command(&github, "report", args, &[&statuses[..], &["--optional"]].concat()).await;
+        assert!(end.code == Some(3) && end.log.contains("nothing is reported"), "{end:?}");
+    }
+    let token = github.token_file().display().to_string();
+    for (args, what) in [
+        (&["--target-url=javascript:x"][..], "is not a URL"),
+        (&["--outcome=maybe"], "write deployed"),
+        (&["--commit=abc"], "hexadecimal digits"),
+    ] {
+        let end = command(
+            &github,
+            "report",
+            &["--github-token-file", &token],
+            &[args, &["--state=success"], &statuses[1..]].concat(),
+        )
+        .await;
+        assert!(end.code != Some(0) && end.log.contains(what), "{end:?}");
+    }
+
+    // Another host gets no credential.
+    let Some(other) = GitHub::start().await else { return };
+    let location = format!("{}/repos/acme/web/statuses/{SHA}", other.url());
+    github.knowledge().faults.push_back(Fault::Answer(307, vec![("location", location)], json!({})));
+    let end = report(&github, "success", &[]).await;
+    assert!(end.code == Some(1) && end.log.contains("where no credential is sent"), "{end:?}");
+    assert!(other.knowledge().requests.is_empty());
+    github.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn report_follows_a_renamed_repository() {
+    let Some(github) = GitHub::start().await else { return };
+    github.knowledge().renamed.insert(REPOSITORY.to_owned(), "acme/site".to_owned());
+    let end = report(&github, "success", &["--environment=production"]).await;
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert_eq!(github.states("acme/site", SHA), ["success"]);
+    github.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_gets_a_token_for_one_repository_and_the_least_permissions() {
+    let Some(github) = GitHub::start().await else { return };
+    let pkcs8 = github.folder.path().join("app-pkcs8.pem").display().to_string();
+    let key = github.key_file().display().to_string();
+    let app = |key: &'_ str| {
+        ["--github-app-id".to_owned(), APP.to_owned(), "--github-app-key-file".to_owned(), key.to_owned()]
+    };
+    let (with_key, with_pkcs8) = (app(&key), app(&pkcs8));
+    let credential = |args: &'_ [String; 4]| -> [String; 4] { args.clone() };
+    let as_app = async |key: &[String; 4], name: &str, args: &[&str]| {
+        let owned = credential(key);
+        let flags: Vec<&str> = owned.iter().map(String::as_str).collect();
+        command(&github, name, &flags, args).await
+    };
+    let end = as_app(&with_key, "token", &[]).await;
+    assert!(end.code == Some(1) && end.log.contains("the App 12345 is not installed on acme/web"), "{end:?}");
+    github.knowledge().installed.push(REPOSITORY.to_owned());
+    for key in [&with_key, &with_pkcs8] {
+        let end = as_app(key, "token", &["--permission=contents:read"]).await;
+        let token = end.out.trim().to_owned();
+        assert!(end.code == Some(0) && token.starts_with("ghs_"), "{end:?}");
+        assert_eq!(github.knowledge().tokens[&token], Some(json!({"contents": "read"})));
+    }
+    let end = as_app(&with_key, "report", &["--state=success", "--commit", SHA, "--environment=production"]).await;
+    assert_eq!(end.code, Some(0), "{end:?}");
+    let needed = json!({"statuses": "write", "deployments": "write"});
+    assert!(github.knowledge().tokens.values().any(|granted| *granted == Some(needed.clone())));
+    let end = as_app(&with_key, "report", &["--state=failure", "--commit", SHA]).await;
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert!(github.knowledge().tokens.values().any(|granted| *granted == Some(json!({"statuses": "write"}))));
+
+    // A clock that differs by more than a JWT lasts.
+    github.knowledge().clock = -1_800;
+    let end = as_app(&with_key, "token", &["--output=json"]).await;
+    assert!(end.code == Some(0) && end.log.contains("our clock differs from GitHub's"), "{end:?}");
+    // Keys that are none.
+    let wrong = github.folder.path().join("wrong.pem").display().to_string();
+    fs::write(&wrong, "ssh-rsa AAAA").expect("a file");
+    let end = as_app(&app(&wrong), "token", &[]).await;
+    assert!(end.code == Some(1) && end.log.contains("is not an App's private key (it is not PEM)"), "{end:?}");
+    let end = as_app(&with_key, "token", &["--permission=contents"]).await;
+    assert!(end.code == Some(1) && end.log.contains("write NAME:read"), "{end:?}");
+    github.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn token_writes_credentials_for_git() {
+    let Some(github) = GitHub::start().await else { return };
+    github.knowledge().installed.push(REPOSITORY.to_owned());
+    let home = github.folder.path().join("home");
+    let (folder, key) = (home.display().to_string(), github.key_file().display().to_string());
+    let app = ["--github-app-id", APP, "--github-app-key-file", &key];
+    for _ in 0..2 {
+        let end = command(&github, "token", &app, &["--git-credentials", &folder]).await;
+        assert!(end.code == Some(0) && end.out.is_empty(), "{end:?}");
+    }
+    for name in [".git-credentials", ".gitconfig"] {
+        let mode = fs::metadata(home.join(name)).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    // git itself finds the password, for this host and no other.
+    let fill = |host: &str| {
+        let ask = format!("printf 'protocol=http\\nhost={host}\\n\\n' | git credential fill");
+        let mut git = Command::new("sh");
+        git.args(["-c", &ask]).env("HOME", &home).env("GIT_TERMINAL_PROMPT", "0").env("GIT_ASKPASS", "false");
+        String::from_utf8_lossy(&git.output().expect("git").stdout).into_owned()
+    };
+    let found = fill(&github.address.to_string());
+    assert!(found.contains("username=x-access-token\n") && found.contains("password=ghs_"), "{found}");
+    assert!(!fill("elsewhere.example.com").contains("ghs_"));
+    github.check();
+}
