@@ -53,6 +53,8 @@ LABEL org.opencontainers.image.title="github-trigger" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}"
 COPY --from=build /github-trigger /github-trigger
+# For GitHub's API; nothing else is asked by public certificates.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 # One arena for all threads: memory that an evaluation has freed is used by the next one, on whatever thread.
 ENV MALLOC_ARENA_MAX=1
 USER 65532:65532

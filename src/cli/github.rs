@@ -1,6 +1,7 @@
 //! The flags of GitHub's API: where it is, and who we are.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -21,7 +22,7 @@ pub(super) struct GitHubArgs {
     )]
     github_api_url: String,
     /// File with a token.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["github_app_id", "github_app_key_file"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["github_app_id", "github_app_key_file", "github_credential_dir"])]
     github_token_file: Option<PathBuf>,
     /// Id of a GitHub App, with --github-app-key-file.
     #[arg(long, value_name = "N", requires = "github_app_key_file", value_parser = parse_app)]
@@ -29,6 +30,9 @@ pub(super) struct GitHubArgs {
     /// File with the App's private key.
     #[arg(long, value_name = "FILE", requires = "github_app_id")]
     github_app_key_file: Option<PathBuf>,
+    /// Folder of a mounted Secret with `token`, or with `app-id` and `private-key`, instead of the three flags above.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["github_app_id", "github_app_key_file"])]
+    github_credential_dir: Option<PathBuf>,
     /// File with the CA certificates to trust instead of the system's.
     #[arg(long, value_name = "FILE")]
     github_ca_file: Option<PathBuf>,
@@ -40,10 +44,29 @@ pub(super) struct GitHubArgs {
 /// Why GitHub's API cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GitHubArgsError {
-    #[error("no credential for GitHub: give --github-token-file, or --github-app-id with --github-app-key-file")]
+    #[error(
+        "no credential for GitHub: give --github-token-file, or --github-app-id with --github-app-key-file, or \
+         --github-credential-dir"
+    )]
     NoCredential,
+    #[error("{} has no credential for GitHub: it needs the file `token`, or `app-id` and `private-key`", .0.display())]
+    Folder(PathBuf),
     #[error(transparent)]
     Remote(#[from] RemoteError),
+}
+
+/// The credential in a mounted Secret.
+fn from_folder(folder: &Path) -> Result<Credential, GitHubArgsError> {
+    let [token, id, key_file] = ["token", "app-id", "private-key"].map(|name| folder.join(name));
+    if token.is_file() {
+        return Ok(Credential::TokenFile(token));
+    }
+    let invalid = || GitHubArgsError::Folder(folder.to_owned());
+    let id = fs::read_to_string(&id).map_err(|_| invalid())?;
+    if !key_file.is_file() {
+        return Err(invalid());
+    }
+    Ok(Credential::App { id: parse_app(id.trim()).map_err(|_| invalid())?, key_file })
 }
 
 /// An App's id, or its client id.
@@ -53,14 +76,20 @@ fn parse_app(text: &str) -> Result<String, &'static str> {
     if legal { Ok(text.to_owned()) } else { Err("an App's id is a number, on the App's page on GitHub") }
 }
 
-/// A repository's name on the command line.
-pub(super) fn parse_repository(text: &str) -> Result<RepositoryName, &'static str> {
-    RepositoryName::parse(text).ok_or("write OWNER/NAME")
+/// A repository's name on the command line; empty if it came from an annotation that a run does not have.
+pub(super) fn parse_repository(text: &str) -> Result<Option<RepositoryName>, &'static str> {
+    match text {
+        "" => Ok(None),
+        text => RepositoryName::parse(text).map(Some).ok_or("write OWNER/NAME"),
+    }
 }
 
 impl GitHubArgs {
-    /// The credential. Fails when no flag names one.
+    /// The credential. Fails when no flag names one, or a folder has none.
     fn credential(&self) -> Result<Credential, GitHubArgsError> {
+        if let Some(folder) = &self.github_credential_dir {
+            return from_folder(folder);
+        }
         match (&self.github_token_file, &self.github_app_id, &self.github_app_key_file) {
             (Some(file), ..) => Ok(Credential::TokenFile(file.clone())),
             (None, Some(id), Some(key_file)) => Ok(Credential::App { id: id.clone(), key_file: key_file.clone() }),
@@ -70,7 +99,11 @@ impl GitHubArgs {
 
     /// Whether a credential is named, and its file is there.
     pub(super) fn has_credential(&self) -> bool {
-        self.credential().is_ok_and(|credential| credential.file().is_file())
+        match &self.github_credential_dir {
+            // Half a credential is a mistake, and none is not.
+            Some(folder) => ["token", "app-id", "private-key"].iter().any(|name| folder.join(name).is_file()),
+            None => self.credential().is_ok_and(|credential| credential.file().is_file()),
+        }
     }
 
     /// The API. Call it inside a runtime.

@@ -23,11 +23,11 @@ pub(super) struct ReportArgs {
     #[arg(long, value_enum)]
     state: CommitState,
     /// The commit, all 40 (or 64) digits.
-    #[arg(long, value_name = "SHA", value_parser = parse_commit)]
-    commit: Commit,
+    #[arg(long, env = "GITHUB_TRIGGER_COMMIT", value_name = "SHA", value_parser = parse_commit, hide_env_values = true)]
+    commit: MaybeCommit,
     /// The repository.
-    #[arg(long, value_name = "OWNER/NAME", value_parser = parse_repository)]
-    repository: RepositoryName,
+    #[arg(long, env = "GITHUB_TRIGGER_REPOSITORY", value_name = "OWNER/NAME", value_parser = parse_repository, hide_env_values = true)]
+    repository: MaybeRepository,
     /// What tells this status from others of the commit.
     #[arg(long, default_value = "github-trigger", value_name = "TEXT")]
     context: String,
@@ -41,17 +41,20 @@ pub(super) struct ReportArgs {
     #[arg(long, value_name = "NAME")]
     environment: Option<String>,
     /// URL of the environment.
-    #[arg(long, value_name = "URL", requires = "environment")]
+    #[arg(long, value_name = "URL")]
     environment_url: Option<String>,
     /// The outcome of `deploy`: what was superseded or rolled back is inactive on GitHub.
     #[arg(long, value_name = "WORD", value_parser = parse_outcome)]
     outcome: Option<DeployOutcome>,
+    /// NAME=STATUS of the pipeline's tasks, as Tekton writes it; the first one that failed is named on GitHub.
+    #[arg(long, value_name = "NAME=STATUS", num_args = 0..)]
+    tasks: Vec<String>,
     /// Fail if GitHub is away, instead of a warning.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "in_pipeline")]
     strict: bool,
-    /// Do nothing if the credential's file is not there.
+    /// Never fail: without a credential or a commit there is nothing to report, and a refusal of GitHub is an ERROR line.
     #[arg(long)]
-    optional: bool,
+    in_pipeline: bool,
     #[command(flatten)]
     github: GitHubArgs,
     #[command(flatten)]
@@ -79,8 +82,15 @@ fn parse_outcome(text: &str) -> Result<DeployOutcome, String> {
     DeployOutcome::from_str(text, false).map_err(|_| "write deployed, unchanged, superseded or rolled-back".to_owned())
 }
 
-fn parse_commit(text: &str) -> Result<Commit, &'static str> {
-    Commit::parse(text).ok_or("a commit has 40 (or 64) hexadecimal digits")
+/// Empty if it came from an annotation that a run does not have. (Clap must not see an `Option` here.)
+type MaybeCommit = std::option::Option<Commit>;
+type MaybeRepository = std::option::Option<RepositoryName>;
+
+fn parse_commit(text: &str) -> Result<MaybeCommit, &'static str> {
+    match text {
+        "" => Ok(None),
+        text => Commit::parse(text).map(Some).ok_or("a commit has 40 (or 64) hexadecimal digits"),
+    }
 }
 
 /// Why nothing was reported.
@@ -96,14 +106,23 @@ enum ReportError {
     Url { name: &'static str, value: String },
 }
 
-/// Reports. Exit code 3 if GitHub says the same already; 0 with a warning if it is away, 1 with --strict.
+/// Reports. Exit code 3 if GitHub says the same already; 0 with a warning if it is away, 1 with --strict. With
+/// --in-pipeline always 0.
 pub(super) fn run(args: &ReportArgs) -> ExitCode {
     let _log = log::init(args.log.log_format, &args.log.log_level);
-    if args.optional && !args.github.has_credential() {
+    if args.in_pipeline && !args.github.has_credential() {
         tracing::info!("no credential for GitHub is mounted; nothing is reported");
-        return ExitCode::from(NOTHING_TO_DO);
+        return ExitCode::SUCCESS;
     }
-    let outcome = match report(args) {
+    let (Some(repository), Some(commit)) = (&args.repository, &args.commit) else {
+        if args.in_pipeline {
+            tracing::info!("the run has no repository or no commit; nothing is reported");
+            return ExitCode::SUCCESS;
+        }
+        tracing::error!("--repository and --commit must not be empty");
+        return ExitCode::FAILURE;
+    };
+    let outcome = match report(args, repository, commit) {
         Ok(Written::New) => "reported",
         Ok(Written::Before) => "unchanged",
         Err(ReportError::Api(error)) if error.is_temporary() && !args.strict => {
@@ -112,10 +131,10 @@ pub(super) fn run(args: &ReportArgs) -> ExitCode {
         }
         Err(error) => {
             tracing::error!("{error}");
-            return ExitCode::FAILURE;
+            return if args.in_pipeline { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
     };
-    let (repository, commit, state) = (args.repository.as_str(), args.commit.to_string(), args.state.as_str());
+    let (repository, commit, state) = (repository.as_str(), commit.to_string(), args.state.as_str());
     if args.output.is_json() {
         print(
             json!({"outcome": outcome, "repository": repository, "commit": commit, "context": args.context, "state": state}),
@@ -123,10 +142,10 @@ pub(super) fn run(args: &ReportArgs) -> ExitCode {
     } else {
         print(format_args!("{outcome}: {repository} {commit} {} {state}", args.context));
     }
-    if outcome == "unchanged" { ExitCode::from(NOTHING_TO_DO) } else { ExitCode::SUCCESS }
+    if outcome == "unchanged" && !args.in_pipeline { ExitCode::from(NOTHING_TO_DO) } else { ExitCode::SUCCESS }
 }
 
-fn report(args: &ReportArgs) -> Result<Written, ReportError> {
+fn report(args: &ReportArgs, repository: &RepositoryName, commit: &Commit) -> Result<Written, ReportError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let target_url = url("--target-url", args.target_url.clone())?;
@@ -137,10 +156,10 @@ fn report(args: &ReportArgs) -> Result<Written, ReportError> {
         // An App's token has the permissions that this report needs, and no others.
         let deployments = environment.as_ref().map(|_| "deployments:write");
         let permissions = Permissions::parse(["statuses:write"].into_iter().chain(deployments));
-        api.enter(&args.repository, &permissions.unwrap_or_default()).await?;
+        api.enter(repository, &permissions.unwrap_or_default()).await?;
         let status = StatusReport {
-            repository: &args.repository,
-            commit: &args.commit,
+            repository,
+            commit,
             state: args.state,
             context: &args.context,
             target_url: target_url.as_deref(),
@@ -149,8 +168,8 @@ fn report(args: &ReportArgs) -> Result<Written, ReportError> {
         let mut written = status.write(&mut api).await?;
         if let Some(environment) = &environment {
             let deployment = DeploymentReport {
-                repository: &args.repository,
-                commit: &args.commit,
+                repository,
+                commit,
                 environment,
                 environment_url: environment_url.as_deref(),
                 state: deployment_state(args),
@@ -187,6 +206,10 @@ fn deployment_state(args: &ReportArgs) -> DeploymentState {
 
 /// The sentence of a report without one.
 fn sentence(args: &ReportArgs) -> String {
+    let failed = args.tasks.iter().filter_map(|task| task.split_once('=')).find(|(_, status)| *status == "Failed");
+    if let (CommitState::Failure, Some((name, _))) = (args.state, failed) {
+        return format!("The task {name} failed");
+    }
     match (args.state, args.outcome) {
         (CommitState::Pending, _) => "The build is under way",
         (CommitState::Failure, _) => "The build failed",

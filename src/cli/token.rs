@@ -19,15 +19,15 @@ use crate::telemetry::log;
 #[derive(Debug, Args)]
 pub(super) struct TokenArgs {
     /// The repository.
-    #[arg(long, value_name = "OWNER/NAME", value_parser = parse_repository)]
-    repository: RepositoryName,
+    #[arg(long, env = "GITHUB_TRIGGER_REPOSITORY", value_name = "OWNER/NAME", value_parser = parse_repository, hide_env_values = true)]
+    repository: MaybeRepository,
     /// A permission of the token, for example contents:read; can be repeated.
     #[arg(long, value_name = "NAME:LEVEL", value_delimiter = ',', default_value = "contents:read")]
     permission: Vec<String>,
     /// Write .git-credentials and .gitconfig for git (HOME=DIR) there, instead of printing the token.
     #[arg(long, value_name = "DIR")]
     git_credentials: Option<PathBuf>,
-    /// Do nothing if the credential's file is not there.
+    /// Do nothing, and succeed, if the credential's file or the repository is not there.
     #[arg(long)]
     optional: bool,
     #[command(flatten)]
@@ -38,8 +38,8 @@ pub(super) struct TokenArgs {
     log: LogArgs,
 }
 
-/// Exit code without a credential, with --optional.
-const NOTHING_TO_DO: u8 = 3;
+/// Empty if it came from an annotation that a run does not have. (Clap must not see an `Option` here.)
+type MaybeRepository = std::option::Option<RepositoryName>;
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
@@ -56,14 +56,18 @@ enum TokenError {
     Write { path: PathBuf, source: io::Error },
 }
 
-/// Gets a token, and prints it or writes it for git. Exit code 3 without a credential, with --optional.
+/// Gets a token, and prints it or writes it for git.
 pub(super) fn run(args: &TokenArgs) -> ExitCode {
     let _log = log::init(args.log.log_format, &args.log.log_level);
-    if args.optional && !args.github.has_credential() {
-        tracing::info!("no credential for GitHub is mounted; there is no token");
-        return ExitCode::from(NOTHING_TO_DO);
+    if args.optional && (args.repository.is_none() || !args.github.has_credential()) {
+        tracing::info!("no credential for GitHub is mounted, or no repository is given; there is no token");
+        return ExitCode::SUCCESS;
     }
-    match token(args) {
+    let Some(repository) = &args.repository else {
+        tracing::error!("--repository must not be empty");
+        return ExitCode::FAILURE;
+    };
+    match token(args, repository) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -72,14 +76,14 @@ pub(super) fn run(args: &TokenArgs) -> ExitCode {
     }
 }
 
-fn token(args: &TokenArgs) -> Result<(), TokenError> {
+fn token(args: &TokenArgs, repository: &RepositoryName) -> Result<(), TokenError> {
     let permissions = Permissions::parse(args.permission.iter().map(String::as_str)).map_err(TokenError::Permission)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(TokenError::Start)?;
     let RepositoryToken { token, expires_at } = runtime.block_on(async {
         let mut api = args.github.api()?;
-        Ok::<_, TokenError>(api.repository_token(&args.repository, &permissions).await?)
+        Ok::<_, TokenError>(api.repository_token(repository, &permissions).await?)
     })?;
-    let repository = args.repository.as_str();
+    let repository = repository.as_str();
     if let Some(folder) = &args.git_credentials {
         write_for_git(folder, &args.github.git_address(), &token)?;
         if args.output.is_json() {

@@ -173,8 +173,8 @@ async fn report_says_what_is_wrong_in_one_line_and_sends_no_credential_elsewhere
     ] {
         let end = command(&github, "report", args, &statuses).await;
         assert!(end.code == Some(1) && end.log.contains(what), "{end:?}");
-        let end = command(&github, "report", args, &[&statuses[..], &["--optional"]].concat()).await;
-        assert!(end.code == Some(3) && end.log.contains("nothing is reported"), "{end:?}");
+        let end = command(&github, "report", args, &[&statuses[..], &["--in-pipeline"]].concat()).await;
+        assert!(end.code == Some(0) && end.log.contains("nothing is reported"), "{end:?}");
     }
     let token = github.token_file().display().to_string();
     for (args, what) in [
@@ -255,6 +255,54 @@ async fn an_app_gets_a_token_for_one_repository_and_the_least_permissions() {
     assert!(end.code == Some(1) && end.log.contains("is not an App's private key (it is not PEM)"), "{end:?}");
     let end = as_app(&with_key, "token", &["--permission=contents"]).await;
     assert!(end.code == Some(1) && end.log.contains("write NAME:read"), "{end:?}");
+    github.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mounted_secret_and_tektons_words_are_enough_in_a_pipeline() {
+    let Some(github) = GitHub::start().await else { return };
+    github.knowledge().installed.push(REPOSITORY.to_owned());
+    let secret = github.folder.path().join("secret");
+    fs::create_dir(&secret).expect("a folder");
+    let folder = secret.display().to_string();
+    let credential = ["--github-credential-dir", &folder];
+    let report = async |args: &[&str]| {
+        let fixed = ["--in-pipeline", "--commit", SHA, "--target-url=", "--environment-url=", "--outcome="];
+        command(&github, "report", &credential, &[&fixed[..], args].concat()).await
+    };
+    let end = report(&["--state=pending", "--environment=", "--tasks"]).await;
+    assert!(end.code == Some(0) && end.log.contains("no credential for GitHub is mounted"), "{end:?}");
+    fs::write(secret.join("app-id"), format!("{APP}\n")).expect("a file");
+    let end = report(&["--state=pending", "--environment="]).await;
+    assert!(
+        end.code == Some(0) && end.log.contains("it needs the file `token`, or `app-id` and `private-key`"),
+        "{end:?}"
+    );
+    fs::copy(github.key_file(), secret.join("private-key")).expect("a file");
+    for (state, tasks) in [
+        ("pending", &[][..]),
+        ("Failed", &["build=Succeeded", "deploy=Failed"]),
+        ("None", &["build=None", "deploy=None"]),
+        ("Completed", &[]),
+        ("Completed", &[]),
+    ] {
+        let state = format!("--state={state}");
+        let end = report(&[&[state.as_str(), "--environment=production", "--tasks"], tasks].concat()).await;
+        assert_eq!(end.code, Some(0), "{end:?}");
+    }
+    assert_eq!(github.states(REPOSITORY, SHA), ["pending", "failure", "error", "success"]);
+    let statuses = github.knowledge().statuses[&(REPOSITORY.to_owned(), SHA.to_owned())].clone();
+    assert_eq!(statuses[1]["description"], "The task deploy failed");
+    // A credential that GitHub refuses, and a run without a repository: the build goes on.
+    fs::write(secret.join("token"), "ghp_revoked").expect("a file");
+    let end = report(&["--state=pending"]).await;
+    assert!(end.code == Some(0) && end.log.contains("ERROR") && end.log.contains("expired or revoked"), "{end:?}");
+    let end =
+        run(&["report", "--in-pipeline", "--state=pending", "--repository=", "--commit=", credential[0], &folder])
+            .await;
+    assert!(end.code == Some(0) && end.log.contains("the run has no repository or no commit"), "{end:?}");
+    let end = run(&["token", "--optional", "--repository=", credential[0], &folder]).await;
+    assert_eq!(end.code, Some(0), "{end:?}");
     github.check();
 }
 

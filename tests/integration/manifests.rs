@@ -190,6 +190,7 @@ async fn applies_pipeline_manifests_and_deploys() {
         "pipeline.tekton.dev/build-and-deploy",
         "task.tekton.dev/build-image",
         "task.tekton.dev/deploy",
+        "task.tekton.dev/report",
         "serviceaccount/pipeline-build",
         "serviceaccount/deployer",
         "role.rbac.authorization.k8s.io/github-trigger-deployer",

@@ -12,11 +12,14 @@ use crate::github::Commit;
 pub(crate) enum CommitState {
     /// Under way.
     Pending,
-    /// Done.
+    /// Done. (Tekton's words for all tasks: `Succeeded`, and `Completed` if some were skipped.)
+    #[value(aliases = ["Succeeded", "Completed"])]
     Success,
-    /// Failed by what was built.
+    /// Failed by what was built. (Tekton's word: `Failed`.)
+    #[value(alias = "Failed")]
     Failure,
-    /// Failed by the build itself.
+    /// Failed by the build itself, or ended before it was done. (Tekton's word: `None`.)
+    #[value(alias = "None")]
     Error,
 }
 
