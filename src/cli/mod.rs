@@ -1,5 +1,5 @@
 //! The command line: `serve` (the default), `render`, `lint`, `deploy`, `report`, `token`,
-//! `send`, `rerun`.
+//! `send`, `rerun`, `completions`, `man`.
 
 mod auth;
 mod deploy;
@@ -11,6 +11,7 @@ mod rerun;
 mod saved;
 mod send;
 mod serve;
+mod shell;
 mod token;
 
 use std::fs;
@@ -30,7 +31,7 @@ const DEFAULT_TRIGGER_CONFIG: &str = "/app/config/deployer-trigger.yaml";
 
 /// Turns merged GitHub pull requests into Tekton PipelineRuns.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(name = "github-trigger", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -54,6 +55,10 @@ enum Command {
     Report(report::ReportArgs),
     /// Get a short-lived token for one repository.
     Token(token::TokenArgs),
+    /// Print completions for a shell.
+    Completions(shell::CompletionsArgs),
+    /// Print the manual page.
+    Man(shell::ManArgs),
     /// Deploy an image to a Knative Service, and wait until the new revision is ready.
     Deploy(deploy::DeployArgs),
 }
@@ -149,6 +154,8 @@ impl Cli {
             Some(Command::Rerun(args)) => rerun::run(&args),
             Some(Command::Report(args)) => report::run(&args),
             Some(Command::Token(args)) => token::run(&args),
+            Some(Command::Completions(args)) => shell::completions(&args),
+            Some(Command::Man(args)) => shell::man(&args),
             Some(Command::Deploy(args)) => deploy::run(&args),
         }
     }

@@ -65,6 +65,7 @@ impl Product {
             .current_dir(env!("CARGO_MANIFEST_DIR")))
         .expect("a copy of the project");
         let script = commands().replace("YOUR-REGISTRY", OWN_REGISTRY);
+        add_target_url(&checkout.join("config/base/deployer-trigger.yaml"));
         say("cluster: following docs/first-release.md: images, pipeline, service");
         let tools = write_tools(&home);
         let mut bash = cluster.command("bash");
@@ -207,6 +208,13 @@ pub async fn deliver(
 pub async fn get(client: &HttpClient, host: &str, path: &str) -> Reply {
     let headers = [("host".to_owned(), host.to_owned())];
     client.send(Method::GET, ingress(), path, &headers, "").await.expect("an answer")
+}
+
+/// Links GitHub's status to the run, as docs/github.md says.
+fn add_target_url(template: &Path) {
+    let url = "    - name: target-url\n      value: https://tekton.example.com/#/$(context.pipelineRun.name)\n";
+    let text = fs::read_to_string(template).expect("the template");
+    fs::write(template, text.replace("  params:\n", &format!("  params:\n{url}"))).expect("the template");
 }
 
 /// The page's commands before its step 6, where a person merges.

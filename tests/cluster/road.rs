@@ -11,6 +11,7 @@ use crate::Stage;
 use crate::harness::Cluster;
 use crate::harness::names::DOMAIN;
 use crate::product::{NAMESPACE, REPOSITORY, Run, get};
+use crate::support::github::TOKEN;
 use crate::support::go::say;
 use crate::support::http::HttpClient;
 
@@ -56,11 +57,17 @@ impl Visitor {
 }
 
 /// Each of two merges is answered with 201, built, pushed, deployed, stamped, and seen through the ingress; between them,
-/// no visitor sees a failure.
+/// no visitor sees a failure. The first one is of a public repository, without a credential for GitHub; then the repository
+/// is private, and GitHub is told.
 pub async fn leads_from_merge_to_page(stage: Arc<Stage>) {
     let (cluster, product) = (&stage.cluster, stage.product());
     let mut visitor = None;
     for (number, version) in [(1, "first"), (2, "second")] {
+        if number == 2 {
+            let token = format!("--from-literal=token={TOKEN}");
+            cluster.kubectl(&["-n", NAMESPACE, "create", "secret", "generic", "github-credential", &token]);
+            cluster.git_host.make_private();
+        }
         let merge = product.merge(number, version);
         let merged = Instant::now();
         let reply = product.deliver("pull_request", &merge.payload).await;
@@ -85,6 +92,12 @@ pub async fn leads_from_merge_to_page(stage: Arc<Stage>) {
         let deployed = &service["spec"]["template"]["spec"]["containers"][0]["image"];
         assert_eq!(*deployed, format!("{}@{}", image.0, image.1));
 
+        let states = cluster.github.states(REPOSITORY, &merge.commit);
+        assert_eq!(states, if number == 1 { vec![] } else { vec!["pending", "success"] });
+        if number == 2 {
+            assert_deployed_on_github(cluster, &merge.commit, &run);
+            assert_credential_is_nowhere(cluster, &run);
+        }
         let page = get(&HttpClient::new(), &sample(), "/").await;
         assert!(page.body.starts_with(&format!("Hello {version} from hello-sample-")), "{}", page.body);
         say(&format!(
@@ -100,6 +113,35 @@ pub async fn leads_from_merge_to_page(stage: Arc<Stage>) {
 
     let claims = cluster.json(&["get", "persistentvolumeclaims", "-A"]);
     assert_eq!(claims["items"], serde_json::json!([]), "a merge leaves no volume behind");
+}
+
+/// GitHub knows the deployment, with the Service's URL and the link to the run.
+fn assert_deployed_on_github(cluster: &Cluster, commit: &str, run: &Run) {
+    cluster.github.check();
+    let knowledge = cluster.github.knowledge();
+    let deployment = knowledge.deployments.iter().find(|deployment| deployment["sha"] == commit).expect("a deployment");
+    assert_eq!(deployment["environment"], "production");
+    let states = &knowledge.deployment_statuses[&deployment["id"].as_u64().expect("an id")];
+    let latest = states.last().expect("a state");
+    assert_eq!(
+        (&latest["state"], &latest["environment_url"]),
+        (&"success".into(), &format!("http://{}", sample()).into())
+    );
+    let statuses = &knowledge.statuses[&(REPOSITORY.to_owned(), commit.to_owned())];
+    let target = format!("https://tekton.example.com/#/{}", run.name);
+    assert!(statuses.iter().all(|status| status["target_url"] == target.as_str()), "{statuses:?}");
+}
+
+/// Neither an object of the run nor a log line has the credential.
+fn assert_credential_is_nowhere(cluster: &Cluster, run: &Run) {
+    let label = format!("tekton.dev/pipelineRun={}", run.name);
+    let objects = cluster.kubectl(&["get", "pipelineruns,taskruns,pods,events", "-n", NAMESPACE, "-o", "json"]);
+    assert!(objects.contains(&run.name) && !objects.contains(TOKEN), "the credential is in an object");
+    let logs = cluster.kubectl(&["logs", "-n", NAMESPACE, "-l", &label, "--all-containers", "--tail=-1"]);
+    assert!(
+        logs.contains("reported: ") && !logs.contains(TOKEN),
+        "the credential is in a log, or nothing was reported"
+    );
 }
 
 fn assert_succeeded(cluster: &Cluster, run: &Run) {

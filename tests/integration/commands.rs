@@ -205,3 +205,28 @@ async fn rerun_says_what_is_wrong_in_one_line() {
         assert!(code == Some(2) && log.contains("NAMESPACE/NAME"), "{log}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn completions_and_pages_come_out_of_the_program() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, log) = run(None, &["completions", shell]).await;
+        assert!(code == Some(0) && out.contains("github-trigger") && out.contains("rerun"), "{log}");
+    }
+    // bash itself completes a command's name.
+    let (_, script, _) = run(None, &["completions", "bash"]).await;
+    let function = script.split("complete -F ").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let ask = format!(
+        "{script}\nCOMP_WORDS=(github-trigger rer); COMP_CWORD=1; {} github-trigger rer github-trigger; \
+         echo \"${{COMPREPLY[@]}}\"",
+        function.expect("a function")
+    );
+    let output = end_of(Command::new("bash").args(["-c", &ask]).output().expect("bash"));
+    assert_eq!(output.1.trim(), "rerun", "{}", output.2);
+    let (code, page, _) = run(None, &["man"]).await;
+    assert!(code == Some(0) && page.contains(".TH github-trigger 1") && page.contains("Repeat a run"), "{page}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (code, _, log) = run(None, &["man", "--folder", &folder.path().display().to_string()]).await;
+    assert_eq!(code, Some(0), "{log}");
+    let page = fs::read_to_string(folder.path().join("github-trigger-rerun.1")).expect("a page");
+    assert!(page.contains("NAMESPACE/NAME"), "{page}");
+}

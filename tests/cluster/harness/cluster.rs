@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kube::Client;
@@ -18,6 +18,7 @@ use super::node::{Node, PAUSE_IMAGE};
 use super::sandbox::{Folders, REGISTRIES_CONF};
 use super::{gateway, git, network, pki};
 use crate::support::control_plane::client_of;
+use crate::support::github::GitHub;
 use crate::support::go::say;
 use crate::support::process::eventually;
 
@@ -32,6 +33,10 @@ const BUILD_IMAGES: &[(&str, &str)] =
 pub struct Cluster {
     pub folders: Folders,
     pub client: Client,
+    /// GitHub's API, as `api.github.com`.
+    pub github: GitHub,
+    /// `github.com`.
+    pub git_host: Arc<git::Host>,
     node: Mutex<Node>,
 }
 
@@ -58,13 +63,15 @@ impl Cluster {
         node.start_registries(&overlay(&storage, &folders.run.join("registries")));
         let repositories = folders.run.join("git");
         let pki = &folders.assets.pki;
-        git::serve(&repositories, &pki.join("git.crt"), &pki.join("git.key")).await.expect("the git server");
+        let github = GitHub::start().await.expect("GitHub's description");
+        let git_host = git::Host::new(&repositories, github.address);
+        git::serve(&git_host, &pki.join("git.crt"), &pki.join("git.key")).await.expect("the git server");
         node.start_api_server();
         let files = Files::create(&folders.run.join("envoy"));
         node.start_envoy();
         let client = client_of(&pki::kubeconfig(&folders.run, "admin")).await;
         node.start_containerd_and_dns();
-        let cluster = Self { folders, client, node: Mutex::new(node) };
+        let cluster = Self { folders, client, github, git_host, node: Mutex::new(node) };
         cluster.wait_for("the API server", || cluster.try_kubectl(&["get", "--raw", "/readyz"]).status.success());
         cluster.node().start_controllers();
         cluster.wait_for("containerd", || cluster.node.try_lock().is_ok_and(|node| node.has_containerd()));

@@ -1,14 +1,17 @@
-//! A git server over HTTPS that stands for GitHub's: bare repositories below a folder, served by `git http-backend`.
+//! A server over HTTPS that stands for GitHub's: bare repositories below a folder, served by `git http-backend`, and GitHub's
+//! API.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Body;
-use http::{HeaderMap, Request, Response, StatusCode};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -21,23 +24,47 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::names::GIT;
+use crate::support::github::TOKEN;
+use crate::support::http::HttpClient;
 
-/// Serves the repositories below `repositories` until the runtime ends.
+/// What the server stands for.
+pub struct Host {
+    repositories: PathBuf,
+    /// Where GitHub's API is answered.
+    api: SocketAddr,
+    client: HttpClient,
+    /// Whether a clone needs a token.
+    is_private: AtomicBool,
+}
+
+impl Host {
+    pub fn new(repositories: &Path, api: SocketAddr) -> Arc<Self> {
+        let is_private = AtomicBool::new(false);
+        Arc::new(Self { repositories: repositories.to_owned(), api, client: HttpClient::new(), is_private })
+    }
+
+    /// Asks for [`TOKEN`] from now on.
+    pub fn make_private(&self) {
+        self.is_private.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Serves until the runtime ends.
 ///
 /// # Errors
 /// If the address is in use or the certificate cannot be read.
-pub async fn serve(repositories: &Path, certificate: &Path, key: &Path) -> io::Result<()> {
+pub async fn serve(host: &Arc<Host>, certificate: &Path, key: &Path) -> io::Result<()> {
     let acceptor = TlsAcceptor::from(Arc::new(tls(certificate, key)));
     let listener = TcpListener::bind(SocketAddr::new(GIT, 443)).await?;
-    let repositories = repositories.to_owned();
+    let host = Arc::clone(host);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, repositories) = (acceptor.clone(), repositories.clone());
+            let (acceptor, host) = (acceptor.clone(), Arc::clone(&host));
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let service = hyper::service::service_fn(move |request| {
-                    let repositories = repositories.clone();
-                    async move { Ok::<_, Infallible>(answer(request, &repositories).await) }
+                    let host = Arc::clone(&host);
+                    async move { Ok::<_, Infallible>(answer(request, &host).await) }
                 });
                 let _ =
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -56,15 +83,51 @@ fn tls(certificate: &Path, key: &Path) -> ServerConfig {
     builder.with_no_client_auth().with_single_cert(certificates, key).expect("a certificate with its key")
 }
 
-async fn answer(request: Request<Incoming>, repositories: &Path) -> Response<Body> {
-    match backend(request, repositories).await {
-        Ok(response) => response,
-        Err(error) => {
-            let mut response = Response::new(Body::from(error.to_string()));
-            *response.status_mut() = StatusCode::BAD_GATEWAY;
-            response
+async fn answer(request: Request<Incoming>, host: &Host) -> Response<Body> {
+    let name = request.headers().get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let answered = if name == "api.github.com" {
+        forward(request, host).await
+    } else if host.is_private.load(Ordering::Relaxed) && !is_authenticated(request.headers()) {
+        let unauthorized = Response::builder().status(401).header(header::WWW_AUTHENTICATE, "Basic realm=\"GitHub\"");
+        unauthorized.body(Body::from("Repository not found.")).map_err(Into::into)
+    } else {
+        backend(request, &host.repositories).await
+    };
+    answered.unwrap_or_else(|error| {
+        let mut response = Response::new(Body::from(error.to_string()));
+        *response.status_mut() = StatusCode::BAD_GATEWAY;
+        response
+    })
+}
+
+/// Whether a request of git has the token as its password.
+fn is_authenticated(headers: &HeaderMap) -> bool {
+    let basic = BASE64_STANDARD.encode(format!("x-access-token:{TOKEN}"));
+    headers.get(header::AUTHORIZATION).is_some_and(|value| value.as_bytes() == format!("Basic {basic}").as_bytes())
+}
+
+/// Sends a request on to the API.
+async fn forward(
+    request: Request<Incoming>,
+    host: &Host,
+) -> Result<Response<Body>, Box<dyn std::error::Error + Send + Sync>> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let headers: Vec<(String, String)> = head
+        .headers
+        .iter()
+        .filter(|(name, _)| ![header::HOST, header::CONTENT_LENGTH].contains(name))
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .collect();
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let reply = host.client.send(head.method, host.api, path, &headers, body).await?;
+    let mut response = Response::builder().status(reply.status);
+    for (name, value) in &reply.headers {
+        if ![header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name) {
+            response = response.header(name, value);
         }
     }
+    Ok(response.body(Body::from(reply.body))?)
 }
 
 /// Runs `git http-backend` as a CGI program.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::assets::{self, Assets, run};
 use super::gateway;
+use crate::support::github::description;
 use crate::support::go;
 
 /// Tells the process inside where everything is.
@@ -53,6 +54,8 @@ pub fn outside(forwards: &[gateway::Forward]) -> Result<ExitCode, String> {
 }
 
 fn start(assets: Assets, forwards: &[gateway::Forward]) -> Result<ExitCode, String> {
+    // Inside there is no npm.
+    description::fetch()?;
     let home = assets::folder();
     let _lock = go::lock(&home)?;
     // The control groups of two kubelets would have the same names.

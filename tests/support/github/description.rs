@@ -47,8 +47,8 @@ pub fn description() -> Option<&'static Description> {
     loaded.as_ref()
 }
 
-/// Takes the description out of the package. Returns its path.
-fn fetch() -> Result<PathBuf, String> {
+/// Takes the description out of the package, once. Returns its path.
+pub fn fetch() -> Result<PathBuf, String> {
     let folder = target_folder().join("openapi").join(PACKAGE.rsplit('@').next().unwrap_or_default());
     let file = folder.join("package/generated/api.github.com.json");
     if file.is_file() {

@@ -1,0 +1,52 @@
+//! `completions` and `man`: what a shell and a reader need, out of the program itself.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+use super::{Cli, print_error};
+
+/// The flags of `completions`.
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+/// The flags of `man`.
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// Write a page for the program and one for each command there, instead of printing the first.
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+/// Prints completions to standard output.
+pub(super) fn completions(args: &CompletionsArgs) -> ExitCode {
+    let mut command = Cli::command();
+    let name = command.get_name().to_owned();
+    clap_complete::generate(args.shell, &mut command, name, &mut io::stdout());
+    ExitCode::SUCCESS
+}
+
+/// Prints the manual page, or writes all of them.
+pub(super) fn man(args: &ManArgs) -> ExitCode {
+    let written = match &args.folder {
+        None => Man::new(Cli::command()).render(&mut io::stdout()),
+        Some(folder) => clap_mangen::generate_to(Cli::command(), folder),
+    };
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of a pipe has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            print_error(format_args!("github-trigger: cannot write the page: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
