@@ -29,6 +29,9 @@ const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/names
 /// Mount path of the templates in `config/base/service.yaml`.
 const DEFAULT_TRIGGER_CONFIG: &str = "/app/config/deployer-trigger.yaml";
 
+/// Exit code of a command that has nothing to do; not 1, so that scripts can tell it from an error.
+const NOTHING_TO_DO: u8 = 3;
+
 /// Turns merged GitHub pull requests into Tekton PipelineRuns.
 #[derive(Debug, Parser)]
 #[command(name = "github-trigger", version, args_conflicts_with_subcommands = true)]

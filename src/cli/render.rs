@@ -5,14 +5,11 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::saved::SavedArgs;
-use super::{TeamTemplateArgs, print_error};
+use super::{NOTHING_TO_DO, TeamTemplateArgs, print_error};
 use crate::github::Event;
 use crate::http::print_run;
 use crate::names::check_dns_label;
 use crate::template::{Decision, LintedTeam, LoadError, PipelineRun, RenderError, Severity, Stamp, TeamTemplates};
-
-/// Exit code when no template matches; not 1, so that scripts can ask "would this event build?".
-const NONE_MATCHED: u8 = 3;
 
 /// The flags of `render`.
 #[derive(Debug, Args)]
@@ -29,7 +26,7 @@ pub(super) struct RenderArgs {
 /// Prints the runs to standard output and the decisions to standard error. Exit code 3 if no template matches.
 pub(super) fn run(args: &RenderArgs) -> ExitCode {
     match render(args) {
-        Ok(0) => ExitCode::from(NONE_MATCHED),
+        Ok(0) => ExitCode::from(NOTHING_TO_DO),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             print_error(format_args!("github-trigger: {error}"));

@@ -6,15 +6,12 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::github::{GitHubArgs, GitHubArgsError, parse_repository};
-use super::{LogArgs, OutputArgs, non_empty, print};
+use super::{LogArgs, NOTHING_TO_DO, OutputArgs, non_empty, print};
 use crate::github::Commit;
 use crate::github::api::{
     ApiError, CommitState, DeploymentReport, DeploymentState, Permissions, RepositoryName, StatusReport, Written,
 };
 use crate::telemetry::log;
-
-/// Exit code when GitHub says the same already.
-const NOTHING_TO_DO: u8 = 3;
 
 /// The flags of `report`.
 #[derive(Debug, Args)]

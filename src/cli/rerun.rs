@@ -5,14 +5,12 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{OutputArgs, print, print_error};
+use super::{NOTHING_TO_DO, OutputArgs, print, print_error};
 use crate::kube::{ApiError, ApiErrorKind, Cluster, ConfigError, Creation};
 use crate::names::is_subdomain;
 use crate::telemetry::metrics::Registry;
 use crate::template::PipelineRun;
 
-/// Exit code when a run is under way already.
-const NOTHING_TO_DO: u8 = 3;
 /// Annotation of a repeated run: the run that it repeats.
 const RERUN_OF: &str = "github-trigger.dev/rerun-of";
 /// Longest name of a PipelineRun: Tekton puts it into a label.

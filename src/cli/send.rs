@@ -12,13 +12,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use serde_json::{Value, json};
 
 use super::saved::SavedArgs;
-use super::{OutputArgs, print, print_error};
+use super::{NOTHING_TO_DO, OutputArgs, print, print_error};
 use crate::delivery::{Delivery, Key};
 use crate::github::Event;
 use crate::remote::{RemoteError, Server};
-
-/// Exit code when the service says that the event needs no run.
-const NOTHING_TO_DO: u8 = 3;
 
 /// The flags of `send`.
 #[derive(Debug, Args)]
