@@ -207,6 +207,10 @@ fn sentence(args: &ReportArgs) -> String {
     if let (CommitState::Failure, Some((name, _))) = (args.state, failed) {
         return format!("The task {name} failed");
     }
+    let is_skipped = |name: &str| args.tasks.iter().any(|task| task.split_once('=') == Some((name, "None")));
+    if args.state == CommitState::Success && is_skipped("deploy") {
+        return "No changed path needs a build".to_owned();
+    }
     match (args.state, args.outcome) {
         (CommitState::Pending, _) => "The build is under way",
         (CommitState::Failure, _) => "The build failed",

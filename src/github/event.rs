@@ -53,6 +53,8 @@ pub(crate) struct Event {
     pub(crate) deadline: Option<Instant>,
     /// See [`Event::identity`]; computed once for all templates.
     pub(super) identity: OnceLock<Vec<String>>,
+    /// See [`Event::changed_paths`]; computed once for all templates.
+    pub(super) changed_paths: OnceLock<Option<Vec<String>>>,
     /// See [`Event::value_memory`]; computed once for all templates.
     pub(super) value_memory: OnceLock<u64>,
 }
@@ -99,6 +101,8 @@ pub(crate) struct Subject {
     pub(super) time: Option<String>,
     /// Time when the pull request was closed, RFC 3339.
     pub(super) closed_at: Option<String>,
+    /// Number of commits of a pull request.
+    pub(crate) commits: Option<u64>,
     /// Whether the push deleted a branch or tag.
     pub(super) deleted: bool,
 }

@@ -4,6 +4,7 @@ pub(crate) mod api;
 mod event;
 mod identity;
 mod object;
+mod paths;
 mod payload;
 mod shape;
 

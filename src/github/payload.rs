@@ -170,6 +170,8 @@ struct PullRequest {
     merged_at: Option<String>,
     #[serde(default)]
     closed_at: Option<String>,
+    #[serde(default)]
+    commits: Option<u64>,
     /// The merge commit if `merged` is true; else the commit of GitHub's test merge.
     #[serde(default)]
     merge_commit_sha: Option<String>,
@@ -250,6 +252,7 @@ impl Event {
             payload: delivery.payload,
             deadline: None,
             identity: OnceLock::new(),
+            changed_paths: OnceLock::new(),
             value_memory: OnceLock::new(),
         })
     }
@@ -335,6 +338,7 @@ impl Payload<'_> {
                 commit: head.and_then(Commit::parse),
                 time: pull_request.merged_at.clone(),
                 closed_at: pull_request.closed_at.clone(),
+                commits: pull_request.commits,
                 ..Subject::default()
             };
         }

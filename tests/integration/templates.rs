@@ -419,3 +419,108 @@ fn lint_knows_fields_of_tekton_crds() {
 fn run_lint(file: &Path) -> Output {
     run(&["lint", "--trigger-config", &file.display().to_string()])
 }
+
+/// The first step of the build decides `on-path` for merges, with git itself.
+#[test]
+fn the_build_compares_the_paths_of_a_merge() {
+    let task: Value =
+        serde_saphyr::from_str(&fs::read_to_string("config/tekton/build-image.yaml").expect("the task")).expect("YAML");
+    let steps = task["spec"]["steps"].as_array().expect("steps");
+    let clone = steps.iter().find(|step| step["name"] == "clone").expect("a step");
+    let script = clone["script"].as_str().expect("a script");
+    let folder = tempfile::tempdir().expect("a folder");
+    let origin = folder.path().join("origin");
+    let build = r#"
+        set -eu
+        git init --quiet --initial-branch=main "$1"; cd "$1"
+        git config user.name tests; git config user.email tests@example.com; git config uploadpack.allowAnySHA1InWant true
+        commit() { mkdir -p "$(dirname "$1")"; echo "$2" >> "$1"; git add .; git commit --quiet -m "$2"; }
+        commit README.md zero
+        commit other/x one
+        git switch --quiet -c merged; commit web/a two; commit docs/b.md three
+        git switch --quiet main; commit other/y four; git merge --quiet --no-ff -m merge merged; git tag merge
+        commit api/z five; git tag squash
+        git switch --quiet -c rebased; commit web/c six; commit other/d seven; git switch --quiet main
+        git merge --quiet --ff-only rebased; git tag rebase
+        git switch --quiet --orphan first; commit web/only eight; git tag root
+    "#;
+    let built = Command::new("bash").args(["-c", build, "bash"]).arg(&origin).output().expect("bash");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let mut number = 0;
+    let mut changed = |tag: &str, commits: &str, on_path: &str| {
+        number += 1;
+        let work = folder.path().join(format!("work-{number}"));
+        fs::create_dir_all(work.join("home")).expect("a folder");
+        let result = work.join("changed");
+        let output = Command::new("sh")
+            .args(["-c", script])
+            .current_dir(&work)
+            .env("URL", format!("file://{}", origin.display()))
+            .env("REVISION", format!("refs/tags/{tag}"))
+            .env("HOME", work.join("home"))
+            .envs([("ON_PATH", on_path), ("COMMITS", commits)])
+            .env("URL_RESULT", work.join("url"))
+            .env("COMMIT_RESULT", work.join("commit"))
+            .env("CHANGED_RESULT", &result)
+            .output()
+            .expect("sh");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(!work.join("home").exists(), "no credential is left");
+        fs::read_to_string(result).expect("a result") == "true"
+    };
+    for (tag, commits, on_path, expected) in [
+        ("merge", "2", "web/**", true),
+        ("merge", "2", "web/*, !web/a", false),
+        ("merge", "2", "other/**", false),
+        ("merge", "2", "**/*.md", true),
+        ("merge", "2", "!docs/**, !web/**", false),
+        ("merge", "2", "!web/**", true),
+        ("merge", "2", "docs/*", true),
+        ("merge", "2", "*.md", false),
+        ("squash", "1", "api/**", true),
+        ("squash", "1", "web/**", false),
+        ("rebase", "2", "web/**", true),
+        ("rebase", "2", "other/**", true),
+        ("rebase", "2", "api/**", false),
+        ("root", "1", "api/**", true),
+        ("rebase", "", "api/**", true),
+        ("rebase", "2", "", true),
+    ] {
+        assert_eq!(changed(tag, commits, on_path), expected, "{tag} {commits} {on_path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn decides_a_push_by_its_paths_and_leaves_a_merge_to_the_pipeline() {
+    let on_path = "metadata:\n  annotations:\n    github-trigger.dev/on-path: \"web/**, !**/*.md\"\n    github-trigger.dev/on-event: \"merged, push\"";
+    let template = TEMPLATE.replace("metadata:", on_path).replacen(
+        "  annotations:\n    github-trigger.dev/on-repository: \"*/*\"\n",
+        "",
+        1,
+    );
+    let service = Setup::dry_run().template(&template.replace("{{ target_branch }}", "main")).start();
+    let push = |paths: &[&str], forced: bool| {
+        json!({"ref": "refs/heads/main", "before": "a".repeat(40), "after": SHA, "forced": forced,
+            "repository": {"full_name": "acme/web", "pushed_at": paths.len()},
+            "commits": [{"id": SHA, "added": paths, "removed": [], "modified": []}]})
+    };
+    for (paths, forced, outcome) in [
+        (&["web/a", "README.md"][..], false, "created"),
+        (&["web/README.md", "api/x", "z"], false, "ignored"),
+        (&["api/x"], true, "created"),
+    ] {
+        let reply = service.deliver("push", "d1", &push(paths, forced)).await;
+        assert_eq!(reply.outcome(), outcome, "{paths:?} {}", reply.body);
+        let message = reply.message();
+        assert!(outcome == "created" || message.contains("3 changed path(s), the first is web/README.md"), "{message}");
+    }
+    let mut merge = merged("acme/web", 5, SHA);
+    merge["pull_request"]["commits"] = 3.into();
+    assert_eq!(service.merge("d2", &merge).await.outcome(), "created");
+    service.output.wait_for("github-trigger.dev/pull-request-commits: \"3\"", LOGGED);
+    service.output.wait_for("github-trigger.dev/on-path: web/**, !**/*.md", LOGGED);
+    // An event that changes no paths.
+    let release = template.replace("merged, push", "release.published");
+    let (code, log) = Setup::dry_run().template(&release).refuse();
+    assert!(code == Some(1) && log.contains("a `release` changes no paths"), "{log}");
+}

@@ -1,6 +1,7 @@
 //! Conditions of a template: its `github-trigger.dev/on-*` annotations. A template matches an event if all hold.
 
 mod events;
+mod paths;
 mod patterns;
 
 use std::fmt::{self, Write as _};
@@ -12,12 +13,13 @@ use super::placeholder;
 use super::yaml::{Fault, Node};
 use crate::delivery::EventKind;
 use crate::github::Event;
+use paths::PathGlobs;
 
 /// Prefix of the annotations and labels of this service.
 pub(crate) const PREFIX: &str = "github-trigger.dev/";
 
 /// Condition annotations without [`PREFIX`], cheapest first.
-const CONDITION_NAMES: &[&str] = &["on-event", "on-repository", "on-target-branch", "on-cel"];
+const CONDITION_NAMES: &[&str] = &["on-event", "on-repository", "on-target-branch", "on-path", "on-cel"];
 
 /// Longest part of an event's value that a message quotes, in characters; GitHub's longest branch has 244.
 const MAX_QUOTED: usize = 250;
@@ -44,6 +46,7 @@ pub(crate) struct Conditions {
     event: Events,
     repository: Option<Globs>,
     target_branch: Option<Globs>,
+    path: Option<PathGlobs>,
     cel: Option<Condition>,
 }
 
@@ -67,6 +70,8 @@ pub(crate) enum Got<'a> {
     Text(Option<&'a str>),
     /// The event; displayed as `merged`, or as its kind and action.
     Kind(&'a Event),
+    /// The paths that a push changed.
+    Paths(&'a [String]),
     /// Result of `on-cel`.
     Truth(bool),
 }
@@ -97,6 +102,10 @@ impl fmt::Display for Got<'_> {
                 f.write_str("...")
             }
             Self::Text(Some(text)) => f.write_str(text),
+            Self::Paths([]) => f.write_str("no changed path"),
+            Self::Paths(paths @ [first, ..]) => {
+                write!(f, "{} changed path(s), the first is {}", paths.len(), Self::Text(Some(first)))
+            }
             Self::Truth(value) => write!(f, "{value}"),
             Self::Kind(event) if event.merge.is_some() => f.write_str("merged"),
             Self::Kind(event) => match &event.action {
@@ -178,6 +187,7 @@ impl Conditions {
     /// Reads the conditions from the annotations of a template; adds faults to `faults`.
     pub(super) fn read(annotations: Option<&Node>, faults: &mut Vec<Fault>) -> Self {
         let mut conditions = Self::default();
+        let mut path_at = None;
         for (key, node) in annotations.map(Node::entries).unwrap_or_default() {
             let Some(name) = key.name.strip_prefix(PREFIX) else { continue };
             let mut fault = |message: String| faults.push(Fault { at: node.at, message });
@@ -192,6 +202,14 @@ impl Conditions {
             if let Err(error) = conditions.set(name, text) {
                 fault(format!("`{}`: {error}", key.name));
             }
+            if name == "on-path" {
+                path_at = Some(node.at);
+            }
+        }
+        let without_paths = conditions.kinds().flatten().find(|kind| **kind != EventKind::Push);
+        if let (Some(at), Some(kind)) = (path_at, without_paths) {
+            let message = format!("`{PREFIX}on-path`: a `{kind}` changes no paths; only `merged` and `push` do");
+            faults.push(Fault { at, message });
         }
         conditions
     }
@@ -202,6 +220,7 @@ impl Conditions {
             // Names of owners and repositories are case-insensitive on GitHub.
             "on-repository" => self.repository = Some(globs(text, Case::Insensitive, patterns::repository_fault)?),
             "on-target-branch" => self.target_branch = Some(globs(text, Case::Sensitive, patterns::branch_fault)?),
+            "on-path" => self.path = Some(PathGlobs::compile(text)?),
             "on-cel" => {
                 let expression = Expression::compile(text)?;
                 if let Some(fault) = expression.condition_fault() {
@@ -255,7 +274,8 @@ impl Conditions {
             .target_branch
             .as_ref()
             .map(|globs| check("on-target-branch", globs, event.subject.target_branch.as_deref()));
-        std::iter::once(kind).chain(repository).chain(branch)
+        let path = self.path.as_ref().map(|globs| globs.check(event));
+        std::iter::once(kind).chain(repository).chain(branch).chain(path)
     }
 
     /// Checks `on-cel`; returns `None` if the template does not set it.
