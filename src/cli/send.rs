@@ -66,8 +66,16 @@ pub(super) fn run(args: &SendArgs) -> ExitCode {
     let outcome = args.saved.read().map_err(|error| error.to_string());
     match outcome.and_then(|delivery| send(args, delivery).map_err(|error| error.to_string())) {
         Ok((status, _)) if !status.is_success() => ExitCode::FAILURE,
-        Ok((_, answer)) if answer["outcome"] == "ignored" => ExitCode::from(NOTHING_TO_DO),
-        Ok(_) => ExitCode::SUCCESS,
+        // An event is answered with a status alone.
+        Ok((_, Value::Null)) if args.cloudevent.is_some() => ExitCode::SUCCESS,
+        Ok((_, answer)) => match answer["outcome"].as_str() {
+            Some("created" | "duplicate" | "pong") => ExitCode::SUCCESS,
+            Some("ignored") => ExitCode::from(NOTHING_TO_DO),
+            _ => {
+                print_error(format_args!("github-trigger: {} is not the service: its answer has no outcome", args.url));
+                ExitCode::FAILURE
+            }
+        },
         Err(error) => {
             print_error(format_args!("github-trigger: {error}"));
             ExitCode::FAILURE
@@ -96,7 +104,7 @@ fn send(args: &SendArgs, delivery: Delivery) -> Result<(StatusCode, Value), Send
     let mut request = Request::post("/").body(body)?;
     *request.headers_mut() = headers;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SendError::Start)?;
-    let response = runtime.block_on(async { Server::new(&args.url, args.ca_file.as_deref())?.send(request).await })?;
+    let response = runtime.block_on(async { Server::new(&args.url, args.ca_file.as_deref())?.post(request).await })?;
     let (status, text) = (response.status(), String::from_utf8_lossy(response.body()).into_owned());
     let answer: Value = serde_json::from_str(&text).unwrap_or_default();
     if args.output.is_json() {
@@ -105,7 +113,8 @@ fn send(args: &SendArgs, delivery: Delivery) -> Result<(StatusCode, Value), Send
     } else {
         print(format_args!("{status}"));
         if !text.is_empty() {
-            print(text.trim_end());
+            // Whoever answers, the terminal stays as it is.
+            print(text.trim_end().replace(|c: char| c.is_control() && c != '\n', " "));
         }
     }
     Ok((status, answer))

@@ -38,7 +38,7 @@ pub(super) fn completions(args: &CompletionsArgs) -> ExitCode {
 pub(super) fn man(args: &ManArgs) -> ExitCode {
     let written = match &args.folder {
         None => Man::new(Cli::command()).render(&mut io::stdout()),
-        Some(folder) => clap_mangen::generate_to(Cli::command(), folder),
+        Some(folder) => std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder)),
     };
     match written {
         Ok(()) => ExitCode::SUCCESS,

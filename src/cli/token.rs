@@ -52,6 +52,10 @@ enum TokenError {
     Args(#[from] GitHubArgsError),
     #[error(transparent)]
     Api(#[from] ApiError),
+    #[error("{} has files of git that this command has not written; choose another folder", .0.display())]
+    Foreign(PathBuf),
+    #[error("{}: git cannot be told of a folder with quotes or white space in its name; choose another", .0.display())]
+    Name(PathBuf),
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
 }
@@ -91,27 +95,43 @@ fn token(args: &TokenArgs, repository: &RepositoryName) -> Result<(), TokenError
         } else {
             tracing::info!("git is authenticated for {repository} with HOME={}", folder.display());
         }
-    } else if args.output.is_json() {
-        print(json!({"repository": repository, "expiresAt": expires_at, "token": token.expose_secret()}));
-    } else {
-        print(token.expose_secret());
+        return Ok(());
     }
-    Ok(())
+    let line = if args.output.is_json() {
+        json!({"repository": repository, "expiresAt": expires_at, "token": token.expose_secret()}).to_string()
+    } else {
+        token.expose_secret().to_owned()
+    };
+    // A token that was not printed is an error.
+    let written = writeln!(io::stdout().lock(), "{line}").and_then(|()| io::stdout().flush());
+    written.map_err(|source| TokenError::Write { path: "standard output".into(), source })
 }
+
+/// The first line of a `.gitconfig` that this command has written.
+const MARK: &str = "# Written by github-trigger token.\n";
 
 /// Writes the files that git reads from its home folder, readable by the owner only.
 fn write_for_git(folder: &Path, address: &str, token: &SecretString) -> Result<(), TokenError> {
-    fs::create_dir_all(folder).map_err(|source| TokenError::Write { path: folder.to_owned(), source })?;
+    let failed = |source| TokenError::Write { path: folder.to_owned(), source };
+    let folder = std::path::absolute(folder).map_err(failed)?;
+    fs::create_dir_all(&folder).map_err(failed)?;
+    let (credentials, config) = (folder.join(".git-credentials"), folder.join(".gitconfig"));
+    // A person's own home stays as it is.
+    let is_ours = fs::read_to_string(&config).is_ok_and(|text| text.starts_with(MARK));
+    if !is_ours && (config.exists() || credentials.exists()) {
+        return Err(TokenError::Foreign(folder));
+    }
+    let name = credentials.display().to_string();
+    if name.contains(['"', '\\', '\n', '\'']) || name.contains(char::is_whitespace) {
+        return Err(TokenError::Name(folder));
+    }
     let (scheme, host) = address.split_once("://").unwrap_or(("https", address));
-    let credentials = folder.join(".git-credentials");
-    let line = format!("{scheme}://x-access-token:{}@{host}\n", token.expose_secret());
-    write_private(&credentials, &line)?;
-    let config = format!(
-        "[credential \"{address}\"]\n\thelper = \"store --file={}\"\n\
-         [url \"{address}/\"]\n\tinsteadOf = git@{host}:\n\tinsteadOf = ssh://git@{host}/\n",
-        credentials.display()
+    let text = format!(
+        "{MARK}[credential \"{address}\"]\n\thelper = \"store --file={name}\"\n\
+         [url \"{address}/\"]\n\tinsteadOf = git@{host}:\n\tinsteadOf = ssh://git@{host}/\n"
     );
-    write_private(&folder.join(".gitconfig"), &config)
+    write_private(&config, &text)?;
+    write_private(&credentials, &format!("{scheme}://x-access-token:{}@{host}\n", token.expose_secret()))
 }
 
 fn write_private(path: &Path, content: &str) -> Result<(), TokenError> {

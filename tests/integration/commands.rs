@@ -91,6 +91,16 @@ async fn send_posts_what_render_takes() {
     let other = sending.file("other", "another secret");
     let (code, out, _) = sending.send(&payload.to_string(), &["--secret-file", &other]).await;
     assert!(code == Some(1) && out.starts_with("401 Unauthorized\n"), "{out}");
+    // Another server's success is none of the service's.
+    let Some(github) = crate::support::github::GitHub::start().await else { return };
+    github.knowledge().faults.push_back(crate::support::github::Fault::Answer(
+        200,
+        Vec::new(),
+        json!({"page": "\u{1b}[31m"}),
+    ));
+    let file = sending.file("saved", &payload.to_string());
+    let (code, out, log) = run(None, &["send", "--url", &github.url(), "--payload", &file, &secret]).await;
+    assert!(code == Some(1) && log.contains("is not the service") && !out.contains('\u{1b}'), "{out}{log}");
     let ping = r#"{"zen": "Keep it logically awesome."}"#;
     let (code, out, _) = sending.send(ping, &[&secret, "--event=ping"]).await;
     assert!(code == Some(0) && out.contains("pong"), "{out}");

@@ -203,12 +203,60 @@ async fn report_says_what_is_wrong_in_one_line_and_sends_no_credential_elsewhere
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_makes_nothing_twice() {
+    let Some(github) = GitHub::start().await else { return };
+    // Look, write the status; look, make the deployment, look, look, write its state: each write's answer is lost.
+    use Fault::{Lost, Pass};
+    github.knowledge().faults.extend([Pass, Lost, Pass, Pass, Lost, Pass, Pass, Lost]);
+    let end = report(&github, "success", &["--environment=production"]).await;
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert_eq!(github.states(REPOSITORY, SHA), ["success"]);
+    assert_eq!(github.knowledge().deployments.len(), 1);
+    assert_eq!(github.knowledge().deployment_statuses[&1].len(), 1);
+    assert!(github.knowledge().faults.is_empty(), "{end:?}");
+    // Several at once settle on one deployment's state at the end.
+    github.knowledge().deployments.clear();
+    let ends =
+        futures_util::future::join_all((0..4).map(|_| report(&github, "pending", &["--environment=test"]))).await;
+    assert!(ends.iter().all(|end| matches!(end.code, Some(0 | 3))), "{ends:?}");
+    github.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_not_githubs_are_errors() {
+    let Some(github) = GitHub::start().await else { return };
+    for answer in [json!([]), json!({"login": "page"}), Value::Null] {
+        github.knowledge().faults.push_back(Fault::Answer(200, Vec::new(), answer.clone()));
+        let end = report(&github, "success", &[]).await;
+        assert!(end.code == Some(1) && end.log.contains("does not answer like GitHub's API"), "{answer}: {end:?}");
+    }
+    // A server that repeats the credential does not bring it into the log.
+    let echo = json!({"message": format!("Bad credentials: Bearer {TOKEN}")});
+    for status in [401, 403, 422] {
+        github
+            .knowledge()
+            .faults
+            .extend([Fault::Answer(status, Vec::new(), echo.clone()), Fault::Answer(status, Vec::new(), echo.clone())]);
+        let end = report(&github, "success", &[]).await;
+        assert!(end.code == Some(1) && end.log.contains("Bearer ***"), "{end:?}");
+        github.knowledge().faults.clear();
+    }
+    github.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn report_follows_a_renamed_repository() {
     let Some(github) = GitHub::start().await else { return };
     github.knowledge().renamed.insert(REPOSITORY.to_owned(), "acme/site".to_owned());
     let end = report(&github, "success", &["--environment=production"]).await;
     assert_eq!(end.code, Some(0), "{end:?}");
     assert_eq!(github.states("acme/site", SHA), ["success"]);
+    // An App asks for the token by the repository's number.
+    github.knowledge().installed.push("acme/site".to_owned());
+    let key = github.key_file().display().to_string();
+    let app = ["--github-app-id", APP, "--github-app-key-file", &key];
+    let end = command(&github, "token", &app, &[]).await;
+    assert!(end.code == Some(0) && end.out.starts_with("ghs_"), "{end:?}");
     github.check();
 }
 
@@ -321,6 +369,13 @@ async fn token_writes_credentials_for_git() {
         let mode = fs::metadata(home.join(name)).expect("a file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
+    // A person's own files stay.
+    let own = github.folder.path().join("own");
+    fs::create_dir(&own).expect("a folder");
+    fs::write(own.join(".gitconfig"), "[user]\n").expect("a file");
+    let end = command(&github, "token", &app, &["--git-credentials", &own.display().to_string()]).await;
+    assert!(end.code == Some(1) && end.log.contains("choose another folder"), "{end:?}");
+    assert_eq!(fs::read_to_string(own.join(".gitconfig")).expect("a file"), "[user]\n");
     // git itself finds the password, for this host and no other.
     let fill = |host: &str| {
         let ask = format!("printf 'protocol=http\\nhost={host}\\n\\n' | git credential fill");

@@ -50,26 +50,36 @@ pub(super) async fn token(
 ) -> Result<RepositoryToken, ApiError> {
     let path = format!("/repos/{}/installation", repository.as_str());
     let what = format!("the App's installation on {}", repository.as_str());
-    let ask = Ask { method: "GET", path: &path, body: None, what: &what, needs: "to be an App" };
+    let ask = Ask { method: "GET", path: &path, body: None, what: &what, needs: "to be an App", is_repeatable: true };
     let installation = match api.ask_as_app(ask).await {
         Err(ApiError::NotFound { .. }) => {
             let (id, repository) = (app.to_owned(), repository.as_str().to_owned());
             return Err(ApiError::NotInstalled { id, repository });
         }
-        answer => answer?.body,
+        answer => answer?,
     };
-    let id = installation["id"].as_u64().unwrap_or_default();
+    let Some(id) = installation.body["id"].as_u64() else { return Err(api.not_github()) };
     let path = format!("/app/installations/{id}/access_tokens");
-    let body = json!({"repositories": [repository.name()], "permissions": permissions.0});
+    let mut body = json!({"repositories": [repository.name()], "permissions": permissions.0});
+    // A renamed repository has redirected us to its number.
+    let number = installation.path.strip_prefix("/repositories/").and_then(|rest| rest.strip_suffix("/installation"));
+    if let Some(number) = number.and_then(|number| number.parse::<u64>().ok()) {
+        body = json!({"repository_ids": [number], "permissions": permissions.0});
+    }
     let what =
         format!("a token for {} with the permissions {}", repository.as_str(), Value::from(permissions.0.clone()));
     let needs = "these permissions, granted on the App's page and accepted by the installation's owner";
-    let answer = api.ask_as_app(Ask { method: "POST", path: &path, body: Some(&body), what: &what, needs }).await?;
-    match answer.body["token"].as_str() {
+    let answer = api
+        .ask_as_app(Ask { method: "POST", path: &path, body: Some(&body), what: &what, needs, is_repeatable: true })
+        .await?;
+    // It goes into a header and into git's files.
+    let is_token =
+        |token: &&str| !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+    match answer.body["token"].as_str().filter(is_token) {
         Some(token) => {
             let expires_at = answer.body["expires_at"].as_str().map(str::to_owned);
             Ok(RepositoryToken { token: token.to_owned().into(), expires_at })
         }
-        None => Err(ApiError::Refused { what, status: answer.status, message: "the answer has no token".to_owned() }),
+        None => Err(api.not_github()),
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::app::RepositoryToken;
 use super::credential::{Credential, CredentialError, app_jwt, is_same, read_token};
-use super::{Permissions, RepositoryName};
+use super::{Permissions, RepositoryName, Written};
 use crate::remote::{RemoteError, Server};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/vnd.github+json");
@@ -33,6 +33,8 @@ const MAX_QUOTED: usize = 300;
 /// GitHub's API at one address, and our credential for it.
 pub(crate) struct Api {
     server: Server,
+    /// Its address, for errors.
+    address: String,
     credential: Credential,
     /// Until then, failures that may pass are tried again.
     until: Instant,
@@ -100,6 +102,11 @@ pub(crate) enum ApiError {
         "GitHub redirects to {0}, where no credential is sent; give that address with --github-api-url if it is right"
     )]
     Redirect(String),
+    /// A success that is not an answer of GitHub's API.
+    #[error(
+        "{0} does not answer like GitHub's API; is the address right? (GitHub Enterprise Server: https://HOST/api/v3)"
+    )]
+    NotGitHub(String),
     /// Any other refusal.
     #[error("GitHub refuses {what} with {status}: {message}")]
     Refused {
@@ -134,12 +141,15 @@ pub(super) struct Ask<'a> {
     pub(super) what: &'a str,
     /// The permission that it needs, as GitHub names it.
     pub(super) needs: &'static str,
+    /// Whether it may be sent again although the first one may have been done.
+    pub(super) is_repeatable: bool,
 }
 
 /// The answer of a success.
 pub(super) struct Answer {
-    pub(super) status: StatusCode,
     pub(super) body: Value,
+    /// The path that answered, after redirects.
+    pub(super) path: String,
 }
 
 /// Who a call is made as.
@@ -153,8 +163,15 @@ enum Identity {
 
 impl Api {
     /// GitHub's API at `server`. Failures that may pass are tried again for `patience`.
-    pub(crate) fn new(server: Server, credential: Credential, patience: Duration) -> Self {
-        Self { server, credential, until: Instant::now() + patience, clock: 0, token: None }
+    pub(crate) fn new(address: &str, server: Server, credential: Credential, patience: Duration) -> Self {
+        Self {
+            address: address.to_owned(),
+            server,
+            credential,
+            until: Instant::now() + patience,
+            clock: 0,
+            token: None,
+        }
     }
 
     /// For an App: takes a token of its installation on a repository, for later calls.
@@ -201,7 +218,8 @@ impl Api {
         loop {
             let token = self.token_now(identity)?;
             let was_tried = last.as_ref().is_some_and(|last| is_same(last, &token));
-            let sent = self.server.send(request(&ask, &path, &token)?).await;
+            let left = self.until.saturating_duration_since(Instant::now());
+            let sent = self.server.send(request(&ask, &path, &token)?, left).await;
             let (pause, error) = match sent {
                 Err(error) if error.is_temporary() => (None, ApiError::Remote(error)),
                 Err(error) => return Err(error.into()),
@@ -210,13 +228,20 @@ impl Api {
                     let (status, headers) = (head.status, head.headers);
                     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
                     if status.is_success() {
-                        return Ok(Answer { status, body });
+                        return match body {
+                            Value::Null => Err(self.not_github()),
+                            body => Ok(Answer { body, path }),
+                        };
                     }
                     if status.is_redirection() {
                         path = self.redirected(&headers)?;
                         redirects += 1;
                         if redirects > MAX_REDIRECTS {
-                            return Err(ApiError::Redirect("itself".to_owned()));
+                            return Err(ApiError::Refused {
+                                what: ask.what.to_owned(),
+                                status,
+                                message: "it redirects without end".to_owned(),
+                            });
                         }
                         continue;
                     }
@@ -226,11 +251,15 @@ impl Api {
                     }
                     match self.limit(status, &headers, &body) {
                         Some(pause) => (Some(pause), ApiError::RateLimit(pause)),
-                        None if status.is_server_error() => (None, ApiError::Server(status)),
-                        None => return Err(self.refusal(&ask, status, &body)),
+                        None if status.is_server_error() => (retry_after(&headers), ApiError::Server(status)),
+                        None => return Err(self.refusal(&ask, status, &body, &token)),
                     }
                 }
             };
+            if !ask.is_repeatable && !matches!(error, ApiError::RateLimit(_)) {
+                // It may have been done: whoever asks must look first.
+                return Err(error);
+            }
             let pause = pause.unwrap_or_else(|| backoff.mul_f64(0.5 + fastrand::f64() / 2.0));
             if Instant::now() + pause >= self.until {
                 return Err(error);
@@ -275,8 +304,8 @@ impl Api {
         }
         let number = |name: &HeaderName| text(headers, name)?.parse::<i64>().ok();
         let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1));
-        if let Some(after) = number(&RETRY_AFTER) {
-            return Some(seconds(after));
+        if let Some(after) = retry_after(headers) {
+            return Some(after);
         }
         if number(&HeaderName::from_static("x-ratelimit-remaining")) == Some(0) {
             let reset = number(&HeaderName::from_static("x-ratelimit-reset"))?;
@@ -294,9 +323,39 @@ impl Api {
         self.server.path_below(&target).ok_or_else(elsewhere)
     }
 
-    fn refusal(&self, ask: &Ask<'_>, status: StatusCode, body: &Value) -> ApiError {
+    /// The error for an answer that is not GitHub's.
+    pub(super) fn not_github(&self) -> ApiError {
+        ApiError::NotGitHub(self.address.clone())
+    }
+
+    /// Does `work` again as long as GitHub is away and our patience lasts: work that looks before it writes. What it then
+    /// finds may be its own.
+    pub(super) async fn settle(
+        &mut self,
+        work: impl AsyncFn(&mut Self) -> Result<Written, ApiError>,
+    ) -> Result<Written, ApiError> {
+        let mut backoff = FIRST_BACKOFF;
+        let mut is_again = false;
+        loop {
+            match work(self).await {
+                Ok(Written::Before) if is_again => return Ok(Written::New),
+                Err(error @ (ApiError::Server(_) | ApiError::Remote(_)))
+                    if error.is_temporary() && Instant::now() + backoff < self.until =>
+                {
+                    tracing::warn!(error = %error, "looking again in {} ms", backoff.as_millis());
+                    sleep(backoff).await;
+                    backoff = (backoff * 2).min(MAX_BACKOFF);
+                    is_again = true;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn refusal(&self, ask: &Ask<'_>, status: StatusCode, body: &Value, token: &SecretString) -> ApiError {
         let (what, file, needs) = (ask.what.to_owned(), self.credential.file().display().to_string(), ask.needs);
-        let message = message(body);
+        // A server that repeats what it got must not bring it into a log.
+        let message = message(body).replace(token.expose_secret(), "***");
         match status {
             StatusCode::UNAUTHORIZED => ApiError::Unauthorized { file, message },
             StatusCode::FORBIDDEN => ApiError::Forbidden { what, message, file, needs },
@@ -330,6 +389,11 @@ fn request(ask: &Ask<'_>, path: &str, token: &SecretString) -> Result<Request<By
         None => String::new(),
     };
     request.body(body.into()).map_err(invalid)
+}
+
+/// The pause that the header `Retry-After` asks for.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    text(headers, &RETRY_AFTER)?.parse().ok().map(|seconds: u64| Duration::from_secs(seconds.max(1)))
 }
 
 /// GitHub's sentence, with what is wrong about each field.

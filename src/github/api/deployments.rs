@@ -60,14 +60,26 @@ impl DeploymentReport<'_> {
     /// Makes the deployment unless there is one of the commit in the environment, and writes its state unless it is the same.
     /// Fails when GitHub does not take them.
     pub(crate) async fn write(&self, api: &mut Api) -> Result<Written, ApiError> {
+        api.settle(async |api| self.write_once(api).await).await
+    }
+
+    async fn write_once(&self, api: &mut Api) -> Result<Written, ApiError> {
         let what = format!("the deployment of {} in {}", self.commit, self.repository.as_str());
         let id = match self.existing(api, &what).await? {
             Some(id) => id,
-            None => self.create(api, &what).await?,
+            None => {
+                let own = self.create(api, &what).await?;
+                // Two reports at the same time settle on the older one.
+                self.existing(api, &what).await?.unwrap_or(own)
+            }
         };
         let path = format!("/repos/{}/deployments/{id}/statuses", self.repository.as_str());
         let latest = format!("{path}?per_page=1");
-        let latest = api.ask(Ask { method: "GET", path: &latest, body: None, what: &what, needs: NEEDS }).await?.body;
+        let ask = Ask { method: "GET", path: &latest, body: None, what: &what, needs: NEEDS, is_repeatable: true };
+        let latest = api.ask(ask).await?.body;
+        if !latest.is_array() {
+            return Err(api.not_github());
+        }
         let description = cut(self.description);
         let is_same = |status: &Value| {
             status["state"] == self.state.as_str()
@@ -84,19 +96,23 @@ impl DeploymentReport<'_> {
                 body[name] = url.into();
             }
         }
-        api.ask(Ask { method: "POST", path: &path, body: Some(&body), what: &what, needs: NEEDS }).await?;
-        Ok(Written::New)
+        let ask =
+            Ask { method: "POST", path: &path, body: Some(&body), what: &what, needs: NEEDS, is_repeatable: false };
+        let answer = api.ask(ask).await?;
+        if answer.body["state"].is_string() { Ok(Written::New) } else { Err(api.not_github()) }
     }
 
     async fn existing(&self, api: &mut Api, what: &str) -> Result<Option<u64>, ApiError> {
         let environment = utf8_percent_encode(self.environment, NON_ALPHANUMERIC);
         let path = format!(
-            "/repos/{}/deployments?sha={}&environment={environment}&per_page=1",
+            "/repos/{}/deployments?sha={}&environment={environment}&per_page=100",
             self.repository.as_str(),
             self.commit
         );
-        let answer = api.ask(Ask { method: "GET", path: &path, body: None, what, needs: NEEDS }).await?;
-        Ok(answer.body[0]["id"].as_u64())
+        let ask = Ask { method: "GET", path: &path, body: None, what, needs: NEEDS, is_repeatable: true };
+        let body = api.ask(ask).await?.body;
+        let Some(deployments) = body.as_array() else { return Err(api.not_github()) };
+        Ok(deployments.iter().filter_map(|deployment| deployment["id"].as_u64()).min())
     }
 
     async fn create(&self, api: &mut Api, what: &str) -> Result<u64, ApiError> {
@@ -104,11 +120,8 @@ impl DeploymentReport<'_> {
         // The commit is merged and built: nothing is merged into it, and no status is waited for.
         let body = json!({"ref": self.commit.to_string(), "environment": self.environment, "auto_merge": false,
             "required_contexts": [], "description": cut(self.description)});
-        let answer = api.ask(Ask { method: "POST", path: &path, body: Some(&body), what, needs: NEEDS }).await?;
-        answer.body["id"].as_u64().ok_or_else(|| ApiError::Refused {
-            what: what.to_owned(),
-            status: answer.status,
-            message: "the answer has no deployment".to_owned(),
-        })
+        let ask = Ask { method: "POST", path: &path, body: Some(&body), what, needs: NEEDS, is_repeatable: false };
+        let answer = api.ask(ask).await?;
+        answer.body["id"].as_u64().ok_or_else(|| api.not_github())
     }
 }

@@ -58,6 +58,10 @@ impl StatusReport<'_> {
     /// Writes the status, unless the latest one of its context is the same.
     /// Fails when GitHub does not take it.
     pub(crate) async fn write(&self, api: &mut Api) -> Result<Written, ApiError> {
+        api.settle(async |api| self.write_once(api).await).await
+    }
+
+    async fn write_once(&self, api: &mut Api) -> Result<Written, ApiError> {
         let description = cut(self.description);
         let what = format!("the status of {} in {}", self.commit, self.repository.as_str());
         if let Some(latest) = self.latest(api, &what).await?
@@ -72,26 +76,31 @@ impl StatusReport<'_> {
         if let Some(url) = self.target_url {
             body["target_url"] = url.into();
         }
-        api.ask(Ask { method: "POST", path: &path, body: Some(&body), what: &what, needs: NEEDS }).await?;
-        Ok(Written::New)
+        let ask =
+            Ask { method: "POST", path: &path, body: Some(&body), what: &what, needs: NEEDS, is_repeatable: false };
+        let answer = api.ask(ask).await?;
+        if answer.body["state"].is_string() { Ok(Written::New) } else { Err(api.not_github()) }
     }
 
     /// The latest status of the context. GitHub's combined status has one of each context.
     async fn latest(&self, api: &mut Api, what: &str) -> Result<Option<Value>, ApiError> {
+        let mut seen = 0;
         for page in 1.. {
             let repository = self.repository.as_str();
             let path = format!("/repos/{repository}/commits/{}/status?per_page=100&page={page}", self.commit);
-            let answer = api.ask(Ask { method: "GET", path: &path, body: None, what, needs: NEEDS }).await?;
-            let statuses = answer.body["statuses"].as_array().cloned().unwrap_or_default();
-            let count = statuses.len();
+            let ask = Ask { method: "GET", path: &path, body: None, what, needs: NEEDS, is_repeatable: true };
+            let body = api.ask(ask).await?.body;
+            let Some(statuses) = body["statuses"].as_array() else { return Err(api.not_github()) };
             // Contexts are compared without case.
-            let is_ours = |status: &Value| {
+            let is_ours = |status: &&Value| {
                 status["context"].as_str().is_some_and(|context| context.eq_ignore_ascii_case(self.context))
             };
-            if let Some(latest) = statuses.into_iter().find(is_ours) {
-                return Ok(Some(latest));
+            if let Some(latest) = statuses.iter().find(is_ours) {
+                return Ok(Some(latest.clone()));
             }
-            if count < 100 {
+            seen += statuses.len();
+            // A server may give fewer on a page than it was asked for.
+            if statuses.is_empty() || body["total_count"].as_u64().is_none_or(|total| seen as u64 >= total) {
                 return Ok(None);
             }
         }

@@ -32,8 +32,12 @@ pub const APP: &str = "12345";
 pub enum Fault {
     /// This answer.
     Answer(u16, Vec<(&'static str, String)>, Value),
-    /// The connection is closed.
+    /// The connection is closed before anything is done.
     Reset,
+    /// The request is done, and its answer is lost.
+    Lost,
+    /// Nothing.
+    Pass,
     /// The answer comes later.
     Slow(Duration),
 }
@@ -154,6 +158,7 @@ async fn answer(
         knowledge.requests.push(format!("{method} {}", uri.path()));
         knowledge.faults.pop_front()
     };
+    let is_lost = matches!(fault, Some(Fault::Lost));
     match fault {
         Some(Fault::Answer(status, headers, body)) => {
             let mut response = json_answer(status, &body);
@@ -162,13 +167,9 @@ async fn answer(
             }
             return response;
         }
-        Some(Fault::Reset) => {
-            // A body that breaks off closes the connection.
-            let broken = futures_util::stream::once(async { Err::<Bytes, _>(std::io::Error::other("reset")) });
-            return Response::new(Body::from_stream(broken));
-        }
+        Some(Fault::Reset) => return reset(),
         Some(Fault::Slow(pause)) => tokio::time::sleep(pause).await,
-        None => {}
+        Some(Fault::Lost | Fault::Pass) | None => {}
     }
     let mut knowledge = shared.knowledge.lock().expect("knowledge");
     let (status, body, location) = match shared.handle(&mut knowledge, &method, &uri, &headers, &body) {
@@ -180,6 +181,9 @@ async fn answer(
             (301, json!({"message": "Moved Permanently", "url": location}), Some(location))
         }
     };
+    if is_lost {
+        return reset();
+    }
     let mut response = json_answer(status, &body);
     let date = jiff::Timestamp::now().as_second() + knowledge.clock;
     let date = jiff::Timestamp::from_second(date).expect("a time").strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
@@ -188,6 +192,12 @@ async fn answer(
         response.headers_mut().insert(header::LOCATION, location.parse().expect("a value"));
     }
     response
+}
+
+/// A body that breaks off closes the connection.
+fn reset() -> Response {
+    let broken = futures_util::stream::once(async { Err::<Bytes, _>(std::io::Error::other("reset")) });
+    Response::new(Body::from_stream(broken))
 }
 
 fn json_answer(status: u16, body: &Value) -> Response {
@@ -216,7 +226,9 @@ impl Shared {
                 knowledge.problems.push(format!("{method} {path}: no header {name}"));
             }
         }
-        let Some(operation) = self.description.operation(method.as_str(), path) else {
+        // GitHub's redirects lead to paths that its description does not have.
+        let described = path.replace("/repositories/7/", "/repos/acme/site/");
+        let Some(operation) = self.description.operation(method.as_str(), &described) else {
             knowledge.problems.push(format!("{method} {path}: no such operation"));
             return Err(not_found);
         };
@@ -237,6 +249,9 @@ impl Shared {
         let may = |permission: &str| granted.as_ref().is_none_or(|granted| granted[permission] == "write");
         let parameter = |name: &str| operation.parameters.get(name).cloned().unwrap_or_default();
         let repository = format!("{}/{}", parameter("owner"), parameter("repo"));
+        if operation.path == "/repos/{owner}/{repo}/installation" && knowledge.renamed.contains_key(&repository) {
+            return Err(Refusal::Moved(format!("{}/repositories/7/installation", self.base)));
+        }
         if let Some(new) = knowledge.renamed.get(&repository) {
             return Err(Refusal::Moved(format!("{}{}", self.base, uri.to_string().replace(&repository, new))));
         }
@@ -302,6 +317,11 @@ impl Shared {
                 (200, self.description.example(&operation, 200))
             }
             ("POST", "/app/installations/{installation_id}/access_tokens") => {
+                let names = body["repositories"].as_array().into_iter().flatten().filter_map(Value::as_str);
+                if names.into_iter().any(|name| knowledge.renamed.keys().any(|old| old.ends_with(&format!("/{name}"))))
+                {
+                    return Err(Refusal::Status(422, "There is at least one repository that does not exist"));
+                }
                 let mut token = self.description.example(&operation, 201);
                 let text = format!("ghs_{}", fastrand::u64(..));
                 token["token"] = text.clone().into();
