@@ -2,7 +2,7 @@
 //!
 //! Nothing is ever sent to another host than the one that the operator named, whatever a payload, a page or a redirect says.
 //!
-//! Sources: GitHub's documentation, "Using the REST API" (rate limits, redirects, pagination) and its OpenAPI description.
+//! Sources: GitHub's documentation, "Using the REST API" (rate limits, redirects, pagination) and its `OpenAPI` description.
 
 mod app;
 mod call;

@@ -1,4 +1,4 @@
-//! GitHub's OpenAPI description (npm `@octokit/openapi`): its operations, the schemas of their requests and answers, and
+//! GitHub's `OpenAPI` description (npm `@octokit/openapi`): its operations, the schemas of their requests and answers, and
 //! its examples.
 
 use std::collections::HashMap;
@@ -191,7 +191,7 @@ fn encode(pointer: &str) -> String {
     pointer.replace('{', "%7B").replace('}', "%7D")
 }
 
-/// OpenAPI 3.0 writes `nullable: true` where JSON Schema has the type null.
+/// `OpenAPI` 3.0 writes `nullable: true` where JSON Schema has the type null.
 fn allow_null(node: &mut Value) {
     match node {
         Value::Array(items) => items.iter_mut().for_each(allow_null),
