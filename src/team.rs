@@ -2,8 +2,6 @@
 //! a team: what is proven by its secrets sees its templates and no others. Files at the top of both belong together, too.
 
 use std::fmt;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::names::{InvalidName, check_dns_label};
@@ -40,10 +38,4 @@ impl fmt::Display for Team {
             None => f.write_str("the top level"),
         }
     }
-}
-
-/// Whether a folder in `mount` has a file of this name.
-pub(crate) fn has_team_file(mount: &Path, name: &str) -> bool {
-    let folders = fs::read_dir(mount).into_iter().flatten().flatten();
-    folders.map(|folder| folder.path().join(name)).any(|file| file.is_file())
 }

@@ -20,9 +20,8 @@ use crate::kube::{Cluster, ConfigError};
 use crate::mounted::File;
 use crate::mounted::reload::{ReloadMetrics, Reloading};
 use crate::mounted::secrets::{SecretSources, SecretsError};
-use crate::mounted::settings::SUBJECTS_FILE;
+use crate::mounted::settings::names_subjects;
 use crate::names::{InvalidName, check_dns_label};
-use crate::team::has_team_file;
 use crate::telemetry::log;
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::otlp::Collector;
@@ -139,7 +138,7 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
     let reload_metrics = ReloadMetrics::register(&registry);
     let secrets = secrets(&args, &reload_metrics)?;
     let mounts = args.webhook_secret_file.iter().chain([&args.templates.trigger_config]);
-    if args.auth.needs_subjects() && !mounts.into_iter().any(|mount| has_team_file(mount, SUBJECTS_FILE)) {
+    if args.auth.needs_subjects() && !mounts.into_iter().any(|mount| names_subjects(mount)) {
         return Err(AuthError::Subject.into());
     }
     // A dry run needs no cluster, unless it verifies tokens.

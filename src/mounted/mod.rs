@@ -39,7 +39,7 @@ impl fmt::Debug for File {
     }
 }
 
-/// The files of each team, and those of the top level, which is always there.
+/// The files of each team, and those of the top level. Where all files belong to teams, there is no top level.
 pub(crate) type Tree = BTreeMap<Team, Files>;
 
 /// The mounted files of one team.
@@ -129,7 +129,9 @@ fn read_once(path: &Path, wanted: fn(&str) -> bool) -> Result<Tree, ReadError> {
         let place = Place { real: path.join(&name), shown: path.join(&name), within: None };
         tree.entry(Team::of_folder(&name)).or_insert_with(|| team_files(&place, wanted));
     }
-    tree.insert(Team::TOP, top);
+    if tree.is_empty() || !top.is_empty() {
+        tree.insert(Team::TOP, top);
+    }
     Ok(tree)
 }
 
@@ -279,10 +281,13 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
 
 /// Names of the folders beside the kubelet's links. Empty if `path` is itself the current folder.
 fn mounted_folders(path: &Path, current: &Path) -> BTreeSet<String> {
-    let Ok(entries) = fs::read_dir(path) else { return BTreeSet::new() };
-    let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    if path == current {
+        return BTreeSet::new();
+    }
+    let folders = fs::read_dir(path).into_iter().flatten().flatten();
+    let folders = folders.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let names = folders.filter_map(|folder| folder.file_name().into_string().ok());
-    names.filter(|name| path != current && !name.starts_with('.')).collect()
+    names.filter(|name| !name.starts_with('.')).collect()
 }
 
 /// Whether the kubelet manages this path; then it changes atomically, and a change can be read at once.

@@ -173,16 +173,11 @@ impl Source for SecretSources {
 
     /// All files in the order of paths and names, then the value. A path that cannot be read hides no other one.
     fn read(&self) -> Result<Tree, ReadError> {
-        let mut tree = Tree::from([(Team::TOP, Files::default())]);
+        let mut tree = Tree::new();
         for path in &self.paths {
             match read(path, |_| true) {
-                Ok(mut mounted) => {
-                    if mounted.len() > 1 && mounted.get(&Team::TOP).is_some_and(Files::is_empty) {
-                        mounted.remove(&Team::TOP);
-                    }
-                    for (team, files) in mounted {
-                        tree.entry(team).or_default().append(files);
-                    }
+                Ok(mounted) => {
+                    mounted.into_iter().for_each(|(team, files)| tree.entry(team).or_default().append(files))
                 }
                 Err(error @ ReadError::Unstable { .. }) => return Err(error),
                 Err(error) => tree.entry(Team::TOP).or_default().entries.push(Err(error)),
@@ -191,6 +186,10 @@ impl Source for SecretSources {
         if let Some(value) = &self.value {
             let file = File { path: VARIABLE.into(), content: value.expose_secret().as_bytes().to_vec() };
             tree.entry(Team::TOP).or_default().entries.push(Ok(file));
+        }
+        if self.is_empty() {
+            // Only CloudEvents are accepted.
+            tree.insert(Team::TOP, Files::default());
         }
         Ok(tree)
     }

@@ -1,6 +1,7 @@
 //! A team's settings: files of its folders that say what the team is, and are in force at once, whatever else is wrong with
 //! the folder. A broken template must not keep an operator's word from being obeyed.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{File, Files, ReadError};
@@ -10,7 +11,7 @@ use crate::names::check_dns_label;
 /// The file with the one namespace that a team's runs may be created in, in its folder of templates.
 pub(crate) const NAMESPACE_FILE: &str = "namespace";
 /// The file with the subjects of tokens that are a team's own, in either folder.
-pub(crate) const SUBJECTS_FILE: &str = "subjects";
+const SUBJECTS_FILE: &str = "subjects";
 
 /// What the files of one folder say.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +66,12 @@ impl Settings {
     pub(crate) fn sentences(&self) -> impl Iterator<Item = String> {
         self.faults.iter().map(|(path, why)| format!("{}: {why}", path.display()))
     }
+}
+
+/// Whether a team's folder in `mount` has a file of subjects, valid or not.
+pub(crate) fn names_subjects(mount: &Path) -> bool {
+    let folders = fs::read_dir(mount).into_iter().flatten().flatten();
+    folders.map(|folder| folder.path().join(SUBJECTS_FILE)).any(|file| file.is_file())
 }
 
 /// Whether a file has a meaning of its own in a team's folder.

@@ -219,7 +219,10 @@ fn log_changes<T>(kind: ConfigKind, before: &BTreeMap<Team, Loaded<T>>, after: &
         match (&loaded.error, &loaded.value) {
             (None, _) => {
                 is_new = true;
-                tracing::info!(team, "{kind} changed and are in use");
+                // With invalid settings a team is broken, and reported as such.
+                if loaded.settings.faults.is_empty() {
+                    tracing::info!(team, "{kind} changed and are in use");
+                }
             }
             (Some(error), Some(_)) => {
                 tracing::error!(team, error, "changed {kind} are refused; the last good ones stay in use");
@@ -241,16 +244,11 @@ fn load<S: Source>(
     tree: Tree,
     before: &BTreeMap<Team, Loaded<S::Value>>,
 ) -> BTreeMap<Team, Loaded<S::Value>> {
-    let has_teams = tree.len() > 1;
     let mut teams = BTreeMap::new();
     for (team, mut files) in tree {
         let (digest, last) = (files.digest(), before.get(&team));
         if let Some(last) = last.filter(|last| last.digest == digest) {
             teams.insert(team, last.clone());
-            continue;
-        }
-        // Where all files belong to teams, the top level is not there.
-        if has_teams && team == Team::TOP && files.is_empty() {
             continue;
         }
         let mut settings = Settings::default();

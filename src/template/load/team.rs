@@ -31,14 +31,10 @@ pub(crate) struct LintedTeam {
     pub(crate) result: Result<(TeamTemplates, Vec<Finding>), LoadError>,
 }
 
-/// Reads and checks a template file, or every `*.yaml` and `*.yml` file of a folder and of each team's folder in it. The
-/// top level is left out where it has no file and there are teams.
+/// Reads and checks a template file, or every `*.yaml` and `*.yml` file of a folder and of each team's folder in it.
 /// Fails when the path cannot be read.
 pub(crate) fn lint(path: &Path) -> Result<Vec<LintedTeam>, LoadError> {
-    let tree = read(path)?;
-    let has_teams = tree.len() > 1;
-    let present = |(team, files): &(Team, Files)| *team != Team::TOP || !has_teams || !files.is_empty();
-    Ok(tree.into_iter().filter(present).map(|(team, files)| lint_team(team, files)).collect())
+    Ok(read(path)?.into_iter().map(|(team, files)| lint_team(team, files)).collect())
 }
 
 fn lint_team(team: Team, mut files: Files) -> LintedTeam {
@@ -48,10 +44,11 @@ fn lint_team(team: Team, mut files: Files) -> LintedTeam {
     let mut findings: Vec<Finding> = invalid.collect();
     let result = match check(&team, files) {
         Ok((set, others)) => {
-            let templates = TeamTemplates { set: Arc::new(set), namespace: settings.namespace };
-            findings.extend(templates.foreign().map(|(template, message)| template.finding(message)));
+            findings.extend(
+                foreign(&set, settings.namespace.as_deref()).map(|(template, message)| template.finding(message)),
+            );
             findings.extend(others);
-            Ok((templates, findings))
+            Ok((TeamTemplates { set: Arc::new(set), namespace: settings.namespace }, findings))
         }
         // What is wrong with a team's folder is a finding like any other.
         Err(error) if team.name().is_some() => {
@@ -91,19 +88,19 @@ impl TeamTemplates {
     pub(crate) fn namespace<'a>(&'a self, default: &'a str) -> &'a str {
         self.namespace.as_deref().unwrap_or(default)
     }
+}
 
-    /// The templates that put their runs elsewhere than into the team's namespace, and what is wrong.
-    fn foreign(&self) -> impl Iterator<Item = (&Template, String)> {
-        let named = self.set.iter().filter_map(|template| Some((template, template.namespace()?)));
-        named.filter_map(|(template, namespace)| {
-            let own = self.namespace.as_deref().filter(|own| *own != namespace)?;
-            let message = format!(
-                "the runs of this team are created in the namespace `{own}` (the file `{NAMESPACE_FILE}`), not in \
-                 `{namespace}`; remove `metadata.namespace`"
-            );
-            Some((template, message))
-        })
-    }
+/// The templates that put their runs elsewhere than into the team's `own` namespace, and what is wrong.
+fn foreign<'t>(set: &'t TemplateSet, own: Option<&'t str>) -> impl Iterator<Item = (&'t Template, String)> {
+    let named = set.iter().filter_map(|template| Some((template, template.namespace()?)));
+    named.filter_map(move |(template, namespace)| {
+        let own = own.filter(|own| *own != namespace)?;
+        let message = format!(
+            "the runs of this team are created in the namespace `{own}` (the file `{NAMESPACE_FILE}`), not in \
+             `{namespace}`; remove `metadata.namespace`"
+        );
+        Some((template, message))
+    })
 }
 
 fn whole_file(path: &Path, severity: Severity, message: String) -> Finding {
@@ -153,16 +150,16 @@ impl TeamInForce {
         let Settings { namespace, subjects, .. } = loaded.settings.clone();
         let mut faults: Vec<String> = loaded.settings.sentences().collect();
         let is_stale = loaded.error.is_some() || !faults.is_empty();
-        let templates = loaded.value.as_ref().map(|set| TeamTemplates { set: Arc::clone(set), namespace });
-        match &templates {
-            Some(templates) => faults.extend(
-                templates
-                    .foreign()
-                    .map(|(template, message)| format!("template {} (the last good one): {message}", template.name())),
-            ),
-            None => faults.extend(loaded.error.clone()),
-        }
-        Self { templates: templates.filter(|_| faults.is_empty()).map(Arc::new), subjects, faults, is_stale }
+        let Some(set) = loaded.value.clone() else {
+            faults.extend(loaded.error.clone());
+            return Self { templates: None, subjects, faults, is_stale };
+        };
+        let misplaced = foreign(&set, namespace.as_deref());
+        faults.extend(
+            misplaced.map(|(template, message)| format!("template {} (the last good one): {message}", template.name())),
+        );
+        let templates = faults.is_empty().then(|| Arc::new(TeamTemplates { set, namespace }));
+        Self { templates, subjects, faults, is_stale }
     }
 }
 
@@ -189,13 +186,13 @@ impl Source for TemplateSource {
 
     fn load(&self, team: &Team, files: Files, settings: &Settings) -> Result<TemplateSet, String> {
         let (set, mut findings) = check(team, files).map_err(|error| error.to_string())?;
-        let templates = TeamTemplates { set: Arc::new(set), namespace: settings.namespace.clone() };
-        findings.extend(templates.foreign().map(|(template, message)| template.finding(message)));
+        findings
+            .extend(foreign(&set, settings.namespace.as_deref()).map(|(template, message)| template.finding(message)));
         if findings.iter().any(|finding| finding.severity == Severity::Error) {
             return Err(LoadError::Findings(findings).to_string());
         }
         findings.iter().for_each(|finding| tracing::warn!(team = team.name(), "{finding}"));
-        Ok(Arc::unwrap_or_clone(templates.set))
+        Ok(set)
     }
 
     fn view(&self, teams: &BTreeMap<Team, Loaded<TemplateSet>>) -> Templates {
