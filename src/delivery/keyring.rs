@@ -1,7 +1,6 @@
 //! The webhook secrets of all teams. A delivery is proven by the secret of one team, so that no two may have the same.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use super::Key;
@@ -66,27 +65,18 @@ impl Keyring {
     }
 
     fn mark_shared(&mut self) {
-        let mut first: HashMap<Vec<u8>, usize> = HashMap::new();
-        for index in 0..self.keys.len() {
-            for trace in self.keys[index].key.traces() {
-                let Some(&other) = first.get(&trace) else {
-                    first.insert(trace, index);
-                    continue;
-                };
-                let place = |key: &TeamKey| (key.team.clone(), key.number);
-                let (one, two) = (place(&self.keys[other]), place(&self.keys[index]));
-                if one.0 != two.0 {
-                    self.keys[other].same_as.get_or_insert(two);
-                    self.keys[index].same_as.get_or_insert(one);
-                }
+        let mut equal: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
+        for (index, key) in self.keys.iter().enumerate() {
+            for fingerprint in key.key.fingerprints() {
+                equal.entry(fingerprint).or_default().push(index);
             }
         }
-        // Further copies in the first one's own team.
-        for index in 0..self.keys.len() {
-            if self.keys[index].same_as.is_none() {
-                let traces = self.keys[index].key.traces();
-                let others = traces.iter().filter_map(|trace| first.get(trace));
-                self.keys[index].same_as = others.into_iter().find_map(|&other| self.keys[other].same_as.clone());
+        for indices in equal.into_values() {
+            let places: Vec<(Team, usize)> =
+                indices.iter().map(|&index| (self.keys[index].team.clone(), self.keys[index].number)).collect();
+            for index in indices {
+                let key = &mut self.keys[index];
+                key.same_as = key.same_as.take().or_else(|| places.iter().find(|(team, _)| *team != key.team).cloned());
             }
         }
     }

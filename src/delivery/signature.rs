@@ -90,8 +90,8 @@ impl Key {
         [header(SHA256_HEADER, Algorithm::Sha256, &sha256), header(SHA1_HEADER, Algorithm::Sha1, &sha1)]
     }
 
-    /// A value for each algorithm that is the same for every secret which verifies the same signatures.
-    pub(super) fn traces(&self) -> [Vec<u8>; 2] {
+    /// A value for each algorithm; equal for two secrets exactly if they verify the same signatures.
+    pub(super) fn fingerprints(&self) -> [Vec<u8>; 2] {
         let message = b"github-trigger: are two secrets the same?";
         let sha256 = self.sha256.clone().chain_update(message).finalize().into_bytes();
         let sha1 = self.sha1.clone().chain_update(message).finalize().into_bytes();

@@ -96,8 +96,9 @@ impl SecretSearch {
         }
         let hook = claims.hook().map(|hook| self.hash(("hook", hook.id)));
         let names = claims.repositories().into_iter().map(|name| self.hash(("repository", name)));
-        let hashes: Vec<u64> = hook.into_iter().chain(names).collect();
+        let mut hashes: Vec<u64> = hook.into_iter().chain(names).collect();
         let mut known = lock(&self.known);
+        hashes.retain(|hash| known.get(hash) != Some(team));
         if known.len() + hashes.len() > MAX_KNOWN {
             known.clear();
         }
@@ -108,8 +109,8 @@ impl SecretSearch {
         self.hasher.hash_one(claim)
     }
 
-    /// Whether `bytes` may be hashed now for a signature of a body of `size` bytes, which may be wrong; they are counted. More than is left may be hashed
-    /// once, so that no delivery is too large; then nothing may until as much time has passed.
+    /// Whether `bytes` may be hashed now for a signature that may be wrong; they are counted. `size` is that of the body. More
+    /// than is left may be hashed once, so that no delivery is too large; then nothing may until as much time has passed.
     pub(super) fn allows(&self, size: u64, bytes: u64, now: Instant) -> bool {
         let mut allowances = lock(&self.allowances);
         let [small, large] = &mut *allowances;
