@@ -2,6 +2,7 @@
 //! kube's client, so that the program has one of each.
 
 use std::error::Error;
+use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -58,6 +59,12 @@ pub(crate) enum RemoteError {
     /// No answer in time.
     #[error("{0} does not answer within {1} s")]
     Timeout(String, u64),
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.address)
+    }
 }
 
 impl RemoteError {

@@ -111,7 +111,7 @@ impl GitHubArgs {
     pub(super) fn api(&self) -> Result<Api, GitHubArgsError> {
         let credential = self.credential()?;
         let server = Server::new(&self.github_api_url, self.github_ca_file.as_deref())?;
-        Ok(Api::new(&self.github_api_url, server, credential, Duration::from_secs(self.github_patience)))
+        Ok(Api::new(server, credential, Duration::from_secs(self.github_patience)))
     }
 
     /// Address of the host that `git` clones from: the API's own, without `api.`.

@@ -153,7 +153,7 @@ fn report(args: &ReportArgs, repository: &RepositoryName, commit: &Commit) -> Re
         // An App's token has the permissions that this report needs, and no others.
         let deployments = environment.as_ref().map(|_| "deployments:write");
         let permissions = Permissions::parse(["statuses:write"].into_iter().chain(deployments));
-        api.enter(repository, &permissions.unwrap_or_default()).await?;
+        api.authenticate(repository, &permissions.unwrap_or_default()).await?;
         let status = StatusReport {
             repository,
             commit,

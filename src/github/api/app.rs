@@ -4,7 +4,8 @@ use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use super::RepositoryName;
-use super::call::{Api, ApiError, Ask};
+use super::call::{Api, Call};
+use super::error::ApiError;
 
 /// Permissions of a token, for example `contents: read`.
 #[derive(Debug, Clone, Default)]
@@ -50,8 +51,7 @@ pub(super) async fn token(
 ) -> Result<RepositoryToken, ApiError> {
     let path = format!("/repos/{}/installation", repository.as_str());
     let what = format!("the App's installation on {}", repository.as_str());
-    let ask = Ask { method: "GET", path: &path, body: None, what: &what, needs: "to be an App", is_repeatable: true };
-    let installation = match api.ask_as_app(ask).await {
+    let installation = match api.call_as_app(Call::get(&path, &what, "to be an App")).await {
         Err(ApiError::NotFound { .. }) => {
             let (id, repository) = (app.to_owned(), repository.as_str().to_owned());
             return Err(ApiError::NotInstalled { id, repository });
@@ -68,10 +68,8 @@ pub(super) async fn token(
     }
     let what =
         format!("a token for {} with the permissions {}", repository.as_str(), Value::from(permissions.0.clone()));
-    let needs = "these permissions, granted on the App's page and accepted by the installation's owner";
-    let answer = api
-        .ask_as_app(Ask { method: "POST", path: &path, body: Some(&body), what: &what, needs, is_repeatable: true })
-        .await?;
+    let permission = "these permissions, granted on the App's page and accepted by the installation's owner";
+    let answer = api.call_as_app(Call::post(&path, &body, &what, permission).repeatable()).await?;
     // It goes into a header and into git's files.
     let is_token =
         |token: &&str| !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));

@@ -11,9 +11,10 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::app::RepositoryToken;
-use super::credential::{Credential, CredentialError, app_jwt, is_same, read_token};
+use super::credential::{Credential, app_jwt, is_same, read_token};
+use super::error::{ApiError, MAX_QUOTED, message};
 use super::{Permissions, RepositoryName, Written};
-use crate::remote::{RemoteError, Server};
+use crate::remote::Server;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/vnd.github+json");
 const VERSION: (HeaderName, HeaderValue) =
@@ -27,14 +28,10 @@ const SECONDARY_PAUSE: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 3;
 /// Difference of clocks from which on GitHub's is believed.
 const CLOCK_DIFFERENCE: i64 = 30;
-/// Longest part of GitHub's message that an error quotes, in characters.
-const MAX_QUOTED: usize = 300;
 
 /// GitHub's API at one address, and our credential for it.
 pub(crate) struct Api {
     server: Server,
-    /// Its address, for errors.
-    address: String,
     credential: Credential,
     /// Until then, failures that may pass are tried again.
     until: Instant,
@@ -44,105 +41,36 @@ pub(crate) struct Api {
     token: Option<SecretString>,
 }
 
-/// Why a call failed: one line that says what to do.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ApiError {
-    /// The credential cannot be used.
-    #[error(transparent)]
-    Credential(#[from] CredentialError),
-    /// No answer.
-    #[error(transparent)]
-    Remote(#[from] RemoteError),
-    /// 5xx, until the end of our patience.
-    #[error("GitHub failed with {0}; try again later")]
-    Server(StatusCode),
-    /// A rate limit that lasts longer than our patience.
-    #[error("GitHub's rate limit is used up for {} s more; try again then", .0.as_secs())]
-    RateLimit(Duration),
-    /// 401.
-    #[error("GitHub does not accept the credential in {file}: {message}; is it expired or revoked?")]
-    Unauthorized {
-        /// The credential's file.
-        file: String,
-        /// GitHub's sentence.
-        message: String,
-    },
-    /// 403.
-    #[error("GitHub forbids {what}: {message}; the credential in {file} needs {needs}")]
-    Forbidden {
-        /// What was tried.
-        what: String,
-        /// GitHub's sentence.
-        message: String,
-        /// The credential's file.
-        file: String,
-        /// The permission.
-        needs: &'static str,
-    },
-    /// 404: GitHub says the same of what does not exist and of what one may not see.
-    #[error("GitHub does not know {what}, or the credential in {file} may not see it (it needs {needs})")]
-    NotFound {
-        /// What was asked for.
-        what: String,
-        /// The credential's file.
-        file: String,
-        /// The permission.
-        needs: &'static str,
-    },
-    /// The App is not installed on the repository.
-    #[error("the App {id} is not installed on {repository}; install it there, on the App's page on GitHub")]
-    NotInstalled {
-        /// The App.
-        id: String,
-        /// The repository.
-        repository: String,
-    },
-    /// A redirect to another host, or without end.
-    #[error(
-        "GitHub redirects to {0}, where no credential is sent; give that address with --github-api-url if it is right"
-    )]
-    Redirect(String),
-    /// A success that is not an answer of GitHub's API.
-    #[error(
-        "{0} does not answer like GitHub's API; is the address right? (GitHub Enterprise Server: https://HOST/api/v3)"
-    )]
-    NotGitHub(String),
-    /// Any other refusal.
-    #[error("GitHub refuses {what} with {status}: {message}")]
-    Refused {
-        /// What was tried.
-        what: String,
-        /// The status.
-        status: StatusCode,
-        /// GitHub's sentence.
-        message: String,
-    },
-}
-
-impl ApiError {
-    /// Whether GitHub is away, so that the same call may succeed later.
-    pub(crate) fn is_temporary(&self) -> bool {
-        match self {
-            Self::Server(_) | Self::RateLimit(_) => true,
-            Self::Remote(error) => error.is_temporary(),
-            _ => false,
-        }
-    }
-}
-
-/// What is asked of GitHub.
+/// One call.
 #[derive(Clone, Copy)]
-pub(super) struct Ask<'a> {
-    pub(super) method: &'static str,
+pub(super) struct Call<'a> {
+    method: &'static str,
     /// Path and query below the API's address.
-    pub(super) path: &'a str,
-    pub(super) body: Option<&'a Value>,
-    /// What it is, for errors: `the commit 0123 of acme/web`.
-    pub(super) what: &'a str,
+    path: &'a str,
+    body: Option<&'a Value>,
+    /// What it is about, for errors: `the status of 0123 in acme/web`.
+    what: &'a str,
     /// The permission that it needs, as GitHub names it.
-    pub(super) needs: &'static str,
+    permission: &'static str,
     /// Whether it may be sent again although the first one may have been done.
-    pub(super) is_repeatable: bool,
+    is_repeatable: bool,
+}
+
+impl<'a> Call<'a> {
+    /// Reads.
+    pub(super) fn get(path: &'a str, what: &'a str, permission: &'static str) -> Self {
+        Self { method: "GET", path, body: None, what, permission, is_repeatable: true }
+    }
+
+    /// Creates. It is sent again only if GitHub has certainly not done it.
+    pub(super) fn post(path: &'a str, body: &'a Value, what: &'a str, permission: &'static str) -> Self {
+        Self { method: "POST", path, body: Some(body), what, permission, is_repeatable: false }
+    }
+
+    /// A call whose repetition does no harm.
+    pub(super) fn repeatable(self) -> Self {
+        Self { is_repeatable: true, ..self }
+    }
 }
 
 /// The answer of a success.
@@ -163,20 +91,13 @@ enum Identity {
 
 impl Api {
     /// GitHub's API at `server`. Failures that may pass are tried again for `patience`.
-    pub(crate) fn new(address: &str, server: Server, credential: Credential, patience: Duration) -> Self {
-        Self {
-            address: address.to_owned(),
-            server,
-            credential,
-            until: Instant::now() + patience,
-            clock: 0,
-            token: None,
-        }
+    pub(crate) fn new(server: Server, credential: Credential, patience: Duration) -> Self {
+        Self { server, credential, until: Instant::now() + patience, clock: 0, token: None }
     }
 
     /// For an App: takes a token of its installation on a repository, for later calls.
     /// Fails when there is none.
-    pub(crate) async fn enter(
+    pub(crate) async fn authenticate(
         &mut self,
         repository: &RepositoryName,
         permissions: &Permissions,
@@ -201,25 +122,25 @@ impl Api {
     }
 
     /// Makes a call with a token.
-    pub(super) async fn ask(&mut self, ask: Ask<'_>) -> Result<Answer, ApiError> {
-        self.attempts(ask, Identity::Token).await
+    pub(super) async fn call(&mut self, call: Call<'_>) -> Result<Answer, ApiError> {
+        self.attempts(call, Identity::Token).await
     }
 
     /// Makes a call as the App itself.
-    pub(super) async fn ask_as_app(&mut self, ask: Ask<'_>) -> Result<Answer, ApiError> {
-        self.attempts(ask, Identity::App).await
+    pub(super) async fn call_as_app(&mut self, call: Call<'_>) -> Result<Answer, ApiError> {
+        self.attempts(call, Identity::App).await
     }
 
-    async fn attempts(&mut self, ask: Ask<'_>, identity: Identity) -> Result<Answer, ApiError> {
+    async fn attempts(&mut self, call: Call<'_>, identity: Identity) -> Result<Answer, ApiError> {
         let mut backoff = FIRST_BACKOFF;
-        let mut path = ask.path.to_owned();
+        let mut path = call.path.to_owned();
         let mut redirects = 0;
         let mut last: Option<SecretString> = None;
         loop {
             let token = self.token_now(identity)?;
             let was_tried = last.as_ref().is_some_and(|last| is_same(last, &token));
             let left = self.until.saturating_duration_since(Instant::now());
-            let sent = self.server.send(request(&ask, &path, &token)?, left).await;
+            let sent = self.server.send(request(&call, &path, &token)?, left).await;
             let (pause, error) = match sent {
                 Err(error) if error.is_temporary() => (None, ApiError::Remote(error)),
                 Err(error) => return Err(error.into()),
@@ -238,25 +159,25 @@ impl Api {
                         redirects += 1;
                         if redirects > MAX_REDIRECTS {
                             return Err(ApiError::Refused {
-                                what: ask.what.to_owned(),
+                                what: call.what.to_owned(),
                                 status,
                                 message: "it redirects without end".to_owned(),
                             });
                         }
                         continue;
                     }
-                    if status == StatusCode::UNAUTHORIZED && self.may_be_renewed(&headers, was_tried) {
+                    if status == StatusCode::UNAUTHORIZED && self.should_retry_unauthorized(&headers, was_tried) {
                         last = Some(token);
                         continue;
                     }
                     match self.limit(status, &headers, &body) {
                         Some(pause) => (Some(pause), ApiError::RateLimit(pause)),
                         None if status.is_server_error() => (retry_after(&headers), ApiError::Server(status)),
-                        None => return Err(self.refusal(&ask, status, &body, &token)),
+                        None => return Err(self.refusal(&call, status, &body, &token)),
                     }
                 }
             };
-            if !ask.is_repeatable && !matches!(error, ApiError::RateLimit(_)) {
+            if !call.is_repeatable && !matches!(error, ApiError::RateLimit(_)) {
                 // It may have been done: whoever asks must look first.
                 return Err(error);
             }
@@ -281,7 +202,7 @@ impl Api {
 
     /// After a 401: whether another attempt makes sense. A token file may have been replaced since it was read, and an App's
     /// clock may be wrong.
-    fn may_be_renewed(&mut self, headers: &HeaderMap, was_tried: bool) -> bool {
+    fn should_retry_unauthorized(&mut self, headers: &HeaderMap, was_tried: bool) -> bool {
         match &self.credential {
             Credential::TokenFile(_) => !was_tried,
             Credential::App { .. } => {
@@ -325,12 +246,12 @@ impl Api {
 
     /// The error for an answer that is not GitHub's.
     pub(super) fn not_github(&self) -> ApiError {
-        ApiError::NotGitHub(self.address.clone())
+        ApiError::NotGitHub(self.server.to_string())
     }
 
     /// Does `work` again as long as GitHub is away and our patience lasts: work that looks before it writes. What it then
     /// finds may be its own.
-    pub(super) async fn settle(
+    pub(super) async fn retry_write(
         &mut self,
         work: impl AsyncFn(&mut Self) -> Result<Written, ApiError>,
     ) -> Result<Written, ApiError> {
@@ -352,22 +273,23 @@ impl Api {
         }
     }
 
-    fn refusal(&self, ask: &Ask<'_>, status: StatusCode, body: &Value, token: &SecretString) -> ApiError {
-        let (what, file, needs) = (ask.what.to_owned(), self.credential.file().display().to_string(), ask.needs);
+    fn refusal(&self, call: &Call<'_>, status: StatusCode, body: &Value, token: &SecretString) -> ApiError {
+        let (what, file, permission) =
+            (call.what.to_owned(), self.credential.file().display().to_string(), call.permission);
         // A server that repeats what it got must not bring it into a log.
         let message = message(body).replace(token.expose_secret(), "***");
         match status {
             StatusCode::UNAUTHORIZED => ApiError::Unauthorized { file, message },
-            StatusCode::FORBIDDEN => ApiError::Forbidden { what, message, file, needs },
-            StatusCode::NOT_FOUND => ApiError::NotFound { what, file, needs },
+            StatusCode::FORBIDDEN => ApiError::Forbidden { what, message, file, permission },
+            StatusCode::NOT_FOUND => ApiError::NotFound { what, file, permission },
             _ => ApiError::Refused { what, status, message },
         }
     }
 }
 
-fn request(ask: &Ask<'_>, path: &str, token: &SecretString) -> Result<Request<Bytes>, ApiError> {
+fn request(call: &Call<'_>, path: &str, token: &SecretString) -> Result<Request<Bytes>, ApiError> {
     let invalid = |_| ApiError::Refused {
-        what: ask.what.to_owned(),
+        what: call.what.to_owned(),
         status: StatusCode::BAD_REQUEST,
         message: "the request cannot be made".to_owned(),
     };
@@ -376,12 +298,12 @@ fn request(ask: &Ask<'_>, path: &str, token: &SecretString) -> Result<Request<By
         .map_err(invalid)?;
     bearer.set_sensitive(true);
     let mut request = Request::builder()
-        .method(Method::from_bytes(ask.method.as_bytes()).unwrap_or_default())
+        .method(Method::from_bytes(call.method.as_bytes()).unwrap_or_default())
         .uri(path)
         .header(ACCEPT, JSON)
         .header(VERSION.0, VERSION.1)
         .header(AUTHORIZATION, bearer);
-    let body = match ask.body {
+    let body = match call.body {
         Some(body) => {
             request = request.header(CONTENT_TYPE, "application/json");
             body.to_string()
@@ -394,18 +316,6 @@ fn request(ask: &Ask<'_>, path: &str, token: &SecretString) -> Result<Request<By
 /// The pause that the header `Retry-After` asks for.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     text(headers, &RETRY_AFTER)?.parse().ok().map(|seconds: u64| Duration::from_secs(seconds.max(1)))
-}
-
-/// GitHub's sentence, with what is wrong about each field.
-fn message(body: &Value) -> String {
-    let mut text = body["message"].as_str().unwrap_or("no message").to_owned();
-    for error in body["errors"].as_array().into_iter().flatten().take(3) {
-        let detail = error["message"].as_str().or(error.as_str()).map(str::to_owned);
-        let detail = detail.unwrap_or_else(|| format!("{} {}", error["field"], error["code"]));
-        text.push_str(&format!("; {detail}"));
-    }
-    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().take(MAX_QUOTED).collect()
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
@@ -426,16 +336,11 @@ fn http_date(text: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
-    fn reads_dates_and_messages() {
+    fn reads_dates() {
         assert_eq!(http_date("Thu, 26 Nov 2026 07:30:00 GMT"), Some(1_795_678_200));
         assert_eq!(http_date("yesterday"), None);
-        let body = json!({"message": "Validation Failed", "errors": [{"field": "state", "code": "invalid"}, {"message": "No\ncommit"}]});
-        assert_eq!(message(&body), "Validation Failed; \"state\" \"invalid\"; No commit");
-        assert_eq!(message(&Value::Null), "no message");
     }
 }

@@ -3,7 +3,8 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::call::{Api, ApiError, Ask};
+use super::call::{Api, Call};
+use super::error::ApiError;
 use super::{RepositoryName, Written, cut};
 use crate::github::Commit;
 
@@ -54,13 +55,13 @@ pub(crate) struct DeploymentReport<'a> {
     pub(crate) description: &'a str,
 }
 
-const NEEDS: &str = "the permission `deployments: write`";
+const PERMISSION: &str = "the permission `deployments: write`";
 
 impl DeploymentReport<'_> {
     /// Makes the deployment unless there is one of the commit in the environment, and writes its state unless it is the same.
     /// Fails when GitHub does not take them.
     pub(crate) async fn write(&self, api: &mut Api) -> Result<Written, ApiError> {
-        api.settle(async |api| self.write_once(api).await).await
+        api.retry_write(async |api| self.write_once(api).await).await
     }
 
     async fn write_once(&self, api: &mut Api) -> Result<Written, ApiError> {
@@ -75,8 +76,7 @@ impl DeploymentReport<'_> {
         };
         let path = format!("/repos/{}/deployments/{id}/statuses", self.repository.as_str());
         let latest = format!("{path}?per_page=1");
-        let ask = Ask { method: "GET", path: &latest, body: None, what: &what, needs: NEEDS, is_repeatable: true };
-        let latest = api.ask(ask).await?.body;
+        let latest = api.call(Call::get(&latest, &what, PERMISSION)).await?.body;
         if !latest.is_array() {
             return Err(api.not_github());
         }
@@ -96,9 +96,7 @@ impl DeploymentReport<'_> {
                 body[name] = url.into();
             }
         }
-        let ask =
-            Ask { method: "POST", path: &path, body: Some(&body), what: &what, needs: NEEDS, is_repeatable: false };
-        let answer = api.ask(ask).await?;
+        let answer = api.call(Call::post(&path, &body, &what, PERMISSION)).await?;
         if answer.body["state"].is_string() { Ok(Written::New) } else { Err(api.not_github()) }
     }
 
@@ -109,8 +107,7 @@ impl DeploymentReport<'_> {
             self.repository.as_str(),
             self.commit
         );
-        let ask = Ask { method: "GET", path: &path, body: None, what, needs: NEEDS, is_repeatable: true };
-        let body = api.ask(ask).await?.body;
+        let body = api.call(Call::get(&path, what, PERMISSION)).await?.body;
         let Some(deployments) = body.as_array() else { return Err(api.not_github()) };
         Ok(deployments.iter().filter_map(|deployment| deployment["id"].as_u64()).min())
     }
@@ -120,8 +117,7 @@ impl DeploymentReport<'_> {
         // The commit is merged and built: nothing is merged into it, and no status is waited for.
         let body = json!({"ref": self.commit.to_string(), "environment": self.environment, "auto_merge": false,
             "required_contexts": [], "description": cut(self.description)});
-        let ask = Ask { method: "POST", path: &path, body: Some(&body), what, needs: NEEDS, is_repeatable: false };
-        let answer = api.ask(ask).await?;
+        let answer = api.call(Call::post(&path, &body, what, PERMISSION)).await?;
         answer.body["id"].as_u64().ok_or_else(|| api.not_github())
     }
 }

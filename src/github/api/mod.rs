@@ -8,12 +8,14 @@ mod app;
 mod call;
 mod credential;
 mod deployments;
+mod error;
 mod statuses;
 
 pub(crate) use app::{Permissions, RepositoryToken};
-pub(crate) use call::{Api, ApiError};
+pub(crate) use call::Api;
 pub(crate) use credential::Credential;
 pub(crate) use deployments::{DeploymentReport, DeploymentState};
+pub(crate) use error::ApiError;
 pub(crate) use statuses::{CommitState, StatusReport};
 
 /// GitHub's limit for the description of a commit status and of a deployment's status, in characters.

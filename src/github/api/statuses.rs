@@ -3,7 +3,8 @@
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::call::{Api, ApiError, Ask};
+use super::call::{Api, Call};
+use super::error::ApiError;
 use super::{RepositoryName, Written, cut};
 use crate::github::Commit;
 
@@ -52,13 +53,13 @@ pub(crate) struct StatusReport<'a> {
     pub(crate) description: &'a str,
 }
 
-const NEEDS: &str = "the permission `statuses: write` (commit statuses)";
+const PERMISSION: &str = "the permission `statuses: write` (commit statuses)";
 
 impl StatusReport<'_> {
     /// Writes the status, unless the latest one of its context is the same.
     /// Fails when GitHub does not take it.
     pub(crate) async fn write(&self, api: &mut Api) -> Result<Written, ApiError> {
-        api.settle(async |api| self.write_once(api).await).await
+        api.retry_write(async |api| self.write_once(api).await).await
     }
 
     async fn write_once(&self, api: &mut Api) -> Result<Written, ApiError> {
@@ -76,9 +77,7 @@ impl StatusReport<'_> {
         if let Some(url) = self.target_url {
             body["target_url"] = url.into();
         }
-        let ask =
-            Ask { method: "POST", path: &path, body: Some(&body), what: &what, needs: NEEDS, is_repeatable: false };
-        let answer = api.ask(ask).await?;
+        let answer = api.call(Call::post(&path, &body, &what, PERMISSION)).await?;
         if answer.body["state"].is_string() { Ok(Written::New) } else { Err(api.not_github()) }
     }
 
@@ -88,8 +87,7 @@ impl StatusReport<'_> {
         for page in 1.. {
             let repository = self.repository.as_str();
             let path = format!("/repos/{repository}/commits/{}/status?per_page=100&page={page}", self.commit);
-            let ask = Ask { method: "GET", path: &path, body: None, what, needs: NEEDS, is_repeatable: true };
-            let body = api.ask(ask).await?.body;
+            let body = api.call(Call::get(&path, what, PERMISSION)).await?.body;
             let Some(statuses) = body["statuses"].as_array() else { return Err(api.not_github()) };
             // Contexts are compared without case.
             let is_ours = |status: &&Value| {
