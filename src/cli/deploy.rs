@@ -144,7 +144,7 @@ pub(super) fn run(args: &DeployArgs) -> ExitCode {
 }
 
 fn start(args: &DeployArgs) -> Result<(), DeployError> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    super::runtime()?.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let journal = Journal::default();

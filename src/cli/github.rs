@@ -76,8 +76,12 @@ fn parse_app(text: &str) -> Result<String, &'static str> {
     if legal { Ok(text.to_owned()) } else { Err("an App's id is a number, on the App's page on GitHub") }
 }
 
+/// The repository of a command. The flag is required, and its value empty in a pipeline whose run has no such annotation; a
+/// plain `Option` would make the flag optional to clap.
+pub(super) type MaybeRepository = Option<RepositoryName>;
+
 /// A repository's name on the command line; empty if it came from an annotation that a run does not have.
-pub(super) fn parse_repository(text: &str) -> Result<Option<RepositoryName>, &'static str> {
+pub(super) fn parse_repository(text: &str) -> Result<MaybeRepository, &'static str> {
     match text {
         "" => Ok(None),
         text => RepositoryName::parse(text).map(Some).ok_or("write OWNER/NAME"),

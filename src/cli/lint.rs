@@ -74,7 +74,7 @@ fn property(text: &str) -> String {
 
 /// Prints every finding; exit code 1 if one is an error.
 pub(super) fn run(args: &LintArgs) -> ExitCode {
-    let path = &args.templates.templates.trigger_config;
+    let path = args.templates.path();
     let teams = match args.templates.lint() {
         Ok(teams) => teams,
         Err(error) => {
@@ -131,7 +131,7 @@ enum ServerError {
 
 /// Asks the API server about each template by a dry run. Returns a finding for each refusal.
 fn ask_server(teams: &[TeamTemplates], namespace: Option<&str>) -> Result<Vec<Finding>, ServerError> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    super::runtime()?.block_on(async {
         namespace.iter().try_for_each(|namespace| check_dns_label("--namespace", namespace))?;
         let (cluster, configured) = Cluster::connect(&Registry::default()).await?;
         let mut refused = Vec::new();

@@ -16,10 +16,11 @@ mod token;
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::telemetry::log::{LogFilter, LogFormat};
 use crate::template::{self, LintedTeam};
@@ -105,10 +106,15 @@ struct UnknownTeam {
 }
 
 impl TeamTemplateArgs {
+    /// The template file, or the folder.
+    fn path(&self) -> &Path {
+        &self.templates.trigger_config
+    }
+
     /// Checks the templates.
     /// Fails when they cannot be read, or the team has no folder.
     fn lint(&self) -> Result<Vec<LintedTeam>, Box<dyn std::error::Error>> {
-        let path = &self.templates.trigger_config;
+        let path = self.path();
         let mut teams = template::lint(path)?;
         let Some(name) = &self.team else { return Ok(teams) };
         if let Some(index) = teams.iter().position(|linted| linted.team.name() == Some(name)) {
@@ -117,7 +123,7 @@ impl TeamTemplateArgs {
         let names: Vec<&str> = teams.iter().filter_map(|linted| linted.team.name()).collect();
         let known =
             if names.is_empty() { "it has no teams".into() } else { format!("its teams: {}", names.join(", ")) };
-        Err(UnknownTeam { path: path.clone(), name: name.clone(), known }.into())
+        Err(UnknownTeam { path: path.to_owned(), name: name.clone(), known }.into())
     }
 }
 
@@ -172,6 +178,12 @@ fn pod_namespace() -> Option<String> {
 /// A flag or variable that is set to nothing counts as not set.
 fn non_empty(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
+}
+
+/// The runtime of a command that is not the service.
+/// Fails when the system has no resources for it.
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
 }
 
 /// Writes a line of the command's result to standard output. A closed pipe is not an error of this program.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::github::{GitHubArgs, GitHubArgsError, parse_repository};
+use super::github::{GitHubArgs, GitHubArgsError, MaybeRepository, parse_repository};
 use super::{LogArgs, NOTHING_TO_DO, OutputArgs, non_empty, print};
 use crate::github::Commit;
 use crate::github::api::{
@@ -79,9 +79,8 @@ fn parse_outcome(text: &str) -> Result<DeployOutcome, String> {
     DeployOutcome::from_str(text, false).map_err(|_| "write deployed, unchanged, superseded or rolled-back".to_owned())
 }
 
-/// Empty if it came from an annotation that a run does not have. (Clap must not see an `Option` here.)
-type MaybeCommit = std::option::Option<Commit>;
-type MaybeRepository = std::option::Option<RepositoryName>;
+/// Like [`MaybeRepository`].
+type MaybeCommit = Option<Commit>;
 
 fn parse_commit(text: &str) -> Result<MaybeCommit, &'static str> {
     match text {
@@ -143,7 +142,7 @@ pub(super) fn run(args: &ReportArgs) -> ExitCode {
 }
 
 fn report(args: &ReportArgs, repository: &RepositoryName, commit: &Commit) -> Result<Written, ReportError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = super::runtime()?;
     runtime.block_on(async {
         let target_url = url("--target-url", args.target_url.clone())?;
         let environment_url = url("--environment-url", args.environment_url.clone())?;

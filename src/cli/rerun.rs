@@ -95,7 +95,7 @@ pub(super) fn run(args: &RerunArgs) -> ExitCode {
 }
 
 fn repeat(reference: &Reference) -> Result<Rerun, RerunError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = super::runtime()?;
     runtime.block_on(async {
         let (cluster, _) = Cluster::connect(&Registry::default()).await?;
         let Reference { namespace, name } = reference;

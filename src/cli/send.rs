@@ -103,7 +103,7 @@ fn send(args: &SendArgs, delivery: Delivery) -> Result<(StatusCode, Value), Send
     }
     let mut request = Request::post("/").body(body)?;
     *request.headers_mut() = headers;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SendError::Start)?;
+    let runtime = super::runtime().map_err(SendError::Start)?;
     let response = runtime.block_on(async { Server::new(&args.url, args.ca_file.as_deref())?.post(request).await })?;
     let (status, text) = (response.status(), String::from_utf8_lossy(response.body()).into_owned());
     let answer: Value = serde_json::from_str(&text).unwrap_or_default();

@@ -10,7 +10,7 @@ use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::github::{GitHubArgs, GitHubArgsError, parse_repository};
+use super::github::{GitHubArgs, GitHubArgsError, MaybeRepository, parse_repository};
 use super::{LogArgs, OutputArgs, print};
 use crate::github::api::{ApiError, Permissions, RepositoryName, RepositoryToken};
 use crate::telemetry::log;
@@ -37,9 +37,6 @@ pub(super) struct TokenArgs {
     #[command(flatten)]
     log: LogArgs,
 }
-
-/// Empty if it came from an annotation that a run does not have. (Clap must not see an `Option` here.)
-type MaybeRepository = std::option::Option<RepositoryName>;
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +79,7 @@ pub(super) fn run(args: &TokenArgs) -> ExitCode {
 
 fn token(args: &TokenArgs, repository: &RepositoryName) -> Result<(), TokenError> {
     let permissions = Permissions::parse(args.permission.iter().map(String::as_str)).map_err(TokenError::Permission)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(TokenError::Start)?;
+    let runtime = super::runtime().map_err(TokenError::Start)?;
     let RepositoryToken { token, expires_at } = runtime.block_on(async {
         let mut api = args.github.api()?;
         Ok::<_, TokenError>(api.repository_token(repository, &permissions).await?)
