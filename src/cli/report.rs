@@ -1,4 +1,4 @@
-//! `report`: tells GitHub about a build. Whoever merged sees it beside the commit and on the repository's page.
+//! `report`: sends the state of a build to GitHub, as a commit status and a deployment.
 
 use std::process::ExitCode;
 

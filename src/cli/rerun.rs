@@ -15,7 +15,7 @@ use crate::template::PipelineRun;
 const RERUN_OF: &str = "github-trigger.dev/rerun-of";
 /// Longest name of a PipelineRun: Tekton puts it into a label.
 const MAX_NAME: usize = 63;
-/// Repetitions of one run; whoever needs more has another problem.
+/// Maximum number of repetitions of one run.
 const MAX_RERUNS: u32 = 99;
 /// Characters after the last `-` of our names: the hash, which stays.
 const HASH_DIGITS: usize = 12;
@@ -117,7 +117,7 @@ fn repeat(reference: &Reference) -> Result<Rerun, RerunError> {
                 None => {}
             }
             let repeated = repetition(&run, namespace, name, &next);
-            // Somebody else who asks at the same time gets the same name.
+            // A concurrent call gets the same name.
             return match cluster.create_once(&repeated).await.map_err(|error| failed("create", error))? {
                 Creation::Created => Ok(Rerun::Created(next)),
                 Creation::Existed => Ok(Rerun::UnderWay(next)),

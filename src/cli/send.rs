@@ -113,7 +113,7 @@ fn send(args: &SendArgs, delivery: Delivery) -> Result<(StatusCode, Value), Send
     } else {
         print(format_args!("{status}"));
         if !text.is_empty() {
-            // Whoever answers, the terminal stays as it is.
+            // Another server's answer must not control the terminal.
             print(text.trim_end().replace(|c: char| c.is_control() && c != '\n', " "));
         }
     }

@@ -178,7 +178,7 @@ impl Api {
                 }
             };
             if !call.is_repeatable && !matches!(error, ApiError::RateLimit(_)) {
-                // It may have been done: whoever asks must look first.
+                // It may have been done: the caller must read before it writes again.
                 return Err(error);
             }
             let pause = pause.unwrap_or_else(|| backoff.mul_f64(0.5 + fastrand::f64() / 2.0));
