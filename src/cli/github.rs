@@ -9,6 +9,9 @@ use clap::Args;
 use crate::github::api::{Api, Credential, RepositoryName};
 use crate::remote::{RemoteError, Server};
 
+/// Address of the public GitHub's API.
+const PUBLIC_API: &str = "https://api.github.com";
+
 /// Address and credential of GitHub's API.
 #[derive(Debug, Clone, Args)]
 pub(super) struct GitHubArgs {
@@ -16,7 +19,7 @@ pub(super) struct GitHubArgs {
     #[arg(
         long,
         env = "GITHUB_API_URL",
-        default_value = "https://api.github.com",
+        default_value = PUBLIC_API,
         value_name = "URL",
         hide_env_values = true
     )]
@@ -84,11 +87,28 @@ pub(super) type MaybeRepository = Option<RepositoryName>;
 pub(super) fn parse_repository(text: &str) -> Result<MaybeRepository, &'static str> {
     match text {
         "" => Ok(None),
-        text => RepositoryName::parse(text).map(Some).ok_or("write OWNER/NAME"),
+        text => parse_name(text).map(Some),
     }
 }
 
+/// A repository's name on the command line.
+pub(super) fn parse_name(text: &str) -> Result<RepositoryName, &'static str> {
+    RepositoryName::parse(text).ok_or("write OWNER/NAME")
+}
+
+/// An organisation's name on the command line.
+pub(super) fn parse_organization(text: &str) -> Result<String, &'static str> {
+    let legal = (1..=100).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    if legal { Ok(text.to_owned()) } else { Err("write an organisation's name, without `/`") }
+}
+
 impl GitHubArgs {
+    /// Whether it is the public GitHub.
+    pub(super) fn is_public(&self) -> bool {
+        self.github_api_url == PUBLIC_API
+    }
+
     /// The credential. Fails when no flag names one, or a folder has none.
     fn credential(&self) -> Result<Credential, GitHubArgsError> {
         if let Some(folder) = &self.github_credential_dir {

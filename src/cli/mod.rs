@@ -1,10 +1,11 @@
 //! The command line: `serve` (the default), `render`, `lint`, `deploy`, `report`, `token`,
-//! `send`, `rerun`, `completions`, `man`.
+//! `send`, `rerun`, `recover`, `completions`, `man`.
 
 mod auth;
 mod deploy;
 mod github;
 mod lint;
+mod recover;
 mod render;
 mod report;
 mod rerun;
@@ -23,7 +24,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::telemetry::log::{LogFilter, LogFormat};
-use crate::template::{self, LintedTeam};
+use crate::template::{self, LintedTeam, LoadError, Severity, TeamTemplates};
 
 /// File with the name of a pod's namespace.
 const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -55,6 +56,8 @@ enum Command {
     Send(send::SendArgs),
     /// Repeat a run, for example a failed one, with your own rights.
     Rerun(rerun::RerunArgs),
+    /// Find merges that were missed, and have them delivered.
+    Recover(recover::RecoverArgs),
     /// Tell GitHub about a build: a commit's status, and a deployment.
     Report(report::ReportArgs),
     /// Get a short-lived token for one repository.
@@ -98,10 +101,10 @@ struct TeamTemplateArgs {
 
 /// A team that has no folder.
 #[derive(Debug, thiserror::Error)]
-#[error("{} has no folder {name:?}; {known}", path.display())]
+#[error("{} has no {what}; {known}", path.display())]
 struct UnknownTeam {
     path: PathBuf,
-    name: String,
+    what: String,
     known: String,
 }
 
@@ -114,16 +117,33 @@ impl TeamTemplateArgs {
     /// Checks the templates.
     /// Fails when they cannot be read, or the team has no folder.
     fn lint(&self) -> Result<Vec<LintedTeam>, Box<dyn std::error::Error>> {
-        let path = self.path();
-        let mut teams = template::lint(path)?;
-        let Some(name) = &self.team else { return Ok(teams) };
-        if let Some(index) = teams.iter().position(|linted| linted.team.name() == Some(name)) {
-            return Ok(vec![teams.swap_remove(index)]);
+        let teams = template::lint(self.path())?;
+        match &self.team {
+            Some(name) => Ok(vec![find_team(teams, self.path(), Some(name))?]),
+            None => Ok(teams),
         }
-        let names: Vec<&str> = teams.iter().filter_map(|linted| linted.team.name()).collect();
-        let known =
-            if names.is_empty() { "it has no teams".into() } else { format!("its teams: {}", names.join(", ")) };
-        Err(UnknownTeam { path: path.to_owned(), name: name.clone(), known }.into())
+    }
+}
+
+/// The templates of a team, or those of the top level.
+/// Fails when there are none.
+fn find_team(mut teams: Vec<LintedTeam>, path: &Path, name: Option<&str>) -> Result<LintedTeam, UnknownTeam> {
+    if let Some(index) = teams.iter().position(|linted| linted.team.name() == name) {
+        return Ok(teams.swap_remove(index));
+    }
+    let names: Vec<&str> = teams.iter().filter_map(|linted| linted.team.name()).collect();
+    let known = if names.is_empty() { "it has no teams".into() } else { format!("its teams: {}", names.join(", ")) };
+    let what = name.map_or_else(|| "template outside the teams' folders".to_owned(), |name| format!("folder {name:?}"));
+    Err(UnknownTeam { path: path.to_owned(), what, known })
+}
+
+/// Reads and checks the templates of a team, or those of the top level.
+/// Fails when there are none, or they are not valid.
+fn valid_templates(path: &Path, team: Option<&str>) -> Result<TeamTemplates, Box<dyn std::error::Error>> {
+    let (templates, findings) = find_team(template::lint(path)?, path, team)?.result?;
+    match findings.iter().any(|finding| finding.severity == Severity::Error) {
+        true => Err(LoadError::Findings(findings).into()),
+        false => Ok(templates),
     }
 }
 
@@ -161,6 +181,7 @@ impl Cli {
             Some(Command::Lint(args)) => lint::run(&args),
             Some(Command::Send(args)) => send::run(&args),
             Some(Command::Rerun(args)) => rerun::run(&args),
+            Some(Command::Recover(args)) => recover::run(&args),
             Some(Command::Report(args)) => report::run(&args),
             Some(Command::Token(args)) => token::run(&args),
             Some(Command::Completions(args)) => shell::completions(&args),

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::github::{GitHubArgs, GitHubArgsError, MaybeRepository, parse_repository};
 use super::{LogArgs, OutputArgs, print};
-use crate::github::api::{ApiError, Permissions, RepositoryName, RepositoryToken};
+use crate::github::api::{ApiError, InstallationToken, Permissions, RepositoryName};
 use crate::telemetry::log;
 
 /// The flags of `token`.
@@ -80,9 +80,9 @@ pub(super) fn run(args: &TokenArgs) -> ExitCode {
 fn token(args: &TokenArgs, repository: &RepositoryName) -> Result<(), TokenError> {
     let permissions = Permissions::parse(args.permission.iter().map(String::as_str)).map_err(TokenError::Permission)?;
     let runtime = super::runtime().map_err(TokenError::Start)?;
-    let RepositoryToken { token, expires_at } = runtime.block_on(async {
+    let InstallationToken { token, expires_at } = runtime.block_on(async {
         let mut api = args.github.api()?;
-        Ok::<_, TokenError>(api.repository_token(repository, &permissions).await?)
+        Ok::<_, TokenError>(api.installation_token(&repository.into(), &permissions).await?)
     })?;
     let repository = repository.as_str();
     if let Some(folder) = &args.git_credentials {

@@ -80,7 +80,7 @@ pub(crate) struct Verified {
 }
 
 /// One authenticated delivery.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Delivery {
     /// GitHub's id of the delivery.
     pub(crate) id: DeliveryId,

@@ -95,13 +95,30 @@ fn from_pull_request(fields: &Map<String, Value>) -> Option<Value> {
     let repository = fields.get("base")?.get("repo")?;
     let is_pull_request = fields.contains_key("merge_commit_sha") && !fields.contains_key("action");
     let event = || {
-        json!({
+        let mut event = json!({
             "action": if fields.get("state").and_then(Value::as_str) == Some("open") { "opened" } else { "closed" },
             "number": fields.get("number"), "pull_request": fields, "repository": repository,
             "sender": fields.get("merged_by").filter(|user| user.is_object()).or(fields.get("user")),
-        })
+        });
+        if let Some(owner) = repository.get("owner").filter(|owner| owner["type"] == "Organization") {
+            event["organization"] = organization(owner);
+        }
+        event
     };
     is_pull_request.then(event)
+}
+
+/// An organisation as a delivery has it, out of the owner of a repository.
+fn organization(owner: &Value) -> Value {
+    let text = |field: &str| owner[field].as_str().unwrap_or_default();
+    let url = text("url").replacen("/users/", "/orgs/", 1);
+    let below = |path: &str| format!("{url}/{path}");
+    json!({
+        "login": owner["login"], "id": owner["id"], "node_id": owner["node_id"], "url": url,
+        "repos_url": below("repos"), "events_url": below("events"), "hooks_url": below("hooks"),
+        "issues_url": below("issues"), "members_url": below("members{/member}"),
+        "public_members_url": below("public_members{/member}"), "avatar_url": owner["avatar_url"], "description": null,
+    })
 }
 
 /// What the fields look like, if it is not the payload of `kind`.

@@ -1,31 +1,16 @@
 //! What a person does by hand: `send` and `rerun`.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::support::command::{End, run, run_with};
 use crate::support::control_plane::{ControlPlane, shared};
 use crate::support::process::free_ports;
-use crate::support::service::{LOGGED, PROGRAM, Service, Setup};
+use crate::support::service::{LOGGED, Service, Setup};
 use crate::support::webhook::{SECRET, SHA, merged};
-
-/// The end of a command: exit code, standard output, standard error.
-fn end_of(output: Output) -> (Option<i32>, String, String) {
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
-async fn run(kubeconfig: Option<&Path>, args: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(PROGRAM);
-    command.env_clear().args(args);
-    if let Some(kubeconfig) = kubeconfig {
-        command.env("KUBECONFIG", kubeconfig);
-    }
-    end_of(tokio::task::spawn_blocking(move || command.output().expect("the program")).await.expect("an end"))
-}
 
 /// Files and the service's address for `send`.
 struct Sending {
@@ -46,10 +31,10 @@ impl Sending {
         path.display().to_string()
     }
 
-    async fn send(&self, payload: &str, more: &[&str]) -> (Option<i32>, String, String) {
+    async fn send(&self, payload: &str, more: &[&str]) -> End {
         let payload = self.file("payload", payload);
         let url = format!("http://{}", self.service.address);
-        run(None, &[&["send", "--url", &url, "--payload", &payload], more].concat()).await
+        run(&[&["send", "--url", &url, "--payload", &payload], more].concat()).await
     }
 
     fn secret(&self) -> String {
@@ -74,22 +59,23 @@ async fn send_posts_what_render_takes() {
         (of_api.to_string(), "api-1"),
         (pull.to_string(), "00000000-0000-0000-0000-000000000000"),
     ] {
-        let (code, out, log) = sending.send(&text, &[&secret]).await;
+        let End { code, out, log } = sending.send(&text, &[&secret]).await;
         assert_eq!(code, Some(0), "{out}{log}");
         assert!(out.starts_with("201 Created\n") && out.contains("\"outcome\":\"created\""), "{out}");
         sending.service.log.wait_for(&format!("delivery={delivery} "), LOGGED);
     }
-    let (code, out, _) = sending.send(&payload.to_string(), &[&secret, "--delivery=mine", "--output=json"]).await;
+    let End { code, out, .. } =
+        sending.send(&payload.to_string(), &[&secret, "--delivery=mine", "--output=json"]).await;
     let line: Value = serde_json::from_str(&out).expect("a JSON line");
     assert_eq!((code, &line["delivery"], &line["status"]), (Some(0), &json!("mine"), &json!(201)), "{out}");
     assert_eq!(line["answer"]["outcome"], "created");
 
     // An event that needs no run, a wrong secret, a service that is not there.
     let closed = payload.to_string().replace("\"merged\":true", "\"merged\":false");
-    let (code, out, _) = sending.send(&closed, &[&secret]).await;
+    let End { code, out, .. } = sending.send(&closed, &[&secret]).await;
     assert!(code == Some(3) && out.contains("ignored"), "{out}");
     let other = sending.file("other", "another secret");
-    let (code, out, _) = sending.send(&payload.to_string(), &["--secret-file", &other]).await;
+    let End { code, out, .. } = sending.send(&payload.to_string(), &["--secret-file", &other]).await;
     assert!(code == Some(1) && out.starts_with("401 Unauthorized\n"), "{out}");
     // Another server's success is none of the service's.
     let Some(github) = crate::support::github::GitHub::start().await else { return };
@@ -99,10 +85,10 @@ async fn send_posts_what_render_takes() {
         json!({"page": "\u{1b}[31m"}),
     ));
     let file = sending.file("saved", &payload.to_string());
-    let (code, out, log) = run(None, &["send", "--url", &github.url(), "--payload", &file, &secret]).await;
+    let End { code, out, log } = run(&["send", "--url", &github.url(), "--payload", &file, &secret]).await;
     assert!(code == Some(1) && log.contains("is not the service") && !out.contains('\u{1b}'), "{out}{log}");
     let ping = r#"{"zen": "Keep it logically awesome."}"#;
-    let (code, out, _) = sending.send(ping, &[&secret, "--event=ping"]).await;
+    let End { code, out, .. } = sending.send(ping, &[&secret, "--event=ping"]).await;
     assert!(code == Some(0) && out.contains("pong"), "{out}");
 }
 
@@ -122,12 +108,12 @@ async fn send_says_what_is_wrong_in_one_line() {
         (&["--url", &nobody, "--payload", &file, "--secret-file=/no/such/file"], "cannot read the secret"),
         (&["--url", &nobody, "--payload", &file, &blank], "is empty"),
     ] {
-        let (code, out, log) = run(None, &[&["send"], args].concat()).await;
+        let End { code, out, log } = run(&[&["send"], args].concat()).await;
         assert!(code == Some(1) && out.is_empty() && log.contains(what) && log.lines().count() == 1, "{args:?}: {log}");
         assert!(!log.contains(SECRET), "{log}");
     }
     // A secret in every case but that of an event.
-    let (code, _, log) = run(None, &["send", "--url", &nobody, "--payload", &file]).await;
+    let End { code, log, .. } = run(&["send", "--url", &nobody, "--payload", &file]).await;
     assert!(code == Some(2) && log.contains("--secret-file"), "{log}");
 }
 
@@ -139,7 +125,7 @@ async fn send_posts_cloud_events() {
         for signed in [&[][..], &[secret.as_str()]] {
             let id = format!("{mode}-{}", signed.len());
             let args = [&["--cloudevent", mode, "--delivery", &id][..], signed].concat();
-            let (code, out, log) = sending.send(&payload, &args).await;
+            let End { code, out, log } = sending.send(&payload, &args).await;
             assert!(code == Some(0) && out.trim() == "201 Created", "{out}{log}");
             let line = sending.service.log.wait_for(&format!("delivery={id} "), LOGGED);
             assert!(line.contains(&format!("via=cloudevent-{mode}")) && line.contains("repository=acme/web"), "{line}");
@@ -164,17 +150,17 @@ async fn rerun_repeats_an_ended_run_once_and_keeps_it() {
     assert_eq!(reply.status, StatusCode::CREATED);
     let name = reply.json()["pipelineRuns"][0]["name"].as_str().expect("a name").to_owned();
     let (reference, admin) = (format!("reruns/{name}"), plane.admin_kubeconfig());
-    let rerun = async |reference: &str| run(Some(&admin), &["rerun", reference, "--output=json"]).await;
+    let rerun = async |reference: &str| run_with(Some(&admin), &["rerun", reference, "--output=json"]).await;
 
-    let (code, out, _) = rerun(&reference).await;
+    let End { code, out, .. } = rerun(&reference).await;
     assert!(code == Some(3) && out.contains("\"outcome\":\"under-way\""), "{out}");
     end(plane, "reruns", &name, "False");
     // Pressed by several people at once.
     let ends = futures_util::future::join_all((0..4).map(|_| rerun(&reference))).await;
     let second = format!("{name}-r2");
-    let count = |wanted: i32| ends.iter().filter(|(code, _, _)| *code == Some(wanted)).count();
+    let count = |wanted: i32| ends.iter().filter(|end| end.code == Some(wanted)).count();
     assert_eq!((count(0), count(3)), (1, 3), "{ends:?}");
-    assert!(ends.iter().all(|(_, out, _)| out.contains(&format!("\"name\":\"{second}\""))), "{ends:?}");
+    assert!(ends.iter().all(|end| end.out.contains(&format!("\"name\":\"{second}\""))), "{ends:?}");
     let runs = plane.runs("reruns");
     assert_eq!(runs.len(), 2, "the failed one is kept");
     let of = |name: &str| runs.iter().find(|run| run["metadata"]["name"] == name).expect("a run").clone();
@@ -190,7 +176,7 @@ async fn rerun_repeats_an_ended_run_once_and_keeps_it() {
 
     // The repetition fails, too: the next one has the next number, whichever of the two is named.
     end(plane, "reruns", &second, "False");
-    let (code, out, log) = run(Some(&admin), &["rerun", &format!("reruns/{second}")]).await;
+    let End { code, out, log } = run_with(Some(&admin), &["rerun", &format!("reruns/{second}")]).await;
     assert!(code == Some(0) && out.trim() == format!("reruns/{name}-r3 repeats reruns/{second}"), "{out}{log}");
     // A merge that is delivered again is still the first run.
     assert_eq!(service.merge("d2", &merged("acme/web", 5, SHA)).await.outcome(), "duplicate");
@@ -205,13 +191,13 @@ async fn rerun_says_what_is_wrong_in_one_line() {
         (&admin, "norerun/gone", "there is no run norerun/gone"),
         (&nobody, "norerun/gone", "no right to get pipelineruns.tekton.dev in the namespace norerun"),
     ] {
-        let (code, out, log) = run(Some(kubeconfig), &["rerun", reference]).await;
+        let End { code, out, log } = run_with(Some(kubeconfig), &["rerun", reference]).await;
         assert!(code == Some(1) && out.is_empty() && log.contains(what) && log.lines().count() == 1, "{log}");
     }
-    let (code, _, log) = run(None, &["rerun", "norerun/gone"]).await;
+    let End { code, log, .. } = run(&["rerun", "norerun/gone"]).await;
     assert!(code == Some(1) && log.contains("no Kubernetes API server is configured"), "{log}");
     for reference in ["norerun", "norerun/", "a/b/c", "a/B", "a/b?x=y"] {
-        let (code, _, log) = run(Some(&admin), &["rerun", reference]).await;
+        let End { code, log, .. } = run_with(Some(&admin), &["rerun", reference]).await;
         assert!(code == Some(2) && log.contains("NAMESPACE/NAME"), "{log}");
     }
 }
@@ -219,23 +205,23 @@ async fn rerun_says_what_is_wrong_in_one_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn completions_and_pages_come_out_of_the_program() {
     for shell in ["bash", "zsh", "fish"] {
-        let (code, out, log) = run(None, &["completions", shell]).await;
+        let End { code, out, log } = run(&["completions", shell]).await;
         assert!(code == Some(0) && out.contains("github-trigger") && out.contains("rerun"), "{log}");
     }
     // bash itself completes a command's name.
-    let (_, script, _) = run(None, &["completions", "bash"]).await;
+    let script = run(&["completions", "bash"]).await.out;
     let function = script.split("complete -F ").nth(1).and_then(|rest| rest.split_whitespace().next());
     let ask = format!(
         "{script}\nCOMP_WORDS=(github-trigger rer); COMP_CWORD=1; {} github-trigger rer github-trigger; \
          echo \"${{COMPREPLY[@]}}\"",
         function.expect("a function")
     );
-    let output = end_of(Command::new("bash").args(["-c", &ask]).output().expect("bash"));
-    assert_eq!(output.1.trim(), "rerun", "{}", output.2);
-    let (code, page, _) = run(None, &["man"]).await;
+    let output = End::from(Command::new("bash").args(["-c", &ask]).output().expect("bash"));
+    assert_eq!(output.out.trim(), "rerun", "{}", output.log);
+    let End { code, out: page, .. } = run(&["man"]).await;
     assert!(code == Some(0) && page.contains(".TH github-trigger 1") && page.contains("Repeat a run"), "{page}");
     let folder = tempfile::tempdir().expect("a folder");
-    let (code, _, log) = run(None, &["man", "--folder", &folder.path().display().to_string()]).await;
+    let End { code, log, .. } = run(&["man", "--folder", &folder.path().display().to_string()]).await;
     assert_eq!(code, Some(0), "{log}");
     let page = fs::read_to_string(folder.path().join("github-trigger-rerun.1")).expect("a page");
     assert!(page.contains("NAMESPACE/NAME"), "{page}");

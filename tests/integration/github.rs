@@ -7,30 +7,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::command::{End, run};
 use crate::support::github::{APP, Fault, GitHub, TOKEN};
 use crate::support::process::free_ports;
-use crate::support::service::PROGRAM;
 use crate::support::webhook::SHA;
 
 const REPOSITORY: &str = "acme/web";
-
-/// The end of a command.
-#[derive(Debug)]
-struct End {
-    code: Option<i32>,
-    out: String,
-    log: String,
-}
-
-async fn run(args: &[&str]) -> End {
-    let mut command = Command::new(PROGRAM);
-    command.env_clear().args(args);
-    let output = tokio::task::spawn_blocking(move || command.output().expect("the program")).await.expect("an end");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let end = End { code: output.status.code(), out: text(&output.stdout), log: text(&output.stderr) };
-    assert!(!end.log.contains(TOKEN) && !end.log.contains("ghs_"), "a credential in {}", end.log);
-    end
-}
 
 async fn command(github: &GitHub, name: &str, credential: &[&str], args: &[&str]) -> End {
     let address = github.url();

@@ -21,6 +21,7 @@ mod knative;
 mod manifests;
 mod observability;
 mod order;
+mod recover;
 mod serving;
 mod teams;
 mod templates;

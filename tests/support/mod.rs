@@ -4,6 +4,7 @@
 #![allow(dead_code, missing_docs, clippy::expect_used, clippy::panic)]
 
 pub mod cloud_event;
+pub mod command;
 pub mod control_plane;
 pub mod fake_api;
 pub mod github;

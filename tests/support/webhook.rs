@@ -16,6 +16,12 @@ pub fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// The time so many seconds ago.
+pub fn ago(seconds: i64) -> String {
+    let time = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() - seconds).expect("a time");
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// The time of all merges of this test run: old ones are ignored.
 fn merged_at() -> &'static str {
     static NOW: OnceLock<String> = OnceLock::new();

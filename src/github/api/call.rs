@@ -3,17 +3,17 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, LINK, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::app::RepositoryToken;
+use super::app::{InstallationToken, Owner};
 use super::credential::{Credential, app_jwt, is_same, read_token};
 use super::error::{ApiError, MAX_QUOTED, message};
-use super::{Permissions, RepositoryName, Written};
+use super::{Permissions, Written};
 use crate::remote::Server;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/vnd.github+json");
@@ -33,12 +33,20 @@ const CLOCK_DIFFERENCE: i64 = 30;
 pub(crate) struct Api {
     server: Server,
     credential: Credential,
-    /// Until then, failures that may pass are tried again.
+    /// Failures that may pass are tried again for so long after the last success.
+    patience: Duration,
     until: Instant,
     /// GitHub's clock minus ours, in seconds, if they differ much.
     clock: i64,
-    /// The token of an App's installation for one repository.
-    token: Option<SecretString>,
+    /// The token of an App's installation, and what it was made for.
+    installation: Option<Installation>,
+}
+
+/// The token of an App's installation, and what it takes to make it anew.
+struct Installation {
+    token: SecretString,
+    owner: Owner,
+    permissions: Permissions,
 }
 
 /// One call.
@@ -54,22 +62,29 @@ pub(super) struct Call<'a> {
     permission: &'static str,
     /// Whether it may be sent again although the first one may have been done.
     is_repeatable: bool,
+    /// Whether a success may come without a body.
+    may_be_empty: bool,
 }
 
 impl<'a> Call<'a> {
     /// Reads.
     pub(super) fn get(path: &'a str, what: &'a str, permission: &'static str) -> Self {
-        Self { method: "GET", path, body: None, what, permission, is_repeatable: true }
+        Self { method: "GET", path, body: None, what, permission, is_repeatable: true, may_be_empty: false }
     }
 
     /// Creates. It is sent again only if GitHub has certainly not done it.
     pub(super) fn post(path: &'a str, body: &'a Value, what: &'a str, permission: &'static str) -> Self {
-        Self { method: "POST", path, body: Some(body), what, permission, is_repeatable: false }
+        Self { method: "POST", path, body: Some(body), what, permission, is_repeatable: false, may_be_empty: false }
     }
 
     /// A call whose repetition does no harm.
     pub(super) fn repeatable(self) -> Self {
         Self { is_repeatable: true, ..self }
+    }
+
+    /// A call whose success may come without a body.
+    pub(super) fn may_be_empty(self) -> Self {
+        Self { may_be_empty: true, ..self }
     }
 }
 
@@ -78,11 +93,13 @@ pub(super) struct Answer {
     pub(super) body: Value,
     /// The path that answered, after redirects.
     pub(super) path: String,
+    /// Path of the next page, below the API's address.
+    pub(super) next: Option<String>,
 }
 
 /// Who a call is made as.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Identity {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Identity {
     /// The App itself.
     App,
     /// A token.
@@ -90,45 +107,79 @@ enum Identity {
 }
 
 impl Api {
-    /// GitHub's API at `server`. Failures that may pass are tried again for `patience`.
+    /// GitHub's API at `server`. Failures that may pass are tried again for `patience` after the last success.
     pub(crate) fn new(server: Server, credential: Credential, patience: Duration) -> Self {
-        Self { server, credential, until: Instant::now() + patience, clock: 0, token: None }
+        Self { server, credential, patience, until: Instant::now() + patience, clock: 0, installation: None }
     }
 
-    /// For an App: takes a token of its installation on a repository, for later calls.
+    /// Whether the credential is an App's.
+    pub(crate) fn is_app(&self) -> bool {
+        matches!(self.credential, Credential::App { .. })
+    }
+
+    /// For an App: takes a token of its installation, for later calls. It is taken anew when GitHub no longer accepts it.
     /// Fails when there is none.
     pub(crate) async fn authenticate(
         &mut self,
-        repository: &RepositoryName,
+        owner: impl Into<Owner>,
         permissions: &Permissions,
     ) -> Result<(), ApiError> {
-        if matches!(self.credential, Credential::App { .. }) && self.token.is_none() {
-            self.token = Some(self.repository_token(repository, permissions).await?.token);
+        if self.is_app() {
+            let (owner, permissions) = (owner.into(), permissions.clone());
+            let token = self.installation_token(&owner, &permissions).await?.token;
+            self.installation = Some(Installation { token, owner, permissions });
         }
         Ok(())
     }
 
-    /// A token for one repository: of an App, made for this; else the token itself.
+    /// A token for a repository or an organisation: of an App, made for this; else the token itself.
     /// Fails when GitHub gives none.
-    pub(crate) async fn repository_token(
+    pub(crate) async fn installation_token(
         &mut self,
-        repository: &RepositoryName,
+        owner: &Owner,
         permissions: &Permissions,
-    ) -> Result<RepositoryToken, ApiError> {
+    ) -> Result<InstallationToken, ApiError> {
         match self.credential.clone() {
-            Credential::TokenFile(file) => Ok(RepositoryToken { token: read_token(&file)?, expires_at: None }),
-            Credential::App { id, .. } => super::app::token(self, &id, repository, permissions).await,
+            Credential::TokenFile(file) => Ok(InstallationToken { token: read_token(&file)?, expires_at: None }),
+            // It makes calls itself, which may come back here only if they need a token, and they need none.
+            Credential::App { id, .. } => Box::pin(super::app::token(self, &id, owner, permissions)).await,
         }
     }
 
     /// Makes a call with a token.
     pub(super) async fn call(&mut self, call: Call<'_>) -> Result<Answer, ApiError> {
-        self.attempts(call, Identity::Token).await
+        self.call_as(Identity::Token, call).await
     }
 
-    /// Makes a call as the App itself.
-    pub(super) async fn call_as_app(&mut self, call: Call<'_>) -> Result<Answer, ApiError> {
-        self.attempts(call, Identity::App).await
+    /// Makes a call as the App itself, or with a token.
+    pub(super) async fn call_as(&mut self, identity: Identity, call: Call<'_>) -> Result<Answer, ApiError> {
+        let answer = self.attempts(call, identity).await;
+        if answer.is_ok() {
+            self.until = Instant::now() + self.patience;
+        }
+        answer
+    }
+
+    /// Reads the items of all pages of a list, until `is_enough` says so of those of one page.
+    /// Fails when a page cannot be read.
+    pub(super) async fn pages(
+        &mut self,
+        identity: Identity,
+        first: Call<'_>,
+        mut is_enough: impl FnMut(&[Value]) -> bool,
+    ) -> Result<Vec<Value>, ApiError> {
+        let mut items = Vec::new();
+        let mut path = first.path.to_owned();
+        loop {
+            let answer = self.call_as(identity, Call { path: &path, ..first }).await?;
+            let Value::Array(page) = answer.body else { return Err(self.not_github()) };
+            let is_last = page.is_empty() || is_enough(&page);
+            items.extend(page);
+            match answer.next {
+                Some(next) if !is_last && next != path => path = next,
+                _ => return Ok(items),
+            }
+        }
     }
 
     async fn attempts(&mut self, call: Call<'_>, identity: Identity) -> Result<Answer, ApiError> {
@@ -147,11 +198,12 @@ impl Api {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
                     let (status, headers) = (head.status, head.headers);
+                    let is_empty = body.is_empty();
                     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
                     if status.is_success() {
                         return match body {
-                            Value::Null => Err(self.not_github()),
-                            body => Ok(Answer { body, path }),
+                            Value::Null if !(is_empty && call.may_be_empty) => Err(self.not_github()),
+                            body => Ok(Answer { body, path, next: self.next_page(&headers) }),
                         };
                     }
                     if status.is_redirection() {
@@ -166,7 +218,10 @@ impl Api {
                         }
                         continue;
                     }
-                    if status == StatusCode::UNAUTHORIZED && self.should_retry_unauthorized(&headers, was_tried) {
+                    if status == StatusCode::UNAUTHORIZED
+                        && !was_tried
+                        && self.renew_credential(identity, &headers).await?
+                    {
                         last = Some(token);
                         continue;
                     }
@@ -193,29 +248,41 @@ impl Api {
 
     /// The token for a call, read from its file again.
     fn token_now(&self, identity: Identity) -> Result<SecretString, ApiError> {
-        Ok(match (&self.credential, identity, &self.token) {
+        Ok(match (&self.credential, identity, &self.installation) {
             (Credential::TokenFile(file), _, _) => read_token(file)?,
-            (Credential::App { .. }, Identity::Token, Some(token)) => token.clone(),
+            (Credential::App { .. }, Identity::Token, Some(installation)) => installation.token.clone(),
             (Credential::App { id, key_file }, ..) => app_jwt(id, key_file, now() + self.clock)?,
         })
     }
 
-    /// After a 401: whether another attempt makes sense. A token file may have been replaced since it was read, and an App's
-    /// clock may be wrong.
-    fn should_retry_unauthorized(&mut self, headers: &HeaderMap, was_tried: bool) -> bool {
-        match &self.credential {
-            Credential::TokenFile(_) => !was_tried,
-            Credential::App { .. } => {
-                let theirs = text(headers, &DATE).and_then(http_date);
-                let difference = theirs.map_or(0, |theirs| theirs - now());
-                let is_news = (difference - self.clock).abs() > CLOCK_DIFFERENCE;
-                if is_news {
-                    tracing::warn!(seconds = difference, "our clock differs from GitHub's");
-                    self.clock = difference;
-                }
-                is_news && self.token.is_none()
-            }
+    /// After a 401: whether another attempt makes sense. A token file may have been replaced since it was read, an
+    /// installation's token may have ended, and an App's clock may be wrong.
+    async fn renew_credential(&mut self, identity: Identity, headers: &HeaderMap) -> Result<bool, ApiError> {
+        if !self.is_app() {
+            return Ok(true);
         }
+        if let (Identity::Token, Some(installation)) = (identity, &self.installation) {
+            let (owner, permissions) = (installation.owner.clone(), installation.permissions.clone());
+            let token = self.installation_token(&owner, &permissions).await?.token;
+            self.installation = Some(Installation { token, owner, permissions });
+            return Ok(true);
+        }
+        let theirs = text(headers, &DATE).and_then(http_date);
+        let difference = theirs.map_or(0, |theirs| theirs - now());
+        let is_news = (difference - self.clock).abs() > CLOCK_DIFFERENCE;
+        if is_news {
+            tracing::warn!(seconds = difference, "our clock differs from GitHub's");
+            self.clock = difference;
+        }
+        Ok(is_news)
+    }
+
+    /// The path of the next page, from the header `Link`; of no other host than ours.
+    fn next_page(&self, headers: &HeaderMap) -> Option<String> {
+        let links = text(headers, &LINK)?.split(',');
+        let next = links.filter_map(|link| link.split_once(';')).find(|(_, rel)| rel.contains("rel=\"next\""))?.0;
+        let target: Uri = next.trim().strip_prefix('<')?.strip_suffix('>')?.parse().ok()?;
+        self.server.path_below(&target)
     }
 
     /// The pause that a rate limit asks for; `None` if the answer is not about a limit.

@@ -56,13 +56,13 @@ pub(crate) enum ApiError {
         /// The permission.
         permission: &'static str,
     },
-    /// The App is not installed on the repository.
-    #[error("the App {id} is not installed on {repository}; install it there, on the App's page on GitHub")]
+    /// The App is not installed on the repository or organisation.
+    #[error("the App {id} is not installed on {owner}; install it there, on the App's page on GitHub")]
     NotInstalled {
         /// The App.
         id: String,
-        /// The repository.
-        repository: String,
+        /// The repository or organisation.
+        owner: String,
     },
     /// A redirect to another host, or without end.
     #[error(

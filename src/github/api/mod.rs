@@ -1,4 +1,5 @@
-//! GitHub's REST API: who we are, one call with its limits and failures, commit statuses and deployments.
+//! GitHub's REST API: who we are, one call with its limits and failures, commit statuses, deployments,
+//! webhooks with their deliveries, and merged pull requests.
 //!
 //! Nothing is ever sent to another host than the one that the operator named, whatever a payload, a page or a redirect says.
 //!
@@ -9,14 +10,18 @@ mod call;
 mod credential;
 mod deployments;
 mod error;
+mod hooks;
+mod pulls;
 mod statuses;
 
-pub(crate) use app::{Permissions, RepositoryToken};
+pub(crate) use app::{InstallationToken, Owner, Permissions};
 pub(crate) use call::Api;
 pub(crate) use credential::Credential;
 pub(crate) use deployments::{DeploymentReport, DeploymentState};
 pub(crate) use error::ApiError;
-pub(crate) use statuses::{CommitState, StatusReport};
+pub(crate) use hooks::{Attempt, Hook};
+pub(crate) use pulls::{Merge, Repository};
+pub(crate) use statuses::{CommitState, StatusReport, latest_status};
 
 /// GitHub's limit for the description of a commit status and of a deployment's status, in characters.
 const MAX_DESCRIPTION: usize = 140;

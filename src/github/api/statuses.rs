@@ -54,6 +54,7 @@ pub(crate) struct StatusReport<'a> {
 }
 
 const PERMISSION: &str = "the permission `statuses: write` (commit statuses)";
+const READ_PERMISSION: &str = "the permission `statuses: read` (commit statuses)";
 
 impl StatusReport<'_> {
     /// Writes the status, unless the latest one of its context is the same.
@@ -65,7 +66,7 @@ impl StatusReport<'_> {
     async fn write_once(&self, api: &mut Api) -> Result<Written, ApiError> {
         let description = cut(self.description);
         let what = format!("the status of {} in {}", self.commit, self.repository.as_str());
-        if let Some(latest) = self.latest(api, &what).await?
+        if let Some(latest) = latest_status(api, self.repository, self.commit, self.context).await?
             && latest["state"] == self.state.as_str()
             && latest["description"].as_str().unwrap_or_default() == description
             && latest["target_url"].as_str() == self.target_url
@@ -80,28 +81,33 @@ impl StatusReport<'_> {
         let answer = api.call(Call::post(&path, &body, &what, PERMISSION)).await?;
         if answer.body["state"].is_string() { Ok(Written::New) } else { Err(api.not_github()) }
     }
+}
 
-    /// The latest status of the context. GitHub's combined status has one of each context.
-    async fn latest(&self, api: &mut Api, what: &str) -> Result<Option<Value>, ApiError> {
-        let mut seen = 0;
-        for page in 1.. {
-            let repository = self.repository.as_str();
-            let path = format!("/repos/{repository}/commits/{}/status?per_page=100&page={page}", self.commit);
-            let body = api.call(Call::get(&path, what, PERMISSION)).await?.body;
-            let Some(statuses) = body["statuses"].as_array() else { return Err(api.not_github()) };
-            // Contexts are compared without case.
-            let is_ours = |status: &&Value| {
-                status["context"].as_str().is_some_and(|context| context.eq_ignore_ascii_case(self.context))
-            };
-            if let Some(latest) = statuses.iter().find(is_ours) {
-                return Ok(Some(latest.clone()));
-            }
-            seen += statuses.len();
-            // A server may give fewer on a page than it was asked for.
-            if statuses.is_empty() || body["total_count"].as_u64().is_none_or(|total| seen as u64 >= total) {
-                return Ok(None);
-            }
+/// The latest status of a commit in a context, as GitHub's API gives it. (GitHub's combined status has one of each context.)
+/// Fails when it cannot be read.
+pub(crate) async fn latest_status(
+    api: &mut Api,
+    repository: &RepositoryName,
+    commit: &Commit,
+    context: &str,
+) -> Result<Option<Value>, ApiError> {
+    let what = format!("the status of {commit} in {}", repository.as_str());
+    let mut seen = 0;
+    for page in 1.. {
+        let path = format!("/repos/{}/commits/{commit}/status?per_page=100&page={page}", repository.as_str());
+        let body = api.call(Call::get(&path, &what, READ_PERMISSION)).await?.body;
+        let Some(statuses) = body["statuses"].as_array() else { return Err(api.not_github()) };
+        // Contexts are compared without case.
+        let is_ours =
+            |status: &&Value| status["context"].as_str().is_some_and(|found| found.eq_ignore_ascii_case(context));
+        if let Some(latest) = statuses.iter().find(is_ours) {
+            return Ok(Some(latest.clone()));
         }
-        Ok(None)
+        seen += statuses.len();
+        // A server may give fewer on a page than it was asked for.
+        if statuses.is_empty() || body["total_count"].as_u64().is_none_or(|total| seen as u64 >= total) {
+            return Ok(None);
+        }
     }
+    Ok(None)
 }

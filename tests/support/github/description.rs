@@ -163,7 +163,8 @@ impl Description {
         self.resolve(example)["value"].clone()
     }
 
-    fn check(&self, pointer: &str, value: &Value) -> Vec<String> {
+    /// What is not like the schema at a place of the description.
+    pub fn check(&self, pointer: &str, value: &Value) -> Vec<String> {
         let mut validators = self.validators.lock().expect("the validators");
         let validator = *validators.entry(pointer.to_owned()).or_insert_with(|| {
             let schema = serde_json::json!({"$ref": format!("{ADDRESS}{}", encode(pointer))});

@@ -2,6 +2,7 @@
 //! own description, its answers are made of GitHub's examples, and it keeps state and can fail.
 
 pub mod description;
+pub mod hooks;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use description::{Description, Operation, description};
+use hooks::Hook;
 
 /// A token that is valid at the beginning.
 pub const TOKEN: &str = "ghp_0123456789abcdefghijklmnopqrstuvwxyz";
@@ -56,6 +58,11 @@ pub struct Knowledge {
     pub installed: Vec<String>,
     /// Names of renamed repositories.
     pub renamed: HashMap<String, String>,
+    /// Pull requests by `owner/name`, as the API gives each.
+    pub pulls: HashMap<String, Vec<Value>>,
+    pub hooks: Vec<Hook>,
+    /// Number of attempts to deliver.
+    pub attempts: u64,
     /// Difference of GitHub's clock, in seconds.
     pub clock: i64,
     pub faults: VecDeque<Fault>,
@@ -172,7 +179,8 @@ async fn answer(
         Some(Fault::Lost | Fault::Pass) | None => {}
     }
     let mut knowledge = shared.knowledge.lock().expect("knowledge");
-    let (status, body, location) = match shared.handle(&mut knowledge, &method, &uri, &headers, &body) {
+    let mut next = None;
+    let (status, body, location) = match shared.handle(&mut knowledge, &method, &uri, &headers, &body, &mut next) {
         Ok((status, body)) => (status, body, None),
         Err(Refusal::Status(status, message)) => {
             (status, json!({"message": message, "documentation_url": "https://docs.github.com/rest"}), None)
@@ -188,6 +196,16 @@ async fn answer(
     let date = jiff::Timestamp::now().as_second() + knowledge.clock;
     let date = jiff::Timestamp::from_second(date).expect("a time").strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     response.headers_mut().insert(header::DATE, date.parse().expect("a value"));
+    if let Some(next) = next {
+        let query = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+        let kept: Vec<String> = query
+            .filter(|(name, _)| name != "page" && name != "cursor")
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let link =
+            format!("<{}{}?{}&{next}>; rel=\"next\", <x>; rel=\"last\"", shared.base, uri.path(), kept.join("&"));
+        response.headers_mut().insert(header::LINK, link.parse().expect("a value"));
+    }
     if let Some(location) = location {
         response.headers_mut().insert(header::LOCATION, location.parse().expect("a value"));
     }
@@ -218,6 +236,7 @@ impl Shared {
         uri: &Uri,
         headers: &HeaderMap,
         body: &[u8],
+        next: &mut Option<String>,
     ) -> Result<(u16, Value), Refusal> {
         let path = uri.path();
         let not_found = Refusal::Status(404, "Not Found");
@@ -240,12 +259,20 @@ impl Shared {
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         let bearer = bearer.unwrap_or_default();
         let is_app = operation.path.ends_with("/installation") || operation.path.starts_with("/app/");
+        let needs_hooks = operation.path.contains("/hooks");
         if is_app {
             self.check_jwt(bearer, knowledge.clock)?;
         } else if !knowledge.tokens.contains_key(bearer) {
             return Err(Refusal::Status(401, "Bad credentials"));
         }
         let granted = knowledge.tokens.get(bearer).cloned().flatten();
+        if needs_hooks
+            && granted.as_ref().is_some_and(|granted| {
+                !["repository_hooks", "organization_hooks"].iter().any(|name| granted[name] == "write")
+            })
+        {
+            return Err(Refusal::Status(403, "Resource not accessible by integration"));
+        }
         let may = |permission: &str| granted.as_ref().is_none_or(|granted| granted[permission] == "write");
         let parameter = |name: &str| operation.parameters.get(name).cloned().unwrap_or_default();
         let repository = format!("{}/{}", parameter("owner"), parameter("repo"));
@@ -310,6 +337,13 @@ impl Shared {
                     (201, status)
                 }
             }
+            ("GET", "/orgs/{org}/installation") => {
+                let prefix = format!("{}/", parameter("org"));
+                if !knowledge.installed.iter().any(|name| name.starts_with(&prefix)) {
+                    return Err(not_found);
+                }
+                (200, self.description.example(&operation, 200))
+            }
             ("GET", "/repos/{owner}/{repo}/installation") => {
                 if !knowledge.installed.contains(&repository) {
                     return Err(not_found);
@@ -329,7 +363,13 @@ impl Shared {
                 knowledge.tokens.insert(text, Some(body["permissions"].clone()));
                 (201, token)
             }
-            _ => return Err(not_found),
+            _ => match self.hooks(knowledge, &operation, &query) {
+                Some((status, answer, link)) => {
+                    *next = link;
+                    (status, answer)
+                }
+                None => return Err(not_found),
+            },
         };
         let problems = self.description.check_answer(&operation, status, &answer);
         knowledge.problems.extend(problems.into_iter().map(|problem| format!("answer to {method} {path}: {problem}")));

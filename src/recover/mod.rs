@@ -1,0 +1,11 @@
+//! Finds merges that were missed, and has them delivered: by GitHub, which keeps its log of deliveries for three days, or, where
+//! no delivery is known of, from GitHub's API.
+//!
+//! Repeating it changes nothing: the same merge gives the same run, and what the service has accepted is not asked for again.
+
+mod line;
+mod log;
+mod walk;
+
+pub(crate) use line::{Line, Tally};
+pub(crate) use walk::{Ignores, RecoverError, Recovery, Scope};

@@ -1,0 +1,473 @@
+//! From GitHub's log and its merged pull requests to what is missing, and from there to runs.
+
+use std::collections::{HashMap, HashSet};
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use super::line::{Line, Outcome, Road, Tally};
+use super::log::{Delivery, group};
+use crate::delivery::saved::{self, Defaults};
+use crate::delivery::{DeliveryId, EventKind};
+use crate::github::api::{
+    Api, ApiError, Attempt, Hook, Merge, Owner, Permissions, Repository, RepositoryName, latest_status,
+};
+use crate::github::{Commit, Event};
+use crate::sender::{Sender, webhook};
+
+/// Deliveries that GitHub is asked for at once. It sends them at once, too.
+const BATCH: usize = 50;
+/// Time between two looks at the log for the results.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// By then GitHub has delivered a merge, and has logged it.
+const SETTLED_AFTER: Duration = Duration::from_secs(15);
+/// A delivery may seem to be older than its merge by this, because it is another clock.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
+
+/// Where merges are looked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Scope {
+    /// The owner of the webhook: a repository or an organisation.
+    pub(crate) owner: Owner,
+    /// Of an organisation: only these repositories; empty for all.
+    pub(crate) repositories: Vec<RepositoryName>,
+}
+
+/// Says why no template is for an event; `None` where one is.
+pub(crate) type Ignores<'a> = &'a dyn Fn(&Event) -> Option<String>;
+
+/// What is looked for, and what is done about it.
+pub(crate) struct Recovery<'a> {
+    /// Merges and deliveries since then.
+    pub(crate) since: Timestamp,
+    /// Address of the webhook; `None` for the only one.
+    pub(crate) hook_url: Option<&'a str>,
+    /// Branches merged into; empty for all.
+    pub(crate) branches: &'a [String],
+    /// Context of the commit status that says that a run existed.
+    pub(crate) context: Option<&'a str>,
+    /// Says why no template is for an event; `None` where one is.
+    pub(crate) ignores: Option<Ignores<'a>>,
+    /// Where merges are posted that GitHub does not deliver.
+    pub(crate) sender: Option<&'a Sender>,
+    /// Longest time without a result of a redelivery.
+    pub(crate) patience: Duration,
+    /// Whether nothing is done.
+    pub(crate) is_dry_run: bool,
+}
+
+/// Why it is not known what is missing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecoverError {
+    /// GitHub cannot be asked.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// More than one webhook.
+    #[error("{owner} has several webhooks: {urls}; name the one of this service with --hook-url")]
+    SeveralHooks {
+        /// The repository or organisation.
+        owner: String,
+        /// Their addresses.
+        urls: String,
+    },
+}
+
+/// The webhook whose log is read; `None` if there is none. For an App, also takes its token for the other calls: its own
+/// webhook needs fewer permissions.
+/// Fails when GitHub cannot be asked, or there are several.
+pub(crate) async fn choose_hook(api: &mut Api, owner: &Owner, url: Option<&str>) -> Result<Option<Hook>, RecoverError> {
+    let is_wanted = |hook: &Hook| url.is_none_or(|url| hook.url.trim_end_matches('/') == url.trim_end_matches('/'));
+    let mut permissions = vec!["pull_requests:read", "statuses:read"];
+    if api.is_app() {
+        if let Some(hook) = Hook::of_app(api).await?.filter(is_wanted) {
+            api.authenticate(owner.clone(), &Permissions::parse(permissions).unwrap_or_default()).await?;
+            return Ok(Some(hook));
+        }
+        permissions.push(match owner {
+            Owner::Repository(_) => "repository_hooks:write",
+            Owner::Organization(_) => "organization_hooks:write",
+        });
+        api.authenticate(owner.clone(), &Permissions::parse(permissions).unwrap_or_default()).await?;
+    }
+    let mut hooks: Vec<Hook> = Hook::list(api, owner).await?.into_iter().filter(is_wanted).collect();
+    if hooks.len() > 1 {
+        let urls: Vec<&str> = hooks.iter().map(|hook| hook.url.as_str()).collect();
+        return Err(RecoverError::SeveralHooks { owner: owner.as_str().to_owned(), urls: urls.join(", ") });
+    }
+    Ok(hooks.pop())
+}
+
+/// A merged pull request, by the numbers of its repository and its own.
+type MergeKey = (u64, u64);
+
+impl Recovery<'_> {
+    /// Finds what is missing, and has it delivered. Each is handed to `tell` when it is decided.
+    /// Fails when GitHub cannot be asked; what was told before is done.
+    pub(crate) async fn run(
+        &self,
+        api: &mut Api,
+        scope: &Scope,
+        tell: &mut impl FnMut(&Line),
+    ) -> Result<Tally, RecoverError> {
+        let hook = choose_hook(api, &scope.owner, self.hook_url).await?;
+        match &hook {
+            Some(hook) if !hook.is_active => {
+                tracing::warn!(hook = hook.url, "the webhook of {} is not active: switch it on", scope.owner.as_str());
+            }
+            Some(hook) if !hook.has_pull_requests() => tracing::warn!(
+                hook = hook.url,
+                "the webhook of {} does not deliver pull requests: select them on its page",
+                scope.owner.as_str()
+            ),
+            Some(_) => {}
+            None => tracing::warn!(
+                "{} has no webhook{}; merges are looked for in its pull requests alone",
+                scope.owner.as_str(),
+                self.hook_url.map(|url| format!(" with the address {url}")).unwrap_or_default()
+            ),
+        }
+        let mut walk = Walk {
+            settings: self,
+            repositories: self.repositories(api, scope).await?,
+            hook,
+            tally: Tally::default(),
+            delivered: HashSet::new(),
+            known: HashSet::new(),
+            statuses_are_readable: true,
+        };
+        // Merges first: one that comes later is the next call's.
+        let mut merges = Vec::new();
+        for repository in &walk.repositories {
+            let found = repository.merges(api, self.since).await?;
+            let is_wanted = |merge: &Merge| self.branches.is_empty() || self.branches.contains(&merge.branch);
+            merges.extend(found.into_iter().filter(is_wanted).map(|merge| (repository.clone(), merge)));
+        }
+        settle(&merges).await;
+        merges.sort_by_key(|(_, merge)| merge.merged_at);
+        let deliveries = walk.deliveries(api).await?;
+        let (accepted, mut missed): (Vec<_>, Vec<_>) = deliveries.into_iter().partition(Delivery::is_accepted);
+        // Without its first attempt, the event is older than that.
+        missed.retain(|delivery| delivery.is_whole);
+        for (done, batch) in missed.chunks(BATCH).enumerate() {
+            progress("deliveries", done * BATCH, missed.len());
+            walk.redeliver(api, batch, tell).await?;
+        }
+        walk.post_unknown(api, &merges, accepted, tell).await?;
+        Ok(walk.tally)
+    }
+
+    async fn repositories(&self, api: &mut Api, scope: &Scope) -> Result<Vec<Repository>, ApiError> {
+        match &scope.owner {
+            Owner::Organization(name) if scope.repositories.is_empty() => {
+                Repository::pushed_since(api, name, self.since).await
+            }
+            Owner::Organization(_) => {
+                let mut repositories = Vec::new();
+                for name in &scope.repositories {
+                    repositories.push(Repository::read(api, name).await?);
+                }
+                Ok(repositories)
+            }
+            Owner::Repository(name) => Ok(vec![Repository::read(api, name).await?]),
+        }
+    }
+}
+
+/// Tells somebody who looks how far it is, now and then.
+fn progress(what: &str, done: usize, all: usize) {
+    if done > 0 && done.is_multiple_of(BATCH) && std::io::stderr().is_terminal() {
+        tracing::info!("{done} of {all} {what}");
+    }
+}
+
+/// Waits until GitHub has delivered even the youngest merge, and logged that.
+async fn settle(merges: &[(Repository, Merge)]) {
+    let now = Timestamp::now();
+    let ages = merges.iter().map(|(_, merge)| now.duration_since(merge.merged_at).unsigned_abs());
+    if let Some(youngest) = ages.min().filter(|age| *age < SETTLED_AFTER) {
+        sleep(SETTLED_AFTER - youngest).await;
+    }
+}
+
+/// One walk.
+struct Walk<'a> {
+    settings: &'a Recovery<'a>,
+    repositories: Vec<Repository>,
+    hook: Option<Hook>,
+    tally: Tally,
+    /// Merges that a delivery is known of.
+    delivered: HashSet<MergeKey>,
+    /// Numbers of the attempts that were looked at.
+    known: HashSet<u64>,
+    statuses_are_readable: bool,
+}
+
+/// A delivery as GitHub logged it.
+struct Logged {
+    delivery: crate::delivery::Delivery,
+    payload: Value,
+}
+
+impl Logged {
+    /// Parses an attempt as GitHub's API gives it; `None` if GitHub no longer has its payload, or it is not JSON.
+    fn parse(detail: &Value) -> Option<Self> {
+        let delivery = saved_delivery(detail, detail["guid"].as_str()?)?;
+        let payload = serde_json::from_slice(&delivery.payload).ok()?;
+        Some(Self { delivery, payload })
+    }
+
+    /// The merge that it tells of.
+    fn merge(&self) -> Option<MergeKey> {
+        let is_merge = self.payload["action"] == "closed" && self.payload["pull_request"]["merged"] == true;
+        let key = || Some((self.payload["repository"]["id"].as_u64()?, self.payload["number"].as_u64()?));
+        key().filter(|_| is_merge)
+    }
+
+    fn line(&self, attempt: &Attempt) -> Line {
+        let event = Event::parse(self.delivery.clone()).ok();
+        Line {
+            repository: event.as_ref().and_then(|event| event.repository_name().map(str::to_owned)),
+            pull_request: event.as_ref().and_then(|event| event.subject.number),
+            commit: event.as_ref().and_then(|event| Some(event.commit()?.to_string())),
+            ..line_of(attempt)
+        }
+    }
+}
+
+/// The delivery of an object of GitHub's API.
+fn saved_delivery(object: &Value, id: &str) -> Option<crate::delivery::Delivery> {
+    let defaults = Defaults { kind: EventKind::PullRequest, id: DeliveryId::parse(id)? };
+    saved::read(&object.to_string(), defaults).ok()
+}
+
+/// The line of an attempt whose payload is not known.
+fn line_of(attempt: &Attempt) -> Line {
+    Line {
+        outcome: Outcome::Missing,
+        road: Road::None,
+        repository: None,
+        event: attempt.event.clone(),
+        pull_request: None,
+        commit: None,
+        delivery_id: attempt.guid.clone(),
+        message: String::new(),
+        pipeline_runs: Vec::new(),
+    }
+}
+
+impl Walk<'_> {
+    fn tell(&mut self, line: &Line, tell: &mut impl FnMut(&Line)) {
+        self.tally.add(line);
+        tell(line);
+    }
+
+    /// The deliveries of the time, oldest first.
+    async fn deliveries(&mut self, api: &mut Api) -> Result<Vec<Delivery>, ApiError> {
+        let Some(hook) = &self.hook else { return Ok(Vec::new()) };
+        let since = self.settings.since;
+        let attempts = hook.attempts_until(api, |attempt| attempt.delivered_at < since).await?;
+        self.known.extend(attempts.iter().map(|attempt| attempt.id));
+        // The log of an organisation or an App has other repositories, too.
+        let ids: HashSet<u64> = self.repositories.iter().map(|repository| repository.id).collect();
+        let is_ours =
+            |attempt: &Attempt| hook.is_of_repository() || attempt.repository_id.is_some_and(|id| ids.contains(&id));
+        Ok(group(attempts.into_iter().filter(is_ours).collect()))
+    }
+
+    /// Has GitHub deliver again what was missed, and waits for the results.
+    async fn redeliver(
+        &mut self,
+        api: &mut Api,
+        batch: &[Delivery],
+        tell: &mut impl FnMut(&Line),
+    ) -> Result<(), ApiError> {
+        let Some(hook) = self.hook.clone() else { return Ok(()) };
+        let mut pending = HashMap::new();
+        for missed in batch {
+            let attempt = &missed.attempt;
+            let detail = hook.attempt(api, attempt).await?;
+            // GitHub can deliver what we cannot read.
+            let logged = Logged::parse(&detail);
+            self.delivered.extend(logged.as_ref().and_then(Logged::merge));
+            let line = logged.as_ref().map_or_else(|| line_of(attempt), |logged| logged.line(attempt));
+            let end = format!("answered with {}", attempt.end());
+            if let Some(state) = self.status(api, &line).await? {
+                self.tell(&line.left(Outcome::Duplicate, built(&state)), tell);
+            } else if self.settings.is_dry_run {
+                self.tell(&line.left(Outcome::Missing, end), tell);
+            } else {
+                match hook.redeliver(api, attempt).await {
+                    Ok(()) => drop(pending.insert(attempt.guid.clone(), line)),
+                    Err(error) if error.is_temporary() => return Err(error),
+                    // Deliver what GitHub does not.
+                    Err(error) => {
+                        let line = match (self.settings.sender, logged) {
+                            (Some(sender), Some(logged)) => post(sender, logged.delivery, line).await,
+                            _ => line.left(Outcome::Failed, error.to_string()),
+                        };
+                        self.tell(&line, tell);
+                    }
+                }
+            }
+        }
+        self.results(api, &hook, pending, tell).await
+    }
+
+    /// Waits for the results of redeliveries.
+    async fn results(
+        &mut self,
+        api: &mut Api,
+        hook: &Hook,
+        mut pending: HashMap<String, Line>,
+        tell: &mut impl FnMut(&Line),
+    ) -> Result<(), ApiError> {
+        let mut last_news = Instant::now();
+        while !pending.is_empty() && last_news.elapsed() < self.settings.patience {
+            sleep(POLL_INTERVAL).await;
+            let (known, since) = (&self.known, self.settings.since);
+            let is_old = |attempt: &Attempt| attempt.delivered_at < since || known.contains(&attempt.id);
+            let attempts = hook.attempts_until(api, is_old).await?;
+            for attempt in attempts {
+                self.known.insert(attempt.id);
+                let Some(line) = pending.remove(&attempt.guid) else { continue };
+                last_news = Instant::now();
+                let status = attempt.status_code.unwrap_or_default();
+                let detail = hook.attempt(api, &attempt).await?;
+                let answer = detail["response"]["payload"].as_str().unwrap_or_default();
+                let answer = serde_json::from_str(answer).unwrap_or_default();
+                self.tell(&line.answered(Road::Redelivery, status, &answer), tell);
+            }
+        }
+        for line in pending.into_values() {
+            let message = format!("GitHub did not deliver it again within {} s", self.settings.patience.as_secs());
+            self.tell(&line.left(Outcome::Failed, message), tell);
+        }
+        Ok(())
+    }
+
+    /// Posts the merges that no delivery is known of.
+    async fn post_unknown(
+        &mut self,
+        api: &mut Api,
+        merges: &[(Repository, Merge)],
+        accepted: Vec<Delivery>,
+        tell: &mut impl FnMut(&Line),
+    ) -> Result<(), ApiError> {
+        let mut unread: Vec<Delivery> = accepted.into_iter().filter(Delivery::is_closing).collect();
+        for (done, (repository, merge)) in merges.iter().enumerate() {
+            progress("merges", done, merges.len());
+            if self.is_delivered(api, repository, merge, &mut unread).await? {
+                continue;
+            }
+            let line = Line {
+                outcome: Outcome::Missing,
+                road: Road::None,
+                repository: Some(repository.name.as_str().to_owned()),
+                event: EventKind::PullRequest.to_string(),
+                pull_request: Some(merge.number),
+                commit: Some(merge.commit.to_string()),
+                delivery_id: format!("recover-{}", merge.commit),
+                message: String::new(),
+                pipeline_runs: Vec::new(),
+            };
+            let line = match self.status(api, &line).await? {
+                Some(state) => line.left(Outcome::Duplicate, built(&state)),
+                None => self.post_merge(api, repository, merge.number, line).await?,
+            };
+            self.tell(&line, tell);
+        }
+        Ok(())
+    }
+
+    /// Posts a merge, made from GitHub's API.
+    async fn post_merge(
+        &self,
+        api: &mut Api,
+        repository: &Repository,
+        number: u64,
+        line: Line,
+    ) -> Result<Line, ApiError> {
+        let pull_request = repository.pull_request(api, number).await?;
+        let Some(delivery) = saved_delivery(&pull_request, &line.delivery_id) else {
+            return Ok(line.left(Outcome::Failed, "GitHub's answer is no pull request"));
+        };
+        let event = Event::parse(delivery.clone()).ok();
+        if let (Some(ignores), Some(event)) = (self.settings.ignores, &event)
+            && let Some(why) = ignores(event)
+        {
+            return Ok(line.left(Outcome::Ignored, why));
+        }
+        if self.settings.is_dry_run {
+            return Ok(line.left(Outcome::Missing, "no delivery is known"));
+        }
+        Ok(match self.settings.sender {
+            Some(sender) => post(sender, delivery, line).await,
+            None => line.left(
+                Outcome::Failed,
+                "no delivery is known, so that GitHub cannot repeat one; give --url and --secret-file",
+            ),
+        })
+    }
+
+    /// Whether a delivery of a merge is known. Reads as few of the log's deliveries as that takes.
+    async fn is_delivered(
+        &mut self,
+        api: &mut Api,
+        repository: &Repository,
+        merge: &Merge,
+        unread: &mut Vec<Delivery>,
+    ) -> Result<bool, ApiError> {
+        let key = (repository.id, merge.number);
+        let Some(hook) = self.hook.clone() else { return Ok(false) };
+        while !self.delivered.contains(&key) {
+            // The next one after the merge is most likely its own.
+            let earliest = merge.merged_at.saturating_sub(CLOCK_DIFFERENCE).unwrap_or(merge.merged_at);
+            let is_candidate = |delivery: &Delivery| {
+                delivery.first >= earliest && delivery.attempt.repository_id.is_none_or(|id| id == repository.id)
+            };
+            let Some(index) = unread.iter().position(is_candidate) else { return Ok(false) };
+            let attempt = unread.remove(index).attempt;
+            let detail = hook.attempt(api, &attempt).await?;
+            self.delivered.extend(Logged::parse(&detail).as_ref().and_then(Logged::merge));
+        }
+        Ok(true)
+    }
+
+    /// The state of the commit's status, which says that there was a run.
+    async fn status(&mut self, api: &mut Api, line: &Line) -> Result<Option<String>, ApiError> {
+        let (Some(context), true) = (self.settings.context, self.statuses_are_readable) else { return Ok(None) };
+        let repository = line.repository.as_deref().and_then(RepositoryName::parse);
+        let commit = line.commit.as_deref().and_then(Commit::parse);
+        let (Some(repository), Some(commit)) = (repository, commit) else { return Ok(None) };
+        match latest_status(api, &repository, &commit, context).await {
+            Ok(status) => Ok(status.map(|status| status["state"].as_str().unwrap_or_default().to_owned())),
+            Err(error @ (ApiError::Forbidden { .. } | ApiError::NotFound { .. })) => {
+                tracing::warn!(error = %error, "builds that GitHub was told about are not recognised");
+                self.statuses_are_readable = false;
+                Ok(None)
+            }
+            // A commit that is gone.
+            Err(ApiError::Refused { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn built(state: &str) -> String {
+    format!("there was a run: GitHub shows its status, {state}")
+}
+
+/// Posts a delivery to the service.
+async fn post(sender: &Sender, delivery: crate::delivery::Delivery, line: Line) -> Line {
+    let (headers, body) = webhook(delivery);
+    match sender.post(headers, body).await {
+        Ok(reply) if reply.status.is_success() && reply.answer["outcome"].is_null() => {
+            line.left(Outcome::Failed, "the answer is not the service's; is --url right?")
+        }
+        Ok(reply) => line.answered(Road::Post, reply.status.as_u16().into(), &reply.answer),
+        Err(error) => line.left(Outcome::Failed, error.to_string()),
+    }
+}
