@@ -121,6 +121,11 @@ impl GitHubArgs {
         }
     }
 
+    /// Whether a flag names a credential.
+    pub(super) fn is_given(&self) -> bool {
+        self.github_credential_dir.is_some() || self.github_token_file.is_some() || self.github_app_id.is_some()
+    }
+
     /// Whether a credential is named, and its file is there.
     pub(super) fn has_credential(&self) -> bool {
         match &self.github_credential_dir {

@@ -1,5 +1,5 @@
 //! The command line: `serve` (the default), `render`, `lint`, `deploy`, `report`, `token`,
-//! `send`, `rerun`, `recover`, `completions`, `man`.
+//! `send`, `rerun`, `recover`, `why`, `completions`, `man`.
 
 mod auth;
 mod deploy;
@@ -14,6 +14,7 @@ mod send;
 mod serve;
 mod shell;
 mod token;
+mod why;
 
 use std::fs;
 use std::io::{self, Write};
@@ -58,6 +59,8 @@ enum Command {
     Rerun(rerun::RerunArgs),
     /// Find merges that were missed, and have them delivered.
     Recover(recover::RecoverArgs),
+    /// Tell the road of a merge, from GitHub to the users, and what to do where it ends.
+    Why(why::WhyArgs),
     /// Tell GitHub about a build: a commit's status, and a deployment.
     Report(report::ReportArgs),
     /// Get a short-lived token for one repository.
@@ -182,6 +185,7 @@ impl Cli {
             Some(Command::Send(args)) => send::run(&args),
             Some(Command::Rerun(args)) => rerun::run(&args),
             Some(Command::Recover(args)) => recover::run(&args),
+            Some(Command::Why(args)) => why::run(&args),
             Some(Command::Report(args)) => report::run(&args),
             Some(Command::Token(args)) => token::run(&args),
             Some(Command::Completions(args)) => shell::completions(&args),

@@ -8,8 +8,13 @@ mod token_issuer;
 
 use std::time::Duration;
 
-use client::ApiClient;
+use http::Method;
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use bytes::Bytes;
 pub(crate) use client::ConfigError;
+use client::{ApiClient, Call};
 pub(crate) use error::{ApiError, ApiErrorKind};
 pub(crate) use pipeline_run::{Creation, advice};
 pub(crate) use token_issuer::TokenIssuer;
@@ -20,6 +25,8 @@ use crate::telemetry::metrics::Registry;
 const FIELD_MANAGER: &str = "github-trigger";
 /// Timeout of one call that no delivery waits for.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause before a read is tried again.
+const READ_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A Kubernetes API server and our credentials for it; cheap to clone.
 #[derive(Clone)]
@@ -36,6 +43,26 @@ impl Cluster {
     pub(crate) async fn connect(registry: &Registry) -> Result<(Self, String), ConfigError> {
         let (api, namespace) = ApiClient::connect(registry).await?;
         Ok((Self { api }, namespace))
+    }
+
+    /// Reads an object or a list by its path; `None` if there is none. Failures that may pass are tried again.
+    /// Fails when it cannot be read.
+    pub(crate) async fn read(&self, path: &str) -> Result<Option<Value>, ApiError> {
+        let until = Instant::now() + CALL_TIMEOUT;
+        loop {
+            let call =
+                Call { method: Method::GET, uri: path.to_owned(), content_type: "", body: Bytes::new(), trace: None };
+            let error = match self.api.send(call, until).await {
+                Ok(body) => return Ok(Some(serde_json::from_slice(&body)?)),
+                Err(error) if error.kind() == ApiErrorKind::NotFound => return Ok(None),
+                Err(error) => error,
+            };
+            let pause = error.retry_after().unwrap_or(READ_RETRY_INTERVAL);
+            if !error.kind().is_temporary() || Instant::now() + pause >= until {
+                return Err(error);
+            }
+            sleep(pause).await;
+        }
     }
 
     /// The cluster as the issuer of service account tokens. `name` is the issuer's name in tokens where it differs from

@@ -81,13 +81,7 @@ impl Cluster {
     /// Reads a run; `None` if there is none of this name.
     /// Fails when it cannot be read.
     pub(crate) async fn pipeline_run(&self, namespace: &str, name: &str) -> Result<Option<Value>, ApiError> {
-        let uri = format!("/apis/tekton.dev/v1/namespaces/{namespace}/pipelineruns/{name}");
-        let call = Call { method: Method::GET, uri, content_type: "", body: Bytes::new(), trace: None };
-        match self.api.send(call, Instant::now() + CALL_TIMEOUT).await {
-            Ok(body) => Ok(Some(serde_json::from_slice(&body)?)),
-            Err(error) if error.kind() == ApiErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.read(&format!("/apis/tekton.dev/v1/namespaces/{namespace}/pipelineruns/{name}")).await
     }
 
     /// Asks the API server whether it would take a run; nothing is created.

@@ -5,6 +5,10 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::delivery::EventKind;
+use crate::github::Event;
+use crate::github::api::{Attempt, Merge, RepositoryName};
+
 /// What became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -89,8 +93,38 @@ impl Tally {
 }
 
 impl Line {
+    /// An attempt at a delivery, and its event where that can be read.
+    pub(super) fn of_attempt(attempt: &Attempt, event: Option<&Event>) -> Self {
+        Self {
+            outcome: Outcome::Missing,
+            road: Road::None,
+            repository: event.and_then(|event| event.repository_name().map(str::to_owned)),
+            event: attempt.event.clone(),
+            pull_request: event.and_then(|event| event.subject.number),
+            commit: event.and_then(|event| Some(event.commit()?.to_string())),
+            delivery_id: attempt.guid.clone(),
+            message: String::new(),
+            pipeline_runs: Vec::new(),
+        }
+    }
+
+    /// A merge that no delivery is known of.
+    pub(super) fn of_merge(repository: &RepositoryName, merge: &Merge) -> Self {
+        Self {
+            outcome: Outcome::Missing,
+            road: Road::None,
+            repository: Some(repository.as_str().to_owned()),
+            event: EventKind::PullRequest.to_string(),
+            pull_request: Some(merge.number),
+            commit: Some(merge.commit.to_string()),
+            delivery_id: format!("recover-{}", merge.commit),
+            message: String::new(),
+            pipeline_runs: Vec::new(),
+        }
+    }
+
     /// The same line, with the outcome and the runs that the service's answer tells of.
-    pub(crate) fn answered(self, road: Road, status: u64, answer: &Value) -> Self {
+    pub(super) fn answered(self, road: Road, status: u64, answer: &Value) -> Self {
         let runs = answer["pipelineRuns"].as_array().into_iter().flatten();
         let name = |run: &Value| Some(format!("{}/{}", run["namespace"].as_str()?, run["name"].as_str()?));
         let pipeline_runs: Vec<String> = runs.filter_map(name).collect();
@@ -111,7 +145,7 @@ impl Line {
     }
 
     /// The same line, of a delivery that nothing was done for.
-    pub(crate) fn left(self, outcome: Outcome, message: impl Into<String>) -> Self {
+    pub(super) fn left(self, outcome: Outcome, message: impl Into<String>) -> Self {
         Self { outcome, road: Road::None, message: message.into(), ..self }
     }
 }

@@ -3,9 +3,11 @@
 //!
 //! Repeating it changes nothing: the same merge gives the same run, and what the service has accepted is not asked for again.
 
+mod hook;
 mod line;
 mod log;
 mod walk;
 
+pub(crate) use hook::{RecoverError, choose_hook, find_delivery};
 pub(crate) use line::{Line, Tally};
-pub(crate) use walk::{Ignores, RecoverError, Recovery, Scope};
+pub(crate) use walk::{Ignores, Recovery, Scope};

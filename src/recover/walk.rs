@@ -5,16 +5,12 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
+use super::hook::{CLOCK_DIFFERENCE, Logged, MergeKey, RecoverError, choose_hook, saved_delivery};
 use super::line::{Line, Outcome, Road, Tally};
 use super::log::{Delivery, group};
-use crate::delivery::saved::{self, Defaults};
-use crate::delivery::{DeliveryId, EventKind};
-use crate::github::api::{
-    Api, ApiError, Attempt, Hook, Merge, Owner, Permissions, Repository, RepositoryName, latest_status,
-};
+use crate::github::api::{Api, ApiError, Attempt, Hook, Merge, Owner, Repository, RepositoryName, latest_status};
 use crate::github::{Commit, Event};
 use crate::sender::{Sender, webhook};
 
@@ -24,8 +20,6 @@ const BATCH: usize = 50;
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// By then GitHub has delivered a merge, and has logged it.
 const SETTLED_AFTER: Duration = Duration::from_secs(15);
-/// A delivery may seem to be older than its merge by this, because it is another clock.
-const CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
 
 /// Where merges are looked for.
 #[derive(Debug, Clone)]
@@ -58,50 +52,6 @@ pub(crate) struct Recovery<'a> {
     /// Whether nothing is done.
     pub(crate) is_dry_run: bool,
 }
-
-/// Why it is not known what is missing.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RecoverError {
-    /// GitHub cannot be asked.
-    #[error(transparent)]
-    Api(#[from] ApiError),
-    /// More than one webhook.
-    #[error("{owner} has several webhooks: {urls}; name the one of this service with --hook-url")]
-    SeveralHooks {
-        /// The repository or organisation.
-        owner: String,
-        /// Their addresses.
-        urls: String,
-    },
-}
-
-/// The webhook whose log is read; `None` if there is none. For an App, also takes its token for the other calls: its own
-/// webhook needs fewer permissions.
-/// Fails when GitHub cannot be asked, or there are several.
-pub(crate) async fn choose_hook(api: &mut Api, owner: &Owner, url: Option<&str>) -> Result<Option<Hook>, RecoverError> {
-    let is_wanted = |hook: &Hook| url.is_none_or(|url| hook.url.trim_end_matches('/') == url.trim_end_matches('/'));
-    let mut permissions = vec!["pull_requests:read", "statuses:read"];
-    if api.is_app() {
-        if let Some(hook) = Hook::of_app(api).await?.filter(is_wanted) {
-            api.authenticate(owner.clone(), &Permissions::parse(permissions).unwrap_or_default()).await?;
-            return Ok(Some(hook));
-        }
-        permissions.push(match owner {
-            Owner::Repository(_) => "repository_hooks:write",
-            Owner::Organization(_) => "organization_hooks:write",
-        });
-        api.authenticate(owner.clone(), &Permissions::parse(permissions).unwrap_or_default()).await?;
-    }
-    let mut hooks: Vec<Hook> = Hook::list(api, owner).await?.into_iter().filter(is_wanted).collect();
-    if hooks.len() > 1 {
-        let urls: Vec<&str> = hooks.iter().map(|hook| hook.url.as_str()).collect();
-        return Err(RecoverError::SeveralHooks { owner: owner.as_str().to_owned(), urls: urls.join(", ") });
-    }
-    Ok(hooks.pop())
-}
-
-/// A merged pull request, by the numbers of its repository and its own.
-type MergeKey = (u64, u64);
 
 impl Recovery<'_> {
     /// Finds what is missing, and has it delivered. Each is handed to `tell` when it is decided.
@@ -205,59 +155,6 @@ struct Walk<'a> {
     statuses_are_readable: bool,
 }
 
-/// A delivery as GitHub logged it.
-struct Logged {
-    delivery: crate::delivery::Delivery,
-    payload: Value,
-}
-
-impl Logged {
-    /// Parses an attempt as GitHub's API gives it; `None` if GitHub no longer has its payload, or it is not JSON.
-    fn parse(detail: &Value) -> Option<Self> {
-        let delivery = saved_delivery(detail, detail["guid"].as_str()?)?;
-        let payload = serde_json::from_slice(&delivery.payload).ok()?;
-        Some(Self { delivery, payload })
-    }
-
-    /// The merge that it tells of.
-    fn merge(&self) -> Option<MergeKey> {
-        let is_merge = self.payload["action"] == "closed" && self.payload["pull_request"]["merged"] == true;
-        let key = || Some((self.payload["repository"]["id"].as_u64()?, self.payload["number"].as_u64()?));
-        key().filter(|_| is_merge)
-    }
-
-    fn line(&self, attempt: &Attempt) -> Line {
-        let event = Event::parse(self.delivery.clone()).ok();
-        Line {
-            repository: event.as_ref().and_then(|event| event.repository_name().map(str::to_owned)),
-            pull_request: event.as_ref().and_then(|event| event.subject.number),
-            commit: event.as_ref().and_then(|event| Some(event.commit()?.to_string())),
-            ..line_of(attempt)
-        }
-    }
-}
-
-/// The delivery of an object of GitHub's API.
-fn saved_delivery(object: &Value, id: &str) -> Option<crate::delivery::Delivery> {
-    let defaults = Defaults { kind: EventKind::PullRequest, id: DeliveryId::parse(id)? };
-    saved::read(&object.to_string(), defaults).ok()
-}
-
-/// The line of an attempt whose payload is not known.
-fn line_of(attempt: &Attempt) -> Line {
-    Line {
-        outcome: Outcome::Missing,
-        road: Road::None,
-        repository: None,
-        event: attempt.event.clone(),
-        pull_request: None,
-        commit: None,
-        delivery_id: attempt.guid.clone(),
-        message: String::new(),
-        pipeline_runs: Vec::new(),
-    }
-}
-
 impl Walk<'_> {
     fn tell(&mut self, line: &Line, tell: &mut impl FnMut(&Line)) {
         self.tally.add(line);
@@ -292,7 +189,8 @@ impl Walk<'_> {
             // GitHub can deliver what we cannot read.
             let logged = Logged::parse(&detail);
             self.delivered.extend(logged.as_ref().and_then(Logged::merge));
-            let line = logged.as_ref().map_or_else(|| line_of(attempt), |logged| logged.line(attempt));
+            let event = logged.as_ref().and_then(|logged| Event::parse(logged.delivery.clone()).ok());
+            let line = Line::of_attempt(attempt, event.as_ref());
             let end = format!("answered with {}", attempt.end());
             if let Some(state) = self.status(api, &line).await? {
                 self.tell(&line.left(Outcome::Duplicate, built(&state)), tell);
@@ -362,17 +260,7 @@ impl Walk<'_> {
             if self.is_delivered(api, repository, merge, &mut unread).await? {
                 continue;
             }
-            let line = Line {
-                outcome: Outcome::Missing,
-                road: Road::None,
-                repository: Some(repository.name.as_str().to_owned()),
-                event: EventKind::PullRequest.to_string(),
-                pull_request: Some(merge.number),
-                commit: Some(merge.commit.to_string()),
-                delivery_id: format!("recover-{}", merge.commit),
-                message: String::new(),
-                pipeline_runs: Vec::new(),
-            };
+            let line = Line::of_merge(&repository.name, merge);
             let line = match self.status(api, &line).await? {
                 Some(state) => line.left(Outcome::Duplicate, built(&state)),
                 None => self.post_merge(api, repository, merge.number, line).await?,

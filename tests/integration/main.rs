@@ -25,3 +25,4 @@ mod recover;
 mod serving;
 mod teams;
 mod templates;
+mod why;

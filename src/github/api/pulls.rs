@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::RepositoryName;
 use super::call::{Api, Call, Identity};
 use super::error::ApiError;
-use super::{Owner, RepositoryName};
 use crate::github::Commit;
 
 const METADATA: &str = "the permission `metadata: read`";
@@ -114,10 +114,5 @@ impl Repository {
                 && item["merged_at"].is_string()
         });
         Ok(merged.filter_map(|item| item["number"].as_u64()).collect())
-    }
-
-    /// What a token is made for.
-    pub(crate) fn owner(&self) -> Owner {
-        Owner::from(&self.name)
     }
 }

@@ -1,0 +1,110 @@
+//! The webhook of a repository, an organisation or an App, and a merge's delivery in its log.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::log::{Delivery, group};
+use crate::delivery::saved::{self, Defaults};
+use crate::delivery::{DeliveryId, EventKind};
+use crate::github::api::{Api, ApiError, Attempt, Hook, Owner, Permissions};
+
+/// A delivery may seem to be older than its merge by this, because it is another clock.
+pub(super) const CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
+
+/// Why it is not known what is missing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecoverError {
+    /// GitHub cannot be asked.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// More than one webhook.
+    #[error("{owner} has several webhooks: {urls}; name the one of this service with --hook-url")]
+    SeveralHooks {
+        /// The repository or organisation.
+        owner: String,
+        /// Their addresses.
+        urls: String,
+    },
+}
+
+/// The webhook whose log is read; `None` if there is none. For an App, also takes its token for the other calls: its own
+/// webhook needs fewer permissions.
+/// Fails when GitHub cannot be asked, or there are several.
+pub(crate) async fn choose_hook(api: &mut Api, owner: &Owner, url: Option<&str>) -> Result<Option<Hook>, RecoverError> {
+    let is_wanted = |hook: &Hook| url.is_none_or(|url| hook.url.trim_end_matches('/') == url.trim_end_matches('/'));
+    let mut permissions = vec!["pull_requests:read", "statuses:read"];
+    if api.is_app() {
+        if let Some(hook) = Hook::of_app(api).await?.filter(is_wanted) {
+            api.authenticate(owner.clone(), &Permissions::parse(permissions).unwrap_or_default()).await?;
+            return Ok(Some(hook));
+        }
+        permissions.push(match owner {
+            Owner::Repository(_) => "repository_hooks:write",
+            Owner::Organization(_) => "organization_hooks:write",
+        });
+        api.authenticate(owner.clone(), &Permissions::parse(permissions).unwrap_or_default()).await?;
+    }
+    let mut hooks: Vec<Hook> = Hook::list(api, owner).await?.into_iter().filter(is_wanted).collect();
+    if hooks.len() > 1 {
+        let urls: Vec<&str> = hooks.iter().map(|hook| hook.url.as_str()).collect();
+        return Err(RecoverError::SeveralHooks { owner: owner.as_str().to_owned(), urls: urls.join(", ") });
+    }
+    Ok(hooks.pop())
+}
+
+/// The last attempt at the delivery of a merge, one that was accepted if there is one, with its request and answer as GitHub's
+/// API gives it.
+/// Fails when the log cannot be read.
+pub(crate) async fn find_delivery(
+    api: &mut Api,
+    hook: &Hook,
+    repository: u64,
+    number: u64,
+    merged_at: Timestamp,
+) -> Result<Option<(Attempt, Value)>, ApiError> {
+    let earliest = merged_at.saturating_sub(CLOCK_DIFFERENCE).unwrap_or(merged_at);
+    let attempts = hook.attempts_until(api, |attempt| attempt.delivered_at < earliest).await?;
+    for delivery in group(attempts).into_iter().filter(Delivery::is_closing) {
+        if delivery.attempt.repository_id.is_some_and(|id| id != repository) {
+            continue;
+        }
+        let detail = hook.attempt(api, &delivery.attempt).await?;
+        if Logged::parse(&detail).as_ref().and_then(Logged::merge) == Some((repository, number)) {
+            return Ok(Some((delivery.attempt, detail)));
+        }
+    }
+    Ok(None)
+}
+
+/// A merged pull request, by the numbers of its repository and its own.
+pub(super) type MergeKey = (u64, u64);
+
+/// A delivery as GitHub logged it.
+pub(super) struct Logged {
+    pub(super) delivery: crate::delivery::Delivery,
+    payload: Value,
+}
+
+impl Logged {
+    /// Parses an attempt as GitHub's API gives it; `None` if GitHub no longer has its payload, or it is not JSON.
+    pub(super) fn parse(detail: &Value) -> Option<Self> {
+        let delivery = saved_delivery(detail, detail["guid"].as_str()?)?;
+        let payload = serde_json::from_slice(&delivery.payload).ok()?;
+        Some(Self { delivery, payload })
+    }
+
+    /// The merge that it tells of.
+    pub(super) fn merge(&self) -> Option<MergeKey> {
+        let is_merge = self.payload["action"] == "closed" && self.payload["pull_request"]["merged"] == true;
+        let key = || Some((self.payload["repository"]["id"].as_u64()?, self.payload["number"].as_u64()?));
+        key().filter(|_| is_merge)
+    }
+}
+
+/// The delivery of an object of GitHub's API.
+pub(super) fn saved_delivery(object: &Value, id: &str) -> Option<crate::delivery::Delivery> {
+    let defaults = Defaults { kind: EventKind::PullRequest, id: DeliveryId::parse(id)? };
+    saved::read(&object.to_string(), defaults).ok()
+}

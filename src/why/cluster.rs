@@ -1,0 +1,191 @@
+//! The part of the road in the cluster: runs, tasks, Service, revision.
+
+use std::collections::BTreeSet;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::road::Road;
+use super::run::{MadeRun, run_step, task_steps};
+use super::service::{DeployTask, service_steps};
+use super::{State, Step};
+use crate::github::api::RepositoryName;
+use crate::kube::{ApiError, Cluster};
+use crate::names::{check_dns_label, check_service_name, is_dns_label};
+
+impl Road {
+    /// The runs of the merge, newest first. What cannot be read is told.
+    pub(super) async fn runs(&mut self) -> Vec<MadeRun> {
+        let Ok((cluster, namespace)) = &self.cluster else { return Vec::new() };
+        let (cluster, mut namespaces) = (cluster.clone(), BTreeSet::from([namespace.clone()]));
+        namespaces.extend(self.expected.iter().map(|(namespace, _)| namespace.clone()));
+        let label = match (self.number, self.commit.get(..8)) {
+            (_, Some(short)) => format!("github-trigger.dev/commit={short}"),
+            (Some(number), None) => format!("github-trigger.dev/pull-request={number}"),
+            (None, None) => return Vec::new(),
+        };
+        self.steps.retain(|step| step.place != "run");
+        let mut runs = Vec::new();
+        for namespace in namespaces.into_iter().filter(|namespace| is_dns_label(namespace)) {
+            match list(&cluster, &namespace, "tekton.dev/v1", "pipelineruns", &label).await {
+                Ok(items) => runs.extend(items.into_iter().filter_map(MadeRun::from_object)),
+                Err(error) => self.add(Step::unknown("run", unreadable("pipelineruns.tekton.dev", &namespace, &error))),
+            }
+        }
+        let repository = self.repository.as_ref().map(RepositoryName::as_str);
+        runs.retain(|run| {
+            run.annotation("commit").starts_with(&self.commit)
+                && repository.is_none_or(|name| run.annotation("repository").eq_ignore_ascii_case(name))
+        });
+        // Newest first; of the same second, the repetition.
+        let age = |run: &MadeRun| (run.created().to_owned(), run.name.len(), run.name.clone());
+        runs.sort_by_cached_key(|run| std::cmp::Reverse(age(run)));
+        runs
+    }
+
+    /// Tells the runs, and where the newest of each template leads to.
+    pub(super) async fn told_runs(&mut self, runs: Vec<MadeRun>) {
+        if let Err(why) = &self.cluster {
+            let message = format!("the cluster is not asked: {why}");
+            self.add(Step::unknown("run", message));
+            return;
+        }
+        if !runs.is_empty() {
+            // Delivered again, or by `recover`.
+            let is_bad = |step: &&mut Step| matches!(step.state, State::Wrong | State::Ended);
+            self.steps.iter_mut().filter(is_bad).for_each(|step| step.state = State::Past);
+        }
+        let missing: Vec<String> = self
+            .expected
+            .iter()
+            .filter(|(namespace, name)| {
+                !runs.iter().any(|run| run.namespace == *namespace && run.name.starts_with(name.as_str()))
+            })
+            .map(|(namespace, name)| format!("{namespace}/{name}"))
+            .collect();
+        let is_unknown = self.steps.iter().any(|step| step.place == "run");
+        let ended = self.steps.iter().any(|step| matches!(step.state, State::Wrong | State::Ended));
+        if !missing.is_empty() && !is_unknown && !ended {
+            self.add(Step::with(
+                State::Wrong,
+                "run",
+                format!("{} is not in the cluster: it was deleted, or not created", missing.join(", ")),
+                "press *Redeliver* on GitHub, or: github-trigger recover, which makes it (again)",
+            ));
+        } else if runs.is_empty() && !is_unknown && !ended {
+            let namespace = self.cluster.as_ref().map(|(_, namespace)| namespace.clone()).unwrap_or_default();
+            self.add(Step::with(
+                State::Wrong,
+                "run",
+                format!("the namespace {namespace} has no run of this merge"),
+                "look at the service's log line of its delivery (GitHub's *Recent Deliveries* has the id), or in another \
+                 --namespace; github-trigger recover makes it",
+            ));
+        }
+        let mut told = BTreeSet::new();
+        for run in runs {
+            // The newest of each template: a repetition is newer than what it repeats.
+            if told.insert(run.annotation("template").to_owned()) {
+                self.told_run(&run).await;
+            }
+        }
+    }
+
+    async fn told_run(&mut self, run: &MadeRun) {
+        let step = run_step(run);
+        let is_done = step.state == State::Ok;
+        let Ok((cluster, _)) = &self.cluster else { return };
+        let cluster = cluster.clone();
+        let label = format!("tekton.dev/pipelineRun={}", run.name);
+        let tasks = match list(&cluster, &run.namespace, "tekton.dev/v1", "taskruns", &label).await {
+            Ok(tasks) => tasks,
+            Err(error) => {
+                self.add(step);
+                self.add(Step::unknown("task", unreadable("taskruns.tekton.dev", &run.namespace, &error)));
+                return;
+            }
+        };
+        let told = task_steps(run, &tasks);
+        // The task knows better what to do than the run.
+        let decisive = told.iter().find(|task| task.state == step.state).and_then(|task| task.advice.clone());
+        let advice = decisive.map(|advice| match step.state {
+            State::Wrong => format!("{advice}; mend it, then: github-trigger rerun {}", run.reference()),
+            _ => advice,
+        });
+        self.add(Step { advice: advice.or(step.advice.clone()), ..step });
+        told.into_iter().for_each(|task| self.add(task));
+        if !is_done {
+            return;
+        }
+        let found = DeployTask::find(&tasks);
+        if found.is_none() && run.skipped().contains(&"deploy") {
+            let message = "the run left out its deploy task: no changed path needs a build (on-path)";
+            self.add(Step::with(State::Ended, "service", message, "nothing"));
+            return;
+        }
+        self.told_service(&cluster, run, found).await;
+    }
+
+    async fn told_service(&mut self, cluster: &Cluster, run: &MadeRun, found: Option<DeployTask>) {
+        let mut task = found.unwrap_or_default();
+        if let Some(name) = self.service.0.clone() {
+            task.service = name;
+        }
+        if let Some(namespace) = self.service.1.clone() {
+            task.namespace = namespace;
+        }
+        if task.namespace.is_empty() {
+            task.namespace.clone_from(&run.namespace);
+        }
+        if check_service_name("service", &task.service).is_err() || !is_dns_label(&task.namespace) {
+            let message = "the run has no task with the param `service-name`: give --service-name";
+            self.add(Step::unknown("service", message));
+            return;
+        }
+        let DeployTask { service: name, namespace, .. } = &task;
+        let base = format!("/apis/serving.knative.dev/v1/namespaces/{namespace}");
+        let service = match cluster.read(&format!("{base}/services/{name}")).await {
+            Ok(service) => service,
+            Err(error) => {
+                self.add(Step::unknown("service", unreadable("services.serving.knative.dev", namespace, &error)));
+                return;
+            }
+        };
+        let latest = service.as_ref().and_then(|service| service["status"]["latestCreatedRevisionName"].as_str());
+        let revision = if task.revision.is_empty() { latest.unwrap_or_default() } else { &task.revision };
+        let revision = match check_dns_label("revision", revision) {
+            Ok(()) => cluster.read(&format!("{base}/revisions/{revision}")).await,
+            Err(_) => Ok(None),
+        };
+        let commit = run.annotation("commit");
+        match revision {
+            Ok(revision) => {
+                let name = format!("{namespace}/{name}");
+                for step in service_steps(&name, &task, commit, service.as_ref(), revision.as_ref()) {
+                    self.add(step);
+                }
+            }
+            Err(error) => {
+                self.add(Step::unknown("revision", unreadable("revisions.serving.knative.dev", namespace, &error)));
+            }
+        }
+    }
+}
+
+/// Reads the objects with a label.
+async fn list(
+    cluster: &Cluster,
+    namespace: &str,
+    group: &str,
+    resource: &str,
+    label: &str,
+) -> Result<Vec<Value>, ApiError> {
+    let label = utf8_percent_encode(label, NON_ALPHANUMERIC);
+    let path = format!("/apis/{group}/namespaces/{namespace}/{resource}?labelSelector={label}");
+    let list = cluster.read(&path).await?.unwrap_or_default();
+    Ok(list["items"].as_array().cloned().unwrap_or_default())
+}
+
+fn unreadable(resource: &str, namespace: &str, error: &ApiError) -> String {
+    format!("cannot read {resource} in the namespace {namespace}: {error}")
+}

@@ -1,0 +1,91 @@
+//! The road of one merge, from GitHub to the users: what each place on it says, and what to do at the first one that is wrong.
+//!
+//! `road` and `cluster` ask GitHub and the API server; the others judge what they answer.
+
+mod cluster;
+mod github;
+mod road;
+mod run;
+mod service;
+
+pub(crate) use road::{Question, Target, saved_delivery, told};
+
+use serde::Serialize;
+
+/// How it looks at one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    /// As it should be.
+    Ok,
+    /// Not yet decided.
+    Waiting,
+    /// The road rightly ends here.
+    Ended,
+    /// Wrong.
+    Wrong,
+    /// It was wrong, and the merge went on all the same.
+    Past,
+    /// Not known, because nobody was asked.
+    Unknown,
+}
+
+impl State {
+    /// The word at the beginning of a line.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Waiting => "waiting",
+            Self::Ended => "ended",
+            Self::Wrong => "wrong",
+            Self::Past => "past",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// One place on the road.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Step {
+    /// How it looks there.
+    pub(crate) state: State,
+    /// The place: merge, webhook, delivery, template, run, task, service, revision or traffic.
+    pub(crate) place: &'static str,
+    /// What is there.
+    pub(crate) message: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) advice: Option<String>,
+}
+
+impl Step {
+    /// A place as it should be.
+    pub(super) fn ok(place: &'static str, message: impl Into<String>) -> Self {
+        Self { state: State::Ok, place, message: message.into(), advice: None }
+    }
+
+    /// A place that is not known.
+    pub(super) fn unknown(place: &'static str, message: impl Into<String>) -> Self {
+        Self { state: State::Unknown, ..Self::ok(place, message) }
+    }
+
+    /// A place that is not as it should be, or where the road ends, and what to do.
+    pub(super) fn with(
+        state: State,
+        place: &'static str,
+        message: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        Self { state, advice: Some(advice.into()), ..Self::ok(place, message) }
+    }
+}
+
+/// The text of a field; empty if it is missing.
+fn text<'v>(value: &'v serde_json::Value, pointer: &str) -> &'v str {
+    value.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default()
+}
+
+/// The condition of a type in an object's status.
+fn condition<'v>(object: &'v serde_json::Value, kind: &str) -> Option<&'v serde_json::Value> {
+    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+}
