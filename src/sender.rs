@@ -39,7 +39,7 @@ pub(crate) enum SendError {
         /// The system's error.
         source: io::Error,
     },
-    /// The secret's file is blank.
+    /// The file is blank, or the folder has no secret.
     #[error("the secret in {} is empty; write the webhook's secret there", .0.display())]
     EmptySecret(PathBuf),
     /// No answer.
@@ -54,19 +54,11 @@ pub(crate) enum SendError {
 }
 
 impl Sender {
-    /// The service at `url`; `ca` is a file with the certificates to trust instead of the system's. Nothing is sent yet. Call it
-    /// inside a runtime.
+    /// The service at `url`; `ca` is a file with the certificates to trust instead of the system's, `secret` a file or a mounted
+    /// folder. Nothing is sent yet. Call it inside a runtime.
     /// Fails when the secret cannot be read, or the address or the CA file is not valid.
     pub(crate) fn new(url: &str, ca: Option<&Path>, secret: Option<&Path>) -> Result<Self, SendError> {
-        let key = secret.map(|path| {
-            let content = fs::read(path).map_err(|source| SendError::Secret { path: path.to_owned(), source })?;
-            let secret = content.strip_suffix(b"\n").map_or(&*content, |line| line.strip_suffix(b"\r").unwrap_or(line));
-            if secret.trim_ascii().is_empty() {
-                return Err(SendError::EmptySecret(path.to_owned()));
-            }
-            Ok(Key::new(secret))
-        });
-        Ok(Self { key: key.transpose()?, server: Server::new(url, ca)? })
+        Ok(Self { key: secret.map(read_key).transpose()?, server: Server::new(url, ca)? })
     }
 
     /// Posts once, and reads the answer.
@@ -82,6 +74,30 @@ impl Sender {
         let answer = serde_json::from_str(&text).unwrap_or_default();
         Ok(Reply { status, text, answer })
     }
+}
+
+/// Reads a secret from its file, or the first one in a mounted folder: the service accepts each of them.
+fn read_key(path: &Path) -> Result<Key, SendError> {
+    let failed = |source| SendError::Secret { path: path.to_owned(), source };
+    let mut files = vec![path.to_owned()];
+    if path.is_dir() {
+        let entries = fs::read_dir(path).map_err(failed)?;
+        files = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|file| is_secret_file(file)).collect();
+        files.sort();
+    }
+    for file in files {
+        let content = fs::read(&file).map_err(failed)?;
+        let secret = content.strip_suffix(b"\n").map_or(&*content, |line| line.strip_suffix(b"\r").unwrap_or(line));
+        if !secret.trim_ascii().is_empty() {
+            return Ok(Key::new(secret));
+        }
+    }
+    Err(SendError::EmptySecret(path.to_owned()))
+}
+
+/// Whether a file of a mounted Secret is one of its keys: the kubelet's own entries begin with a dot.
+fn is_secret_file(file: &Path) -> bool {
+    file.is_file() && file.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."))
 }
 
 /// Headers and body as GitHub sends them.

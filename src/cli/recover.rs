@@ -41,7 +41,7 @@ pub(super) struct RecoverArgs {
     /// Address of the service, for merges that GitHub does not deliver.
     #[arg(long, value_name = "URL", requires = "secret_file")]
     url: Option<String>,
-    /// File with the webhook secret to sign these merges with.
+    /// File with the webhook secret to sign these merges with, or a mounted folder of them.
     #[arg(long, value_name = "FILE", requires = "url")]
     secret_file: Option<PathBuf>,
     /// File with the CA certificates of the service, to trust instead of the system's.

@@ -23,7 +23,7 @@ pub(super) struct SendArgs {
     /// Address of the service, for example <https://github-trigger.example.com>.
     #[arg(long)]
     url: String,
-    /// File with the webhook secret to sign with. A CloudEvent may go without.
+    /// File with the webhook secret to sign with, or a mounted folder of them. A CloudEvent may go without.
     #[arg(long, value_name = "FILE", required_unless_present = "cloudevent")]
     secret_file: Option<PathBuf>,
     /// File with the CA certificates to trust instead of the system's.

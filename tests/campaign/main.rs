@@ -3,12 +3,15 @@
 //! `cargo test --test campaign` runs a short one; `cargo test --test campaign -- --merges 5000 --seed 7` a long one.
 //! The same seed gives the same plan. The campaign fails if there is, at the end, an acknowledged merge without a run,
 //! a merge with more than one run, a run for a forged or unmerged pull request, or a merge whose redelivery fails.
+//!
+//! Then as many merges are missed, in all ways that we know, and `recover` must build each of them, once.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::print_stdout, missing_docs)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod missed;
 mod plan;
 mod roads;
 mod stage;
@@ -105,7 +108,10 @@ async fn play(options: &Options) -> ExitCode {
     let faults: Vec<String> = faults.iter().map(|(fault, count)| format!("{fault:?} {count}")).collect();
     println!("faults: {}", faults.join(", "));
     println!("peak memory of a service: {} MiB", stage.memory() / 1024);
-    verdict.conclude()
+    let code = verdict.conclude();
+    let problems = missed::play(options.seed, options.merges).await;
+    problems.iter().for_each(|problem| println!("FAILED: {problem}"));
+    if problems.is_empty() { code } else { ExitCode::FAILURE }
 }
 
 /// Sends all deliveries with [`SENDERS`] concurrent senders and returns each one's answer.

@@ -309,6 +309,31 @@ fn applies_observability_manifests() {
     assert_eq!(applied.matches("configmap/config-observability created").count(), 2, "{applied}");
 }
 
+/// `config/recover`: an account without rights, and flags that the program takes.
+#[test]
+fn applies_recover_manifests() {
+    let Some(plane) = shared() else { return };
+    plane.namespace("github-trigger");
+    let applied = plane.kubectl(&["apply", "--validate=strict", "-k", "config/recover"]);
+    for object in ["cronjob.batch", "networkpolicy.networking.k8s.io", "serviceaccount"] {
+        assert!(applied.contains(&format!("{object}/github-trigger-recover created")), "{applied}");
+    }
+    let account = "--as=system:serviceaccount:github-trigger:github-trigger-recover";
+    for (verb, resource) in [("get", "pods"), ("list", "secrets"), ("create", "pipelineruns.tekton.dev")] {
+        let refused = plane.kubectl_refuses(&["auth", "can-i", verb, resource, "-n", "github-trigger", account]);
+        assert!(refused.trim().starts_with("no") || refused.is_empty(), "{verb} {resource}: {refused}");
+    }
+    let job = plane.kubectl(&["get", "cronjob", "github-trigger-recover", "-n", "github-trigger", "-o", "json"]);
+    let job: Value = serde_json::from_str(&job).expect("JSON");
+    let container = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    let args: Vec<&str> = container["args"].as_array().expect("args").iter().filter_map(Value::as_str).collect();
+    // Without its volumes, the first thing that is missing is not a flag.
+    let output = Command::new(PROGRAM).args(&args).output().expect("the program");
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && log.contains("/app/config"), "{log}");
+}
+
 #[test]
 fn applies_istio_manifests() {
     let Some(plane) = own() else { return };

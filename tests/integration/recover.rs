@@ -201,6 +201,17 @@ async fn says_what_is_still_missing_and_recovers_it_later() {
     );
     assert_eq!(stage.github.knowledge().hooks[0].statuses(&guid), [503, 503, 201]);
 
+    // The folder of a mounted Secret, with a blank key beside the real one.
+    let folder = stage.github.folder.path().join("mounted");
+    fs::create_dir(&folder).expect("a folder");
+    for (name, content) in [("..data", "x"), ("1", "\n"), ("2", SECRET)] {
+        fs::write(folder.join(name), content).expect("a file");
+    }
+    stage.github.merge(REPOSITORY, 4, &commit(4), Loss::Everything).await;
+    let (url, secrets) = (format!("http://{}", stage.service.address), folder.display().to_string());
+    let end = stage.ask(&["--repository", REPOSITORY, "--url", &url, "--secret-file", &secrets]).await;
+    assert!(end.code == Some(0) && end.out.contains("recovered acme/web#4"), "{end:?}");
+
     // Without an address, what GitHub knows no delivery of is named.
     stage.github.merge(REPOSITORY, 3, &commit(3), Loss::Everything).await;
     let end = stage.ask(&["--repository", REPOSITORY]).await;

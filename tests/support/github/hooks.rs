@@ -1,5 +1,6 @@
 //! Pull requests, webhooks and their log of deliveries. A webhook really delivers, over HTTP.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -77,6 +78,19 @@ impl Hook {
     }
 }
 
+/// Where a webhook delivers to, and its secret.
+struct Target {
+    id: u64,
+    url: String,
+    secret: String,
+}
+
+impl From<&Hook> for Target {
+    fn from(hook: &Hook) -> Self {
+        Self { id: hook.id, url: hook.url.clone(), secret: hook.secret.clone() }
+    }
+}
+
 /// A number for a repository, the same for the same name.
 pub fn repository_id(name: &str) -> u64 {
     name.bytes().fold(7, |id, byte| id * 31 % 1_000_000_007 + u64::from(byte))
@@ -140,8 +154,8 @@ impl GitHub {
         if loss == Loss::Everything {
             return guid;
         }
-        let hooks: Vec<Hook> =
-            self.knowledge().hooks.iter().filter(|hook| hook.takes(repository, event)).cloned().collect();
+        let hooks: Vec<Target> =
+            self.knowledge().hooks.iter().filter(|hook| hook.takes(repository, event)).map(Target::from).collect();
         for hook in hooks {
             attempt(&self.knowledge, &hook, event, &guid, payload, loss, false).await;
         }
@@ -152,7 +166,7 @@ impl GitHub {
 /// Makes one attempt and logs it.
 async fn attempt(
     knowledge: &Mutex<Knowledge>,
-    hook: &Hook,
+    hook: &Target,
     event: &str,
     guid: &str,
     payload: &Value,
@@ -240,13 +254,14 @@ impl Shared {
                     one["pushed_at"] = webhook::now().into();
                     one
                 });
-                Some(numbered(repositories.collect(), query))
+                Some(numbered::<Value>(repositories.collect(), query))
             }
             ("get", "/pulls") => {
-                let mut pulls = knowledge.pulls.get(&repository).cloned().unwrap_or_default();
-                pulls.sort_by_key(|pull| std::cmp::Reverse(pull["updated_at"].as_str().unwrap_or_default().to_owned()));
+                let mut pulls: Vec<&Value> = knowledge.pulls.get(&repository).into_iter().flatten().collect();
+                pulls.sort_by_key(|pull| std::cmp::Reverse(pull["updated_at"].as_str().unwrap_or_default()));
+                let (status, mut page, next) = numbered(pulls, query);
                 // A list has fewer fields.
-                for pull in &mut pulls {
+                for pull in page.as_array_mut().expect("a list") {
                     let fields = pull.as_object_mut().expect("an object");
                     for name in [
                         "merged",
@@ -265,7 +280,7 @@ impl Shared {
                         fields.remove(name);
                     }
                 }
-                Some(numbered(pulls, query))
+                Some((status, page, next))
             }
             ("get", "/pulls/{pull_number}") => {
                 let number = parameter("pull_number").parse::<u64>().ok()?;
@@ -276,7 +291,7 @@ impl Shared {
                 let commit = parameter("commit_sha");
                 let pulls = knowledge.pulls.get(&repository).cloned().unwrap_or_default();
                 let pulls = pulls.into_iter().filter(|pull| pull["merge_commit_sha"] == commit.as_str());
-                Some(numbered(pulls.collect(), query))
+                Some(numbered::<Value>(pulls.collect(), query))
             }
             ("get", "/hooks") => {
                 let template = self.description.example(operation, 200)[0].clone();
@@ -287,7 +302,7 @@ impl Shared {
                     one["config"]["url"] = hook.url.clone().into();
                     one
                 });
-                Some(numbered(hooks.collect(), query))
+                Some(numbered::<Value>(hooks.collect(), query))
             }
             ("get", "/hook/config") => {
                 let mut config = self.description.example(operation, 200);
@@ -313,7 +328,7 @@ impl Shared {
                         json!({"message": "Validation Failed", "documentation_url": "https://docs.github.com/rest"});
                     return Some((422, body, None));
                 }
-                let (knowledge, hook) = (Arc::clone(&self.knowledge), hook.clone());
+                let (knowledge, hook) = (Arc::clone(&self.knowledge), Target::from(hook));
                 tokio::spawn(async move {
                     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
                     let (event, guid) = (text(&logged.item["event"]), text(&logged.item["guid"]));
@@ -327,11 +342,12 @@ impl Shared {
 }
 
 /// One page of a list with numbered pages.
-fn numbered(items: Vec<Value>, query: &HashMap<String, String>) -> (u16, Value, Option<String>) {
+fn numbered<I: Borrow<Value>>(items: Vec<I>, query: &HashMap<String, String>) -> (u16, Value, Option<String>) {
     let number = |name: &str, default: usize| query.get(name).and_then(|text| text.parse().ok()).unwrap_or(default);
     let (size, page) = (number("per_page", 30).min(100), number("page", 1));
     let next = (items.len() > page * size).then(|| format!("page={}", page + 1));
-    (200, items.into_iter().skip((page - 1) * size).take(size).collect(), next)
+    let page = items.iter().skip((page - 1) * size).take(size);
+    (200, page.map(|item| item.borrow().clone()).collect(), next)
 }
 
 /// One page of a webhook's log, newest first, by cursor.
