@@ -11,6 +11,7 @@ mod deployer;
 mod eventing;
 mod harness;
 mod product;
+mod recover;
 mod road;
 mod serving;
 
@@ -98,6 +99,7 @@ fn trials(stage: Option<Arc<Stage>>) -> Vec<Trial> {
     }
     tests!(
         road::leads_from_merge_to_page,
+        recover::builds_a_missed_merge,
         serving::answers_from_zero_pods,
         serving::loses_no_acknowledged_merge,
         serving::follows_a_rotated_secret,

@@ -34,6 +34,8 @@ pub struct Product {
     pub secret: String,
     /// Host name of the service.
     pub host: String,
+    /// The copy of the project that the page's commands were run in.
+    pub checkout: PathBuf,
     /// The sample application's working copy.
     copy: PathBuf,
     client: HttpClient,
@@ -90,7 +92,7 @@ impl Product {
         let url = lines.next().expect("the URL");
         let host = url.strip_prefix("http://").unwrap_or_else(|| panic!("no URL: {url}")).to_owned();
         let copy = make_repository(cluster, &checkout.join("examples/hello-sample"));
-        Self { secret, host, copy, client: HttpClient::new() }
+        Self { secret, host, checkout, copy, client: HttpClient::new() }
     }
 
     /// Commits a version of the sample application whose page greets `version`, and pushes it.

@@ -11,6 +11,7 @@ use crate::Stage;
 use crate::harness::Cluster;
 use crate::harness::names::DOMAIN;
 use crate::product::{NAMESPACE, REPOSITORY, Run, get};
+use crate::support::command::run_with;
 use crate::support::github::TOKEN;
 use crate::support::go::say;
 use crate::support::http::HttpClient;
@@ -97,6 +98,7 @@ pub async fn leads_from_merge_to_page(stage: Arc<Stage>) {
         if number == 2 {
             assert_deployed_on_github(cluster, &merge.commit, &run);
             assert_credential_is_nowhere(cluster, &run);
+            assert_why_follows(cluster, &merge.commit).await;
         }
         let page = get(&HttpClient::new(), &sample(), "/").await;
         assert!(page.body.starts_with(&format!("Hello {version} from hello-sample-")), "{}", page.body);
@@ -113,6 +115,23 @@ pub async fn leads_from_merge_to_page(stage: Arc<Stage>) {
 
     let claims = cluster.json(&["get", "persistentvolumeclaims", "-A"]);
     assert_eq!(claims["items"], serde_json::json!([]), "a merge leaves no volume behind");
+}
+
+/// `why` finds the whole road on the real objects.
+async fn assert_why_follows(cluster: &Cluster, commit: &str) {
+    let target = format!("{REPOSITORY}#2");
+    let end = run_with(Some(&cluster.kubeconfig()), &["why", &target, "--namespace", NAMESPACE]).await;
+    assert_eq!(end.code, Some(0), "{end:?}");
+    for line in [
+        "ok       run ",
+        "ok       service   default/hello-sample",
+        "ok       revision ",
+        "ok       traffic   all users of",
+    ] {
+        assert!(end.out.contains(line), "no {line:?} in {end:?}");
+    }
+    let by_commit = run_with(Some(&cluster.kubeconfig()), &["why", commit, "--namespace", NAMESPACE]).await;
+    assert_eq!(by_commit.out, end.out);
 }
 
 /// GitHub knows the deployment, with the Service's URL and the link to the run.

@@ -19,6 +19,7 @@ mod hostile;
 mod judge;
 mod knative;
 mod manifests;
+mod nothing_ran;
 mod observability;
 mod order;
 mod recover;

@@ -85,6 +85,11 @@ impl FakeApi {
         self.inner.lock().expect("the state").runs.values().cloned().collect()
     }
 
+    /// Deletes all runs.
+    pub fn delete_runs(&self) {
+        self.inner.lock().expect("the state").runs.clear();
+    }
+
     /// The `traceparent` of every create that had one.
     pub fn traces(&self) -> Vec<String> {
         self.inner.lock().expect("the state").traces.clone()

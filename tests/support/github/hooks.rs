@@ -71,6 +71,12 @@ impl Hook {
         self.is_active && self.events.contains(&event) && owners.contains(&self.owner)
     }
 
+    /// The JSON answer to the last attempt; null if there was none.
+    pub fn last_answer(&self) -> Value {
+        let answer = self.log.last().and_then(|logged| logged.answer.as_deref());
+        answer.and_then(|answer| serde_json::from_str(answer).ok()).unwrap_or_default()
+    }
+
     /// Status codes of the attempts at a delivery, oldest first.
     pub fn statuses(&self, guid: &str) -> Vec<u64> {
         let attempts = self.log.iter().filter(|logged| logged.item["guid"] == guid);
@@ -175,7 +181,8 @@ async fn attempt(
 ) {
     let body = payload.to_string();
     let mut headers = webhook::headers_signed_with(&hook.secret, event, guid, body.as_bytes());
-    headers.retain(|(name, _)| name != "x-github-hook-id");
+    // A webhook without a secret is not signed.
+    headers.retain(|(name, _)| name != "x-github-hook-id" && !(hook.secret.is_empty() && name.contains("signature")));
     headers.push(("x-github-hook-id".to_owned(), hook.id.to_string()));
     let address: Option<SocketAddr> =
         hook.url.strip_prefix("http://").and_then(|rest| rest.split('/').next()?.parse().ok());
