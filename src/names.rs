@@ -69,6 +69,12 @@ pub(crate) fn check_dns_label(what: &'static str, name: &str) -> Result<(), Inva
     if is_dns_label(name) { Ok(()) } else { Err(InvalidName { what, name: name.to_owned(), rule }) }
 }
 
+/// Checks the name of a service account or Secret (DNS-1123 subdomain).
+pub(crate) fn check_subdomain(what: &'static str, name: &str) -> Result<(), InvalidName> {
+    let rule = "at most 253 lower case letters, digits, `-` and `.`, with a letter or digit at both ends";
+    if is_subdomain(name) { Ok(()) } else { Err(InvalidName { what, name: name.to_owned(), rule }) }
+}
+
 /// Checks the name of a Service or traffic tag (DNS-1035), which begins with a letter.
 pub(crate) fn check_service_name(what: &'static str, name: &str) -> Result<(), InvalidName> {
     let rule = "at most 63 lower case letters, digits and `-`, beginning with a letter, without `-` at the end";

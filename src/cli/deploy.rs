@@ -15,7 +15,7 @@ use crate::deploy::{
 };
 use crate::github::Commit;
 use crate::kube::{Cluster, ConfigError};
-use crate::names::{InvalidName, check_dns_label, check_service_name};
+use crate::names::{InvalidName, check_dns_label, check_service_name, check_subdomain};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::otlp::Collector;
@@ -75,6 +75,12 @@ pub(super) struct DeployArgs {
     /// Container port of a Service that is created.
     #[arg(long, value_name = "N")]
     port: Option<u16>,
+    /// Service account of a Service that is created [default: the namespace's].
+    #[arg(long, value_name = "NAME")]
+    service_account: Option<String>,
+    /// Secret with which a Service that is created pulls its image; can be repeated.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pull_secret: Vec<String>,
     /// Time to wait for the new revision; 0 does not wait.
     #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(..=604_800))]
     wait_timeout: u64,
@@ -167,6 +173,8 @@ async fn deploy(args: &DeployArgs, journal: &Journal) -> Result<(), DeployError>
     args.tag.iter().try_for_each(|tag| check_service_name("--tag", tag))?;
     args.to.iter().try_for_each(|revision| check_service_name("--to", revision))?;
     args.container.iter().try_for_each(|container| check_dns_label("--container", container))?;
+    args.service_account.iter().try_for_each(|name| check_subdomain("--service-account", name))?;
+    args.pull_secret.iter().try_for_each(|name| check_subdomain("--pull-secret", name))?;
     let flag = non_empty(args.namespace.clone());
     flag.iter().try_for_each(|namespace| check_dns_label("--namespace", namespace))?;
     let (cluster, found_namespace) = Cluster::connect(&Registry::default()).await?;
@@ -178,6 +186,8 @@ async fn deploy(args: &DeployArgs, journal: &Journal) -> Result<(), DeployError>
         image,
         container: args.container.clone(),
         port: args.port,
+        service_account: args.service_account.clone(),
+        pull_secrets: args.pull_secret.clone(),
         stamp,
         force: args.force,
         attempt: Some(jiff::Timestamp::now().to_string()),

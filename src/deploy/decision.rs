@@ -30,6 +30,10 @@ pub(crate) struct Desired {
     pub(crate) container: Option<String>,
     /// Container port of a Service that is created.
     pub(crate) port: Option<u16>,
+    /// Service account of a Service that is created.
+    pub(crate) service_account: Option<String>,
+    /// Secrets with which a Service that is created pulls its image.
+    pub(crate) pull_secrets: Vec<String>,
     /// Traffic of the new revision.
     pub(crate) traffic: TrafficMode,
     /// Whether the rollout waits for the new revision.
@@ -127,6 +131,12 @@ pub(crate) enum PlanError {
     /// There is no Service to roll back.
     #[error("the Service does not exist, so that there is nothing to roll back")]
     Absent,
+    /// The traffic that is to be kept names a revision that does not exist.
+    #[error(
+        "the Service's traffic names the revision {0}, which does not exist, so that no change reaches users: --to-latest sends \
+         all traffic to the new revision"
+    )]
+    MissingRevision(String),
     /// A change that Knative has not observed yet may change the traffic.
     #[error("Knative has not observed the last change of the Service yet (is its controller running?)")]
     Unsettled,
@@ -216,10 +226,9 @@ fn had_all_users(current: &Service) -> impl Iterator<Item = &str> {
 fn roll_back(current: &Service, desired: &Desired, annotations: Map<String, Value>) -> Result<Plan, PlanError> {
     let TrafficMode::Rollback { to } = &desired.traffic else { return Ok(Plan::Nothing) };
     let target = to.as_deref().ok_or(PlanError::NoEarlierRevision)?;
-    let status = Traffic::from_status(current.status_traffic());
-    let spec = Traffic::from_spec(&current.spec.traffic);
+    let (spec, status) = known_traffic(current);
     let wanted = Traffic::all_to(Destination::Revision(target.to_owned())).with_tags_of(&spec, &status);
-    if wanted == spec {
+    if wanted == Traffic::from_spec(&current.spec.traffic) {
         return Ok(Plan::Nothing);
     }
     let mut patch = json!({
@@ -232,14 +241,24 @@ fn roll_back(current: &Service, desired: &Desired, annotations: Map<String, Valu
     Ok(Plan::Patch { patch, change: Change::Traffic })
 }
 
+/// The traffic in spec and status, without a revision that does not exist.
+fn known_traffic(current: &Service) -> (Traffic, Traffic) {
+    let gone = current.missing_revision();
+    let spec = Traffic::from_spec(&current.spec.traffic).dropped(gone);
+    (spec, Traffic::from_status(current.status_traffic()).dropped(gone))
+}
+
 /// The traffic to write now; `None` if it stays as it is.
 fn desired_traffic(current: &Service, desired: &Desired, same_image: bool) -> Result<Option<Traffic>, PlanError> {
-    let spec = Traffic::from_spec(&current.spec.traffic);
-    let status = Traffic::from_status(current.status_traffic());
+    if let (TrafficMode::Keep, Some(gone)) = (&desired.traffic, current.missing_revision()) {
+        return Err(PlanError::MissingRevision(gone.to_owned()));
+    }
+    let written = Traffic::from_spec(&current.spec.traffic);
+    let (spec, status) = known_traffic(current);
     // A tag that this rollout does not set stays on its revision.
     let kept = if same_image { spec.clone() } else { spec.clone().with_pinned_tags(&status) };
     let wanted = match &desired.traffic {
-        TrafficMode::Keep | TrafficMode::Rollback { .. } => return Ok((kept != spec).then_some(kept)),
+        TrafficMode::Keep | TrafficMode::Rollback { .. } => return Ok((kept != written).then_some(kept)),
         TrafficMode::NoTraffic { tag } if same_image => {
             let Some(latest) = current.latest_created() else { return Ok(None) };
             let latest = Destination::Revision(latest.to_owned());
@@ -267,7 +286,7 @@ fn desired_traffic(current: &Service, desired: &Desired, same_image: bool) -> Re
             None => pinned,
         }
     };
-    Ok((wanted != spec).then_some(wanted))
+    Ok((wanted != written).then_some(wanted))
 }
 
 /// Whether users stay on their revisions until the new one is ready: until then, "latest" is the latest ready one.
@@ -277,7 +296,7 @@ fn is_safe_at_once(current: &Service, wanted: &Traffic) -> bool {
         // There are no users yet.
         None => return true,
     };
-    until_ready.users() == Traffic::from_status(current.status_traffic()).users()
+    until_ready.users() == known_traffic(current).1.users()
 }
 
 /// The current traffic, pinned to its revisions; empty for a Service that was never ready.
@@ -285,7 +304,10 @@ fn pinned(current: &Service) -> Result<Traffic, PlanError> {
     if !current.is_settled() {
         return Err(PlanError::Unsettled);
     }
-    let status = Traffic::from_status(current.status_traffic());
+    let (spec, mut status) = known_traffic(current);
+    if current.missing_revision().is_some() && !status.is_empty() {
+        status = status.scaled_to(100);
+    }
     let (assigned, users) = (status.sum(), status.users());
     if assigned != 100 && !users.is_empty() {
         return Err(PlanError::Traffic(assigned));
@@ -298,7 +320,7 @@ fn pinned(current: &Service) -> Result<Traffic, PlanError> {
     } else {
         Traffic::from_percentages(users)
     };
-    Ok(pinned.with_tags_of(&Traffic::from_spec(&current.spec.traffic), &status))
+    Ok(pinned.with_tags_of(&spec, &status))
 }
 
 fn new_service(desired: &Desired, image: &Image) -> Value {
@@ -318,6 +340,13 @@ fn new_service(desired: &Desired, image: &Image) -> Value {
         container["ports"] = json!([{"containerPort": port}]);
     }
     let mut spec = json!({"template": {"spec": {"containers": [container]}}});
+    if let Some(account) = &desired.service_account {
+        spec["template"]["spec"]["serviceAccountName"] = account.as_str().into();
+    }
+    if !desired.pull_secrets.is_empty() {
+        let names = desired.pull_secrets.iter().map(|name| json!({"name": name}));
+        spec["template"]["spec"]["imagePullSecrets"] = names.collect();
+    }
     // The first revision gets all traffic.
     if let Some(tag) = desired.traffic.tag() {
         spec["traffic"] = Traffic::default().with_latest(0, Some(tag)).to_spec();

@@ -276,6 +276,10 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
                     (waiting, false)
                 }
             };
+            if Instant::now() >= self.deadline && service.is_moving_users() {
+                tracing::warn!("{waiting}; Knative goes on to move users to the new revision (rollout-duration)");
+                return Ok(Some(service));
+            }
             if Instant::now() >= self.deadline {
                 return Err(RolloutError::Timeout { waiting, look: self.look_at_pods(&service), users });
             }
@@ -391,6 +395,8 @@ mod tests {
             image: Some(image.parse().expect("an image")),
             container: None,
             port: None,
+            service_account: None,
+            pull_secrets: Vec::new(),
             traffic: TrafficMode::Keep,
             wait,
             stamp: Stamp::default(),
@@ -453,6 +459,24 @@ mod tests {
         assert!(matches!(error, RolloutError::Timeout { .. }), "{error}");
         assert_eq!(begun.elapsed(), Duration::from_secs(60));
         roll_out(&Fake::default(), "web:1", Wait::No).await.expect("no wait");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_well_while_knative_moves_users_for_longer_than_the_wait() {
+        let moving = json!({
+            "metadata": {"name": "web", "generation": 1, "resourceVersion": "1"},
+            "spec": {"template": {"spec": {"containers": [{"image": "web:1"}]}}},
+            "status": {
+                "observedGeneration": 1, "latestCreatedRevisionName": "web-1", "latestReadyRevisionName": "web-1",
+                "traffic": [{"revisionName": "web-0", "percent": 70}, {"revisionName": "web-1", "percent": 30}],
+                "conditions": [{"type": "RoutesReady", "status": "Unknown", "reason": "RolloutInProgress"}],
+            },
+        });
+        let fake = Fake { service: RefCell::new(Some(moving)), ..Fake::default() };
+        let begun = Instant::now();
+        let service = roll_out(&fake, "web:1", MINUTE).await.expect("an end");
+        assert_eq!((service.percent_on("web-1"), begun.elapsed()), (30, Duration::from_secs(60)));
+        assert_eq!(fake.writes.borrow().len(), 0);
     }
 
     #[tokio::test(start_paused = true)]

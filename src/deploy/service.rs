@@ -251,6 +251,27 @@ impl Service {
         self.is_settled() && self.latest_created() != self.latest_ready() && conditions.iter().any(failed)
     }
 
+    fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.status.as_ref()?.conditions.iter().find(|condition| condition.kind == kind)
+    }
+
+    /// A revision that the traffic names and that does not exist, for example because it was deleted. Nobody reaches it, and the
+    /// whole route stays as it was before.
+    pub(super) fn missing_revision(&self) -> Option<&str> {
+        let routes = self.condition("RoutesReady").filter(|_| self.is_settled())?;
+        let message = routes.message.as_deref().filter(|_| routes.reason.as_deref() == Some("RevisionMissing"))?;
+        // Revision "web-1" referenced in traffic not found.
+        let name = message.split('"').nth(1)?;
+        self.spec.traffic.iter().any(|target| target.revision_name.as_deref() == Some(name)).then_some(name)
+    }
+
+    /// Whether users are moved to the newest revision little by little (`serving.knative.dev/rollout-duration`).
+    pub(super) fn is_moving_users(&self) -> bool {
+        let is_moving = |condition: &Condition| condition.reason.as_deref() == Some("RolloutInProgress");
+        self.latest_is_ready()
+            && ["RoutesReady", "Ready"].iter().any(|kind| self.condition(kind).is_some_and(is_moving))
+    }
+
     /// The revision that has all users; `None` if several have some, or none has.
     pub(crate) fn revision_with_all_users(&self) -> Option<&str> {
         let mut users = self.status_traffic().iter().filter(|target| target.percent.is_some_and(|percent| percent > 0));

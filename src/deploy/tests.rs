@@ -42,6 +42,8 @@ fn desired(traffic: TrafficMode) -> Desired {
         image: Some(image),
         container: None,
         port: None,
+        service_account: None,
+        pull_secrets: Vec::new(),
         traffic,
         wait: Wait::AtMost(Duration::from_secs(60)),
         stamp: Stamp::default(),
@@ -300,6 +302,41 @@ fn promotes_ready_revision_despite_broken_route() {
     assert_eq!(traffic(&decided(&today, TrafficMode::ToLatest)), latest());
     broken["latestReadyRevisionName"] = "web-1".into();
     assert!(!service(&spec(NEW, &gone), &broken).latest_is_ready());
+}
+
+/// A deleted revision in the traffic: nobody reaches it, so that one run is enough.
+#[test]
+fn leaves_out_a_revision_that_does_not_exist() {
+    let message = "Revision \"web-0\" referenced in traffic not found.";
+    let missing = json!([{"type": "RoutesReady", "status": "False", "reason": "RevisionMissing", "message": message}]);
+    let gone = json!([{"revisionName": "web-0", "percent": 60}, {"revisionName": "web-0", "percent": 0, "tag": "old"},
+        {"revisionName": "web-1", "percent": 40}]);
+    let mut broken = status("web-1", &gone);
+    broken["conditions"] = missing;
+    let today = service(&spec(OLD, &gone), &broken);
+    assert_eq!(today.missing_revision(), Some("web-0"));
+    let test = json!({"latestRevision": true, "percent": 0, "tag": "test"});
+    assert_eq!(traffic(&decided(&today, no_traffic())), json!([pinned("web-1", 100), test]));
+    // First the image, with the users on what works; then all of them go to it.
+    assert_eq!(traffic(&decided(&today, TrafficMode::ToLatest)), json!([pinned("web-1", 100)]));
+    let refused = decide(Some(&today), &desired(TrafficMode::Keep)).expect_err("a missing revision");
+    assert!(refused.to_string().contains("web-0") && refused.to_string().contains("--to-latest"), "{refused}");
+    // What the status says of another spec counts no more.
+    let mended = service(&spec(OLD, &latest()), &broken);
+    assert_eq!(mended.missing_revision(), None);
+}
+
+#[test]
+fn creates_with_account_and_pull_secrets() {
+    let desired = Desired {
+        service_account: Some("web".to_owned()),
+        pull_secrets: vec!["one".to_owned(), "two".to_owned()],
+        ..desired(TrafficMode::Keep)
+    };
+    let Plan::Create(created) = decide(None, &desired).expect("a plan") else { panic!("no Service") };
+    let pod = &created["spec"]["template"]["spec"];
+    assert_eq!(pod["serviceAccountName"], "web");
+    assert_eq!(pod["imagePullSecrets"], json!([{"name": "one"}, {"name": "two"}]));
 }
 
 #[test]

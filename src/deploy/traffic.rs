@@ -145,6 +145,14 @@ impl Traffic {
         self.pruned()
     }
 
+    /// Removes a revision with its users and tags.
+    pub(super) fn dropped(mut self, revision: Option<&str>) -> Self {
+        if let Some(name) = revision {
+            self.0.remove(&Destination::Revision(name.to_owned()));
+        }
+        self
+    }
+
     /// Scales the percentages to the sum `total`; rounds by the largest remainder method.
     pub(super) fn scaled_to(mut self, total: i64) -> Self {
         let sum = self.sum().max(1);

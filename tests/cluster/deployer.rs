@@ -254,6 +254,44 @@ pub async fn waits_while_knative_may_recover(stage: Arc<Stage>) {
     assert_eq!(page("room").await, "room-2");
 }
 
+/// Traffic to a revision that was deleted is mended by one deployment.
+pub async fn mends_traffic_to_a_deleted_revision(stage: Arc<Stage>) {
+    const NAME: &str = "gone";
+    let cluster = &stage.cluster;
+    prepare(cluster);
+    let [first, second] = [App::serves("gone-1").push(cluster).await, App::serves("gone-2").push(cluster).await];
+    deploy(cluster, NAME, &["--image", &first]).await.assert_outcome("deployed");
+    deploy(cluster, NAME, &["--image", &second, "--no-traffic", "--tag", "next"]).await.assert_outcome("deployed");
+    cluster.kubectl(&["delete", "revision", "gone-00001", "-n", NAMESPACE]);
+    cluster.wait_for("a route that misses its revision", || {
+        let conditions = service(cluster, NAME)["status"]["conditions"].clone();
+        let mut conditions = conditions.as_array().into_iter().flatten();
+        conditions.any(|condition| condition["type"] == "RoutesReady" && condition["reason"] == "RevisionMissing")
+    });
+    let third = App::serves("gone-3").push(cluster).await;
+    let refused = deploy(cluster, NAME, &["--image", &third]).await;
+    refused.assert_failed(&["gone-00001", "--to-latest"]);
+    assert!(refused.took < Duration::from_secs(10), "{:?}", refused.took);
+    deploy(cluster, NAME, &["--image", &third, "--to-latest"]).await.assert_outcome("deployed");
+    assert_eq!(page(NAME).await, "gone-3");
+}
+
+/// Serving moves users little by little; a wait that ends before that ends well, and says how many there are.
+pub async fn ends_well_while_users_are_moved(stage: Arc<Stage>) {
+    const NAME: &str = "gradual";
+    let cluster = &stage.cluster;
+    prepare(cluster);
+    let [first, second] = [App::serves("gradual-1").push(cluster).await, App::serves("gradual-2").push(cluster).await];
+    deploy(cluster, NAME, &["--image", &first]).await.assert_outcome("deployed");
+    let gradual = r#"{"metadata":{"annotations":{"serving.knative.dev/rollout-duration":"300s"}}}"#;
+    cluster.kubectl(&["patch", "ksvc", NAME, "-n", NAMESPACE, "--type=merge", "-p", gradual]);
+    let ended = deploy(cluster, NAME, &["--image", &second, "--wait-timeout", "40"]).await;
+    ended.assert_outcome("deployed");
+    let percent: u32 = ended.result("percent").parse().expect("a percentage");
+    assert!(percent < 100 && ended.log.contains("WARN"), "{} {}", ended.results, ended.log);
+    cluster.kubectl(&["delete", "ksvc", NAME, "-n", NAMESPACE, "--wait=false"]);
+}
+
 /// A Service that is being deleted is refused at once.
 pub async fn refuses_a_service_that_is_being_deleted(stage: Arc<Stage>) {
     const NAME: &str = "deleted";

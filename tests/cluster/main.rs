@@ -108,6 +108,8 @@ fn trials(stage: Option<Arc<Stage>>) -> Vec<Trial> {
         deployer::says_why_a_revision_fails,
         deployer::names_the_command_to_look_with,
         deployer::waits_while_knative_may_recover,
+        deployer::mends_traffic_to_a_deleted_revision,
+        deployer::ends_well_while_users_are_moved,
         deployer::refuses_a_service_that_is_being_deleted,
         deployer::deploys_the_newest_merge,
     );
