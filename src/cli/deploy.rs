@@ -11,7 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{LogArgs, non_empty, pod_namespace, print};
 use crate::deploy::{
-    Desired, Finished, Image, ImageError, Journal, Outcome, Rollout, RolloutError, Stamp, TrafficMode, Wait,
+    Desired, Finished, Image, ImageError, Journal, Outcome, Rollout, RolloutError, ServiceClient, Stamp, TrafficMode,
+    Wait,
 };
 use crate::github::Commit;
 use crate::kube::{Cluster, ConfigError};
@@ -23,12 +24,14 @@ use crate::telemetry::trace::TraceContext;
 
 /// Tag of a revision without traffic, unless `--tag` names another.
 const DEFAULT_TAG: &str = "test";
+/// The outcome of `--check` where nothing newer is known to be deployed.
+const NEEDED: &str = "needed";
 
 /// The flags of `deploy`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct DeployArgs {
     /// The image to run, best with a digest: registry/path@sha256:...
-    #[arg(long, value_name = "REF", required_unless_present = "rollback")]
+    #[arg(long, value_name = "REF", required_unless_present_any = ["rollback", "check"])]
     image: Option<String>,
     /// Name of the Knative Service; it is created if it does not exist.
     #[arg(long, alias = "serivce-name", value_name = "NAME")]
@@ -54,6 +57,9 @@ pub(super) struct DeployArgs {
     /// The revision to roll back to.
     #[arg(long, value_name = "REVISION", requires = "rollback")]
     to: Option<String>,
+    /// Only say whether something newer is deployed already: outcome `superseded`, else `needed`, also if that is not known.
+    #[arg(long, conflicts_with_all = ["image", "rollback", "no_traffic", "to_latest", "canary", "tag", "container", "force"])]
+    check: bool,
     /// The commit that is deployed, all digits; stamped on Service and revision.
     #[arg(long, env = "GITHUB_TRIGGER_COMMIT", value_name = "SHA", hide_env_values = true)]
     commit: Option<String>,
@@ -163,7 +169,47 @@ fn start(args: &DeployArgs) -> Result<(), DeployError> {
     })
 }
 
+/// Says whether something newer is deployed. A pipeline asks before it builds: what is not known must not keep it from that.
+async fn check(args: &DeployArgs) -> Result<(), DeployError> {
+    let stamp = stamp(args)?;
+    check_service_name("--service-name", &args.service_name)?;
+    let flag = non_empty(args.namespace.clone());
+    flag.iter().try_for_each(|namespace| check_dns_label("--namespace", namespace))?;
+    let name = &args.service_name;
+    let current = match Cluster::connect(&Registry::default()).await {
+        Ok((cluster, found)) => {
+            let namespace = flag.or_else(pod_namespace).unwrap_or(found);
+            let service = cluster.knative_service(&namespace, name, None);
+            service.read().await.map_err(|error| error.to_string())
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    let outcome = match current {
+        Ok(Some(service)) if stamp.is_superseded_by(&service.stamp()) => {
+            tracing::info!("{} is deployed to the Service {name}, and is newer", service.stamp().words());
+            Outcome::Superseded.as_str()
+        }
+        Ok(_) => NEEDED,
+        Err(error) => {
+            tracing::warn!(error, "it is not known what is deployed to the Service {name}; the build goes on");
+            NEEDED
+        }
+    };
+    print(format_args!("outcome: {outcome}"));
+    write_result(args.results_dir.as_deref(), "outcome", outcome)
+}
+
+/// Writes a Tekton result, if there is a folder for it.
+fn write_result(folder: Option<&Path>, name: &str, value: &str) -> Result<(), DeployError> {
+    let Some(folder) = folder else { return Ok(()) };
+    let path = folder.join(name);
+    fs::write(&path, value).map_err(|error| DeployError::Result { path, error })
+}
+
 async fn deploy(args: &DeployArgs, journal: &Journal) -> Result<(), DeployError> {
+    if args.check {
+        return check(args).await;
+    }
     let image = args.image.as_deref().map(str::parse::<Image>).transpose()?;
     let stamp = stamp(args)?;
     if args.tag.is_some() && !args.no_traffic && args.canary.is_none() {
@@ -275,10 +321,7 @@ fn report(finished: &Finished, tag: Option<&str>, results: Option<&Path>) -> Res
             // Writing to a String cannot fail.
             let _ = writeln!(lines, "{name}: {value}");
         }
-        if let Some(folder) = results {
-            let path = folder.join(name);
-            fs::write(&path, value).map_err(|error| DeployError::Result { path, error })?;
-        }
+        write_result(results, name, value)?;
     }
     print(lines.trim_end());
     Ok(())

@@ -207,6 +207,9 @@ fn sentence(args: &ReportArgs) -> String {
         return format!("The task {name} failed");
     }
     let is_skipped = |name: &str| args.tasks.iter().any(|task| task.split_once('=') == Some((name, "None")));
+    if args.state == CommitState::Success && is_skipped("build") {
+        return "Not built: something newer is deployed".to_owned();
+    }
     if args.state == CommitState::Success && is_skipped("deploy") {
         return "No changed path needs a build".to_owned();
     }

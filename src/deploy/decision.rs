@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::image::Image;
 use super::service::{ContainerError, Service};
-use super::stamp::{Age, Stamp};
+use super::stamp::Stamp;
 use super::traffic::{Destination, Traffic};
 
 /// Annotation with the last two revisions that had all users, the newest first, with a comma between them.
@@ -210,7 +210,7 @@ pub(crate) fn decide(current: Option<&Service>, desired: &Desired) -> Result<Pla
 
 /// Whether something newer than the desired state is deployed, which is left as it is.
 pub(crate) fn is_superseded(current: &Service, desired: &Desired) -> bool {
-    !desired.force && desired.stamp.age_of(&current.stamp()) == Age::Newer
+    !desired.force && desired.stamp.is_superseded_by(&current.stamp())
 }
 
 /// The last revision that had all users before the one that has them now; `None` if none is recorded.

@@ -65,7 +65,12 @@ impl Stamp {
         changed.map(|(key, ours, _)| (key.into(), ours.map_or(Value::Null, Value::from))).collect()
     }
 
-    /// Whether `deployed` is newer than this one.
+    /// Whether `deployed` is newer than this one, so that this one is not deployed any more.
+    pub(crate) fn is_superseded_by(&self, deployed: &Self) -> bool {
+        self.age_of(deployed) == Age::Newer
+    }
+
+    /// How old `deployed` is beside this one.
     pub(super) fn age_of(&self, deployed: &Self) -> Age {
         let (Some(ours), Some(theirs)) = (self.merged_at, deployed.merged_at) else { return Age::NotNewer };
         if ours != theirs {

@@ -2,12 +2,16 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::sleep;
 
 use crate::Stage;
 use crate::harness::Cluster;
 use crate::product::{NAMESPACE, REPOSITORY, runs};
 use crate::support::github::TOKEN;
-use crate::support::webhook::ago;
+use crate::support::webhook::{ago, now};
 
 const PAGE: &str = include_str!("../../docs/github.md");
 
@@ -67,4 +71,51 @@ pub async fn builds_a_missed_merge(stage: Arc<Stage>) {
         &format!("pipelinerun/{}", made[0]),
     ]);
     cluster.github.check();
+}
+
+/// With `config/spare-superseded`, a merge that is older than the deployed one is not built, and GitHub says so.
+pub async fn spares_a_superseded_build(stage: Arc<Stage>) {
+    let (cluster, product) = (&stage.cluster, stage.product());
+    let kubectl = |args: &[&str]| {
+        let output = cluster.command("kubectl").args(args).current_dir(&product.checkout).output().expect("kubectl");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    // Without the tests before.
+    let token = format!("--from-literal=token={TOKEN}");
+    let _ = cluster.try_kubectl(&["-n", NAMESPACE, "create", "secret", "generic", "github-credential", &token]);
+    if !cluster.try_kubectl(&["get", "ksvc", "hello-sample", "-n", "default"]).status.success() {
+        let annotations = json!({"github-trigger.dev/merged-at": now(), "github-trigger.dev/commit": "0".repeat(40)});
+        cluster.apply(&[json!({"apiVersion": "serving.knative.dev/v1", "kind": "Service",
+            "metadata": {"name": "hello-sample", "namespace": "default", "annotations": annotations},
+            "spec": {"template": {"spec": {"containers": [{"image": "registry.example.com/none:1"}]}}}})]);
+    }
+    kubectl(&["apply", "-k", "config/spare-superseded"]);
+    let template = product.checkout.join("config/base/deployer-trigger.yaml");
+    let text = fs::read_to_string(&template).expect("the template");
+    let account = "      serviceAccountName: deployer\n";
+    let more = format!("{account}    - pipelineTaskName: check-superseded\n{account}");
+    fs::write(&template, text.replace(account, &more)).expect("the template");
+    kubectl(&["apply", "-k", "config/direct"]);
+    let before = cluster.json(&["get", "ksvc", "hello-sample", "-n", "default"]);
+    let mut merge = product.merge(4, "superseded");
+    merge.payload["pull_request"]["merged_at"] = ago(86_400).into();
+    // The kubelet brings the template after a while.
+    let reply = loop {
+        let reply = product.deliver("pull_request", &merge.payload).await;
+        assert!(reply.status.is_success(), "{}", reply.body);
+        let name = reply.json()["pipelineRuns"][0]["name"].as_str().expect("a run").to_owned();
+        let run = cluster.json(&["get", "pipelinerun", &name, "-n", NAMESPACE]);
+        if run["spec"]["taskRunSpecs"].to_string().contains("check-superseded") {
+            break reply;
+        }
+        cluster.kubectl(&["delete", "pipelinerun", &name, "-n", NAMESPACE]);
+        sleep(Duration::from_secs(5)).await;
+    };
+    let run = product.wait_for_run(cluster, &reply);
+    assert_eq!(run.object["status"]["conditions"][0]["reason"], "Completed", "{}", run.object["status"]);
+    let skipped = run.object["status"]["skippedTasks"].to_string();
+    assert!(skipped.contains("\"build\"") && skipped.contains("\"deploy\""), "{skipped}");
+    assert_eq!(cluster.json(&["get", "ksvc", "hello-sample", "-n", "default"])["spec"], before["spec"]);
+    let statuses = cluster.github.knowledge().statuses[&(REPOSITORY.to_owned(), merge.commit.clone())].clone();
+    assert_eq!(statuses.last().expect("a status")["description"], "Not built: something newer is deployed");
 }

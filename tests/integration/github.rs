@@ -315,14 +315,18 @@ async fn a_mounted_secret_and_tektons_words_are_enough_in_a_pipeline() {
         ("None", &["build=None", "deploy=None"]),
         ("Completed", &[]),
         ("Completed", &[]),
+        ("Completed", &["build=Succeeded", "deploy=None"]),
+        ("Completed", &["build=None", "deploy=None"]),
     ] {
         let state = format!("--state={state}");
         let end = report(&[&[state.as_str(), "--environment=production", "--tasks"], tasks].concat()).await;
         assert_eq!(end.code, Some(0), "{end:?}");
     }
-    assert_eq!(github.states(REPOSITORY, SHA), ["pending", "failure", "error", "success"]);
+    assert_eq!(github.states(REPOSITORY, SHA), ["pending", "failure", "error", "success", "success", "success"]);
     let statuses = github.knowledge().statuses[&(REPOSITORY.to_owned(), SHA.to_owned())].clone();
     assert_eq!(statuses[1]["description"], "The task deploy failed");
+    assert_eq!(statuses[4]["description"], "No changed path needs a build");
+    assert_eq!(statuses[5]["description"], "Not built: something newer is deployed");
     // A credential that GitHub refuses, and a run without a repository: the build goes on.
     fs::write(secret.join("token"), "ghp_revoked").expect("a file");
     let end = report(&["--state=pending"]).await;

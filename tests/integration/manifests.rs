@@ -250,6 +250,22 @@ async fn applies_pipeline_manifests_and_deploys() {
     }
 }
 
+/// `config/spare-superseded`: the build waits for the answer of the first task, and only for that.
+#[test]
+fn applies_the_pipeline_that_spares_superseded_builds() {
+    let Some(plane) = shared() else { return };
+    plane.namespace("github-trigger");
+    plane.kubectl(&["apply", "--validate=strict", "--dry-run=server", "-k", "config/spare-superseded"]);
+    let built = plane.kubectl(&["kustomize", "config/spare-superseded"]);
+    let objects = serde_saphyr::from_multiple::<Value>(&built).expect("YAML");
+    let pipeline = objects.iter().find(|object| object["kind"] == "Pipeline").expect("the Pipeline");
+    let tasks = &pipeline["spec"]["tasks"];
+    assert_eq!(names(tasks).collect::<Vec<_>>(), ["check-superseded", "report-pending", "build", "deploy"]);
+    let when = |index: usize| tasks[index]["when"].to_string();
+    assert!(when(2).contains("$(tasks.check-superseded.results.outcome)") && !when(1).contains("check"), "{tasks}");
+    assert!(objects.iter().any(|object| object["kind"] == "Task" && object["metadata"]["name"] == "check-superseded"));
+}
+
 fn names(list: &Value) -> impl Iterator<Item = &str> {
     list.as_array().into_iter().flatten().filter_map(|item| item["name"].as_str())
 }

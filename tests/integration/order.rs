@@ -253,3 +253,37 @@ async fn a_moving_tag_gets_a_new_revision_and_a_deleted_service_none() {
     let keep = json!({"metadata": {"finalizers": null}});
     stage.services.patch("web", &PatchParams::default(), &Patch::Merge(keep)).await.expect("no finalizer");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_may_ask_first_whether_something_newer_is_deployed() {
+    let Some(stage) = Stage::new("order-check").await else { return };
+    let _serving = Serving::start(stage.services.clone());
+    let check = async |merged_at: &str, commit: char| {
+        let results = tempfile::tempdir().expect("a folder");
+        let folder = format!("--results-dir={}", results.path().display());
+        let commit = format!("--commit={}", commit.to_string().repeat(40));
+        let output = stage.deploy(&["--check", &commit, &format!("--merged-at={merged_at}"), &folder]).await;
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let outcome = std::fs::read_to_string(results.path().join("outcome")).expect("a result");
+        assert_eq!(text(&output.stdout), format!("outcome: {outcome}\n"));
+        (outcome, text(&output.stderr))
+    };
+    assert_eq!(check(EARLY, 'a').await.0, "needed", "there is no Service yet");
+    let (ok, _, errors) = deploy(&stage, &merge(2, 'b', LATE), &[]).await;
+    assert!(ok, "{errors}");
+    let before = stage.get().await["metadata"]["resourceVersion"].clone();
+    let (outcome, log) = check(EARLY, 'a').await;
+    assert!(outcome == "superseded" && log.contains("commit bbbbbbbb"), "{log}");
+    for (merged_at, commit) in [(LATE, 'b'), (LATE, 'c'), ("2026-11-22T13:00:00Z", 'c'), ("", 'a')] {
+        assert_eq!(check(merged_at, commit).await.0, "needed", "{merged_at} {commit}");
+    }
+    assert_eq!(stage.get().await["metadata"]["resourceVersion"], before, "nothing is changed");
+    // Without a cluster, everything is built.
+    let output = std::process::Command::new(crate::support::service::PROGRAM)
+        .env_clear()
+        .args(["deploy", "--check", "--service-name=web", &format!("--merged-at={EARLY}")])
+        .output()
+        .expect("the program");
+    assert!(output.status.success() && text(&output.stdout) == "outcome: needed\n", "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("WARN"), "{}", text(&output.stderr));
+}
