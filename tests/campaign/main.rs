@@ -4,7 +4,8 @@
 //! The same seed gives the same plan. The campaign fails if there is, at the end, an acknowledged merge without a run,
 //! a merge with more than one run, a run for a forged or unmerged pull request, or a merge whose redelivery fails.
 //!
-//! Then as many merges are missed, in all ways that we know, and `recover` must build each of them, once.
+//! Then as many merges are missed, in all ways that we know, and `recover` must build each of them, once. Then a quarter as many
+//! Services are deployed to by several merges at the same time, and the newest must win.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::print_stdout, missing_docs)]
 
@@ -12,6 +13,7 @@
 mod support;
 
 mod missed;
+mod order;
 mod plan;
 mod roads;
 mod stage;
@@ -36,7 +38,11 @@ const SENDERS: usize = 12;
 struct Options {
     seed: u64,
     merges: u64,
+    acts: Vec<&'static str>,
 }
+
+/// The parts of a campaign; a name on the command line selects some, as usual.
+const ACTS: [&str; 3] = ["campaign::faults", "campaign::missed", "campaign::order"];
 
 fn main() -> ExitCode {
     let options = match options(std::env::args().skip(1)) {
@@ -57,7 +63,7 @@ fn main() -> ExitCode {
 /// # Errors
 /// If `--seed` or `--merges` has no positive number.
 fn options(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-    let mut options = Options { seed: 1, merges: 400 };
+    let mut options = Options { seed: 1, merges: 400, acts: Vec::new() };
     let mut arguments = arguments.peekable();
     let mut named = Vec::new();
     while let Some(argument) = arguments.next() {
@@ -75,11 +81,34 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, S
         let value = arguments.next().and_then(|value| value.parse().ok()).filter(|value| *value > 0);
         *target = value.ok_or(format!("{argument} needs a positive number; usage: [--merges N] [--seed N]"))?;
     }
-    let wanted = named.is_empty() || named.iter().any(|name| "campaign".contains(name.as_str()));
-    Ok(wanted.then_some(options))
+    let is_wanted = |act: &&str| named.is_empty() || named.iter().any(|name| act.contains(name.as_str()));
+    options.acts = ACTS.into_iter().filter(is_wanted).collect();
+    Ok(Some(options).filter(|options| !options.acts.is_empty()))
 }
 
 async fn play(options: &Options) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for act in &options.acts {
+        let problems = match *act {
+            "campaign::faults" => {
+                if faults(options).await == ExitCode::FAILURE {
+                    code = ExitCode::FAILURE;
+                }
+                continue;
+            }
+            "campaign::missed" => missed::play(options.seed, options.merges).await,
+            _ => order::play(options.seed, options.merges / 4).await,
+        };
+        problems.iter().for_each(|problem| println!("FAILED: {problem}"));
+        if !problems.is_empty() {
+            code = ExitCode::FAILURE;
+        }
+    }
+    code
+}
+
+/// The first act: deliveries while everything around the service fails.
+async fn faults(options: &Options) -> ExitCode {
     let started = Instant::now();
     let Some(mut stage) = Stage::build(options.seed).await else { return ExitCode::SUCCESS };
     let rounds = plan::rounds(options.seed, options.merges);
@@ -108,10 +137,7 @@ async fn play(options: &Options) -> ExitCode {
     let faults: Vec<String> = faults.iter().map(|(fault, count)| format!("{fault:?} {count}")).collect();
     println!("faults: {}", faults.join(", "));
     println!("peak memory of a service: {} MiB", stage.memory() / 1024);
-    let code = verdict.conclude();
-    let problems = missed::play(options.seed, options.merges).await;
-    problems.iter().for_each(|problem| println!("FAILED: {problem}"));
-    if problems.is_empty() { code } else { ExitCode::FAILURE }
+    verdict.conclude()
 }
 
 /// Sends all deliveries with [`SENDERS`] concurrent senders and returns each one's answer.

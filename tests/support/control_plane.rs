@@ -427,9 +427,11 @@ impl ControlPlane {
         client_of(&self.path("admin")).await
     }
 
-    /// Creates a namespace.
+    /// Creates a namespace. Tests of the same manifests share theirs.
     pub fn namespace(&self, name: &str) {
-        self.kubectl(&["create", "namespace", name]);
+        let output = self.try_kubectl(&["create", "namespace", name]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() || errors.contains("AlreadyExists"), "namespace {name}: {errors}");
     }
 
     /// Creates a service account that may only create PipelineRuns in `namespace`, and returns its kubeconfig.

@@ -31,7 +31,7 @@ pub async fn write_status(services: &Api<DynamicObject>, name: &str, status: &Va
     services.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await.expect("a status");
 }
 
-/// Reconciles the Services of one namespace every 20 ms, until dropped.
+/// Reconciles the Services of one namespace every 20 ms, until dropped. An image called `bad` always fails.
 pub struct Serving {
     fate: Arc<Mutex<Fate>>,
     task: JoinHandle<()>,
@@ -45,9 +45,12 @@ impl Serving {
             loop {
                 let list = services.list(&Default::default()).await;
                 for service in list.map(|list| list.items).unwrap_or_default() {
-                    let fate = *seen.lock().expect("the fate");
+                    let mut fate = *seen.lock().expect("the fate");
                     let name = service.metadata.name.clone().unwrap_or_default();
                     let service = serde_json::to_value(&service).expect("JSON");
+                    if service["spec"]["template"].to_string().contains("/bad@") {
+                        fate = Fate::Failed("it does not start");
+                    }
                     if let Some(status) = reconcile(&service, fate) {
                         write_status(&services, &name, &status).await;
                     }
