@@ -388,6 +388,18 @@ async fn an_apps_token_that_ended_is_taken_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_unchanged_log_costs_nothing() {
+    let Some(stage) = Stage::with_hook("/repos/acme/web").await else { return };
+    stage.github.merge(REPOSITORY, 1, &commit(1), Loss::Request).await;
+    // The service takes three seconds, in which GitHub is asked for the result again and again.
+    stage.api.fail(Fault::Hang(Duration::from_secs(3)));
+    let end = stage.recover(&[]).await;
+    assert_eq!((end.code, outcomes(&end)), (Some(0), vec!["recovered acme/web#1".into()]), "{end:?}");
+    assert!(stage.github.knowledge().not_modified >= 1, "no answer of {:?}", stage.github.knowledge().requests);
+    stage.github.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_posted_merge_is_like_githubs_own_delivery() {
     let Some(stage) = Stage::without_hook().await else { return };
     let received = crate::support::receiver::Receiver::start().await;

@@ -1,9 +1,10 @@
 //! One call of GitHub's API: its credential, limits, failures and redirects.
 
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, LINK, LOCATION, RETRY_AFTER};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, ETAG, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
@@ -40,6 +41,8 @@ pub(crate) struct Api {
     clock: i64,
     /// The token of an App's installation, and what it was made for.
     installation: Option<Installation>,
+    /// The last answers to calls that are polled, by path, with their `ETag`.
+    polled: HashMap<String, (HeaderValue, Answer)>,
 }
 
 /// The token of an App's installation, and what it takes to make it anew.
@@ -64,22 +67,47 @@ pub(super) struct Call<'a> {
     is_repeatable: bool,
     /// Whether a success may come without a body.
     may_be_empty: bool,
+    /// Whether it is made again and again: an answer that has not changed is not counted by GitHub's rate limit.
+    is_polled: bool,
 }
 
 impl<'a> Call<'a> {
     /// Reads.
     pub(super) fn get(path: &'a str, what: &'a str, permission: &'static str) -> Self {
-        Self { method: "GET", path, body: None, what, permission, is_repeatable: true, may_be_empty: false }
+        Self {
+            method: "GET",
+            path,
+            body: None,
+            what,
+            permission,
+            is_repeatable: true,
+            may_be_empty: false,
+            is_polled: false,
+        }
     }
 
     /// Creates. It is sent again only if GitHub has certainly not done it.
     pub(super) fn post(path: &'a str, body: &'a Value, what: &'a str, permission: &'static str) -> Self {
-        Self { method: "POST", path, body: Some(body), what, permission, is_repeatable: false, may_be_empty: false }
+        Self {
+            method: "POST",
+            path,
+            body: Some(body),
+            what,
+            permission,
+            is_repeatable: false,
+            may_be_empty: false,
+            is_polled: false,
+        }
     }
 
     /// A call whose repetition does no harm.
     pub(super) fn repeatable(self) -> Self {
         Self { is_repeatable: true, ..self }
+    }
+
+    /// A call that is made again and again.
+    pub(super) fn polled(self) -> Self {
+        Self { is_polled: true, ..self }
     }
 
     /// A call whose success may come without a body.
@@ -89,6 +117,7 @@ impl<'a> Call<'a> {
 }
 
 /// The answer of a success.
+#[derive(Clone)]
 pub(super) struct Answer {
     pub(super) body: Value,
     /// The path that answered, after redirects.
@@ -109,7 +138,8 @@ pub(super) enum Identity {
 impl Api {
     /// GitHub's API at `server`. Failures that may pass are tried again for `patience` after the last success.
     pub(crate) fn new(server: Server, credential: Credential, patience: Duration) -> Self {
-        Self { server, credential, patience, until: Instant::now() + patience, clock: 0, installation: None }
+        let (until, polled) = (Instant::now() + patience, HashMap::new());
+        Self { server, credential, patience, until, clock: 0, installation: None, polled }
     }
 
     /// Whether the credential is an App's.
@@ -191,19 +221,33 @@ impl Api {
             let token = self.token_now(identity)?;
             let was_tried = last.as_ref().is_some_and(|last| is_same(last, &token));
             let left = self.until.saturating_duration_since(Instant::now());
-            let sent = self.server.send(request(&call, &path, &token)?, left).await;
+            let known = self.polled.get(&path).filter(|_| call.is_polled);
+            let mut request = request(&call, &path, &token)?;
+            if let Some((tag, _)) = known {
+                request.headers_mut().insert(IF_NONE_MATCH, tag.clone());
+            }
+            let sent = self.server.send(request, left).await;
             let (pause, error) = match sent {
                 Err(error) if error.is_temporary() => (None, ApiError::Remote(error)),
                 Err(error) => return Err(error.into()),
                 Ok(response) => {
                     let (head, body) = response.into_parts();
                     let (status, headers) = (head.status, head.headers);
+                    if let (StatusCode::NOT_MODIFIED, Some((_, answer))) = (status, self.polled.get(&path)) {
+                        return Ok(answer.clone());
+                    }
                     let is_empty = body.is_empty();
                     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
                     if status.is_success() {
                         return match body {
                             Value::Null if !(is_empty && call.may_be_empty) => Err(self.not_github()),
-                            body => Ok(Answer { body, path, next: self.next_page(&headers) }),
+                            body => {
+                                let answer = Answer { body, path, next: self.next_page(&headers) };
+                                if let (true, Some(tag)) = (call.is_polled, headers.get(ETAG)) {
+                                    self.polled.insert(answer.path.clone(), (tag.clone(), answer.clone()));
+                                }
+                                Ok(answer)
+                            }
                         };
                     }
                     if status.is_redirection() {

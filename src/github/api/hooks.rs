@@ -130,7 +130,7 @@ impl Hook {
         let what = format!("the deliveries of the webhook {}", self.url);
         let parse = |item: &Value| Attempt::deserialize(item).ok();
         let is_enough = |page: &[Value]| page.iter().filter_map(parse).any(|attempt| is_last(&attempt));
-        let call = Call::get(&path, &what, permission(self.owner.as_ref()));
+        let call = Call::get(&path, &what, permission(self.owner.as_ref())).polled();
         let items = api.pages(self.identity(), call, is_enough).await?;
         Ok(items.iter().filter_map(parse).filter(|attempt| !is_last(attempt)).collect())
     }

@@ -19,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
 use description::{Description, Operation, description};
@@ -61,6 +62,8 @@ pub struct Knowledge {
     /// Pull requests by `owner/name`, as the API gives each.
     pub pulls: HashMap<String, Vec<Value>>,
     pub hooks: Vec<Hook>,
+    /// Number of answers that had not changed.
+    pub not_modified: u64,
     /// Number of attempts to deliver.
     pub attempts: u64,
     /// Difference of GitHub's clock, in seconds.
@@ -192,7 +195,13 @@ async fn answer(
     if is_lost {
         return reset();
     }
+    let tag = format!("\"{}\"", hex::encode(&Sha256::digest(body.to_string())[..8]));
+    if status == 200 && headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+        knowledge.not_modified += 1;
+        return StatusCode::NOT_MODIFIED.into_response();
+    }
     let mut response = json_answer(status, &body);
+    response.headers_mut().insert(header::ETAG, tag.parse().expect("a value"));
     let date = jiff::Timestamp::now().as_second() + knowledge.clock;
     let date = jiff::Timestamp::from_second(date).expect("a time").strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     response.headers_mut().insert(header::DATE, date.parse().expect("a value"));
