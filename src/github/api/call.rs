@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::app::{InstallationToken, Owner};
 use super::credential::{Credential, app_jwt, is_same, read_token};
-use super::error::{ApiError, MAX_QUOTED, message};
+use super::error::{ApiError, MAX_QUOTED, advice, message};
 use super::{Permissions, Written};
 use crate::remote::Server;
 
@@ -271,7 +271,9 @@ impl Api {
                     }
                     match self.limit(status, &headers, &body) {
                         Some(pause) => (Some(pause), ApiError::RateLimit(pause)),
-                        None if status.is_server_error() => (retry_after(&headers), ApiError::Server(status)),
+                        None if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
+                            (retry_after(&headers), ApiError::Server(status))
+                        }
                         None => return Err(self.refusal(&call, status, &body, &token)),
                     }
                 }
@@ -391,7 +393,10 @@ impl Api {
         let message = message(body).replace(token.expose_secret(), "***");
         match status {
             StatusCode::UNAUTHORIZED => ApiError::Unauthorized { file, message },
-            StatusCode::FORBIDDEN => ApiError::Forbidden { what, message, file, permission },
+            StatusCode::FORBIDDEN => {
+                let advice = advice(&message, &file, permission);
+                ApiError::Forbidden { what, message, advice }
+            }
             StatusCode::NOT_FOUND => ApiError::NotFound { what, file, permission },
             _ => ApiError::Refused { what, status, message },
         }

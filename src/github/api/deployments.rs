@@ -70,8 +70,14 @@ impl DeploymentReport<'_> {
             Some(id) => id,
             None => {
                 let own = self.create(api, &what).await?;
-                // Two reports at the same time settle on the older one.
-                self.existing(api, &what).await?.unwrap_or(own)
+                // Two reports at the same time settle on the older one, and the other one counts no more.
+                let oldest = self.existing(api, &what).await?.unwrap_or(own);
+                if oldest != own {
+                    let path = format!("/repos/{}/deployments/{own}/statuses", self.repository.as_str());
+                    let body = json!({"state": DeploymentState::Inactive.as_str(), "description": "Reported twice"});
+                    api.call(Call::post(&path, &body, &what, PERMISSION)).await?;
+                }
+                oldest
             }
         };
         let path = format!("/repos/{}/deployments/{id}/statuses", self.repository.as_str());

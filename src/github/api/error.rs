@@ -35,16 +35,14 @@ pub(crate) enum ApiError {
         message: String,
     },
     /// 403.
-    #[error("GitHub forbids {what}: {message}; the credential in {file} needs {permission}")]
+    #[error("GitHub forbids {what}: {message}; {advice}")]
     Forbidden {
         /// What was tried.
         what: String,
         /// GitHub's sentence.
         message: String,
-        /// The credential's file.
-        file: String,
-        /// The permission.
-        permission: &'static str,
+        /// What to do.
+        advice: String,
     },
     /// 404: GitHub says the same of what does not exist and of what one may not see.
     #[error("GitHub does not know {what}, or the credential in {file} may not see it (it needs {permission})")]
@@ -97,6 +95,21 @@ impl ApiError {
     }
 }
 
+/// What to do about a 403 with this sentence of GitHub's: most are about a permission, and some are not.
+pub(super) fn advice(message: &str, file: &str, permission: &str) -> String {
+    let says = |word: &str| message.to_ascii_lowercase().contains(word);
+    if says("saml") || says("single sign") {
+        return format!("authorise the token in {file} for the organisation (single sign-on), on its page on GitHub");
+    }
+    if says("ip allow list") || says("ip address") {
+        return "add the address that requests come from to the organisation's IP allow list".to_owned();
+    }
+    if says("suspended") {
+        return "let an owner lift the suspension of the App's installation".to_owned();
+    }
+    format!("the credential in {file} needs {permission}")
+}
+
 /// GitHub's sentence, with what is wrong about each field.
 pub(super) fn message(body: &Value) -> String {
     let mut text = body["message"].as_str().unwrap_or("no message").to_owned();
@@ -114,6 +127,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_403_is_not_always_about_a_permission() {
+        for (message, what) in [
+            ("Resource not accessible by integration", "needs the permission"),
+            ("Resource protected by organization SAML enforcement.", "single sign-on"),
+            ("The organization has an IP allow list enabled, and your IP address is not permitted", "IP allow list"),
+            ("This installation has been suspended", "suspension"),
+        ] {
+            let advice = advice(message, "/github/token", "the permission `x`");
+            assert!(advice.contains(what), "{message}: {advice}");
+        }
+    }
 
     #[test]
     fn quotes_githubs_sentence_and_fields() {
