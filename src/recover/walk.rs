@@ -10,7 +10,9 @@ use tokio::time::{Instant, sleep};
 use super::hook::{CLOCK_DIFFERENCE, Logged, MergeKey, RecoverError, choose_hook, saved_delivery};
 use super::line::{Line, Outcome, Road, Tally};
 use super::log::{Delivery, group};
-use crate::github::api::{Api, ApiError, Attempt, Hook, Merge, Owner, Repository, RepositoryName, latest_status};
+use crate::github::api::{
+    Api, ApiError, Attempt, Hook, Merge, Owner, Repository, RepositoryName, latest_status, state_of,
+};
 use crate::github::{Commit, Event};
 use crate::sender::{Sender, webhook};
 
@@ -331,7 +333,7 @@ impl Walk<'_> {
         let commit = line.commit.as_deref().and_then(Commit::parse);
         let (Some(repository), Some(commit)) = (repository, commit) else { return Ok(None) };
         match latest_status(api, &repository, &commit, context).await {
-            Ok(status) => Ok(status.map(|status| status["state"].as_str().unwrap_or_default().to_owned())),
+            Ok(status) => Ok(status.map(|status| state_of(&status).unwrap_or_default().to_owned())),
             Err(error @ (ApiError::Forbidden { .. } | ApiError::NotFound { .. })) => {
                 tracing::warn!(error = %error, "builds that GitHub was told about are not recognised");
                 self.statuses_are_readable = false;

@@ -100,7 +100,7 @@ fn trials(stage: Option<Arc<Stage>>) -> Vec<Trial> {
     tests!(
         road::leads_from_merge_to_page,
         recover::builds_a_missed_merge,
-        recover::spares_a_superseded_build,
+        recover::leaves_out_builds_that_nobody_needs,
         serving::answers_from_zero_pods,
         serving::loses_no_acknowledged_merge,
         serving::follows_a_rotated_secret,

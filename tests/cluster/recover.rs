@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::Stage;
 use crate::harness::Cluster;
-use crate::product::{NAMESPACE, REPOSITORY, runs};
+use crate::product::{NAMESPACE, REPOSITORY, Run, runs};
 use crate::support::github::TOKEN;
 use crate::support::webhook::{ago, now};
 
@@ -73,8 +73,9 @@ pub async fn builds_a_missed_merge(stage: Arc<Stage>) {
     cluster.github.check();
 }
 
-/// With `config/spare-superseded`, a merge that is older than the deployed one is not built, and GitHub says so.
-pub async fn spares_a_superseded_build(stage: Arc<Stage>) {
+/// With `config/spare-superseded`, a merge that is older than the deployed one is not built; with `on-path`, one that changes no
+/// such path neither. GitHub says so.
+pub async fn leaves_out_builds_that_nobody_needs(stage: Arc<Stage>) {
     let (cluster, product) = (&stage.cluster, stage.product());
     let kubectl = |args: &[&str]| {
         let output = cluster.command("kubectl").args(args).current_dir(&product.checkout).output().expect("kubectl");
@@ -94,7 +95,9 @@ pub async fn spares_a_superseded_build(stage: Arc<Stage>) {
     let text = fs::read_to_string(&template).expect("the template");
     let account = "      serviceAccountName: deployer\n";
     let more = format!("{account}    - pipelineTaskName: check-superseded\n{account}");
-    fs::write(&template, text.replace(account, &more)).expect("the template");
+    let paths = "    github-trigger.dev/on-path: docs/**\n    github-trigger.dev/on-target-branch";
+    let text = text.replace(account, &more).replace("    github-trigger.dev/on-target-branch", paths);
+    fs::write(&template, text).expect("the template");
     kubectl(&["apply", "-k", "config/direct"]);
     let before = cluster.json(&["get", "ksvc", "hello-sample", "-n", "default"]);
     let mut merge = product.merge(4, "superseded");
@@ -112,10 +115,22 @@ pub async fn spares_a_superseded_build(stage: Arc<Stage>) {
         sleep(Duration::from_secs(5)).await;
     };
     let run = product.wait_for_run(cluster, &reply);
-    assert_eq!(run.object["status"]["conditions"][0]["reason"], "Completed", "{}", run.object["status"]);
-    let skipped = run.object["status"]["skippedTasks"].to_string();
-    assert!(skipped.contains("\"build\"") && skipped.contains("\"deploy\""), "{skipped}");
+    let skipped = |run: &Run| {
+        assert_eq!(run.object["status"]["conditions"][0]["reason"], "Completed", "{}", run.object["status"]);
+        run.object["status"]["skippedTasks"].to_string()
+    };
+    assert!(skipped(&run).contains("\"build\"") && skipped(&run).contains("\"deploy\""), "{}", skipped(&run));
+    let told = |commit: &str| {
+        let statuses = cluster.github.knowledge().statuses[&(REPOSITORY.to_owned(), commit.to_owned())].clone();
+        statuses.last().expect("a status")["description"].clone()
+    };
+    assert_eq!(told(&merge.commit), "Not built: something newer is deployed");
+
+    // A new merge, which changes the Dockerfile alone.
+    let merge = product.merge(5, "elsewhere");
+    let reply = product.deliver("pull_request", &merge.payload).await;
+    let run = product.wait_for_run(cluster, &reply);
+    assert!(!skipped(&run).contains("\"build\"") && skipped(&run).contains("\"deploy\""), "{}", skipped(&run));
+    assert_eq!(told(&merge.commit), "No changed path needs a build");
     assert_eq!(cluster.json(&["get", "ksvc", "hello-sample", "-n", "default"])["spec"], before["spec"]);
-    let statuses = cluster.github.knowledge().statuses[&(REPOSITORY.to_owned(), merge.commit.clone())].clone();
-    assert_eq!(statuses.last().expect("a status")["description"], "Not built: something newer is deployed");
 }

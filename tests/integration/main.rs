@@ -13,6 +13,7 @@ mod control_plane;
 mod deploy;
 mod expensive;
 mod failures;
+mod gitea;
 mod github;
 mod hello_sample;
 mod hostile;

@@ -7,6 +7,7 @@ pub mod cloud_event;
 pub mod command;
 pub mod control_plane;
 pub mod fake_api;
+pub mod gitea;
 pub mod github;
 pub mod go;
 pub mod http;

@@ -67,9 +67,9 @@ impl StatusReport<'_> {
         let description = cut(self.description);
         let what = format!("the status of {} in {}", self.commit, self.repository.as_str());
         if let Some(latest) = latest_status(api, self.repository, self.commit, self.context).await?
-            && latest["state"] == self.state.as_str()
+            && state_of(&latest) == Some(self.state.as_str())
             && latest["description"].as_str().unwrap_or_default() == description
-            && latest["target_url"].as_str() == self.target_url
+            && latest["target_url"].as_str().filter(|url| !url.is_empty()) == self.target_url
         {
             return Ok(Written::Before);
         }
@@ -79,8 +79,13 @@ impl StatusReport<'_> {
             body["target_url"] = url.into();
         }
         let answer = api.call(Call::post(&path, &body, &what, PERMISSION)).await?;
-        if answer.body["state"].is_string() { Ok(Written::New) } else { Err(api.not_github()) }
+        if state_of(&answer.body).is_some() { Ok(Written::New) } else { Err(api.not_github()) }
     }
+}
+
+/// The state of a status. Gitea calls it `status`.
+pub(crate) fn state_of(status: &Value) -> Option<&str> {
+    status["state"].as_str().or(status["status"].as_str())
 }
 
 /// The latest status of a commit in a context, as GitHub's API gives it. (GitHub's combined status has one of each context.)
