@@ -11,7 +11,7 @@ use crate::support::command::run;
 use crate::support::fake_api::FakeApi;
 use crate::support::gitea::Gitea;
 use crate::support::process::eventually;
-use crate::support::service::Setup;
+use crate::support::service::{LOGGED, Setup};
 use crate::support::webhook::SECRET;
 
 /// A merge on Gitea starts a run of its commit, and Gitea shows the status that `report` writes. The private repository is
@@ -34,7 +34,7 @@ async fn a_merge_on_gitea_starts_a_run_and_shows_its_status() {
     assert_eq!(annotation("repository"), repository.as_str());
     assert_eq!(run["metadata"]["labels"]["github-trigger.dev/pull-request"], number.to_string());
     assert!(annotation("merged-at").as_str().is_some_and(|time| time.ends_with('Z')), "{run}");
-    assert_eq!(service.log.text().matches("outcome=created").count(), 1);
+    service.log.wait_for("outcome=created", LOGGED);
 
     let (url, token) = (gitea.api(), gitea.token_file().display().to_string());
     let report = async |state: &str| {
@@ -48,9 +48,10 @@ async fn a_merge_on_gitea_starts_a_run_and_shows_its_status() {
     }
     let statuses =
         gitea.call(Method::GET, &format!("/repos/{repository}/commits/{commit}/statuses"), &Value::Null).await;
-    let states: Vec<&str> =
+    let mut states: Vec<&str> =
         statuses.as_array().expect("statuses").iter().filter_map(|one| one["status"].as_str()).collect();
-    assert_eq!(states, ["success", "pending"]);
+    states.sort_unstable();
+    assert_eq!(states, ["pending", "success"]);
 
     let home = gitea.folder.path().join("home").display().to_string();
     let args = ["token", "--repository", &repository, "--github-token-file", &token, "--github-api-url", &url];

@@ -60,7 +60,7 @@ fn program() -> Result<(PathBuf, PathBuf), String> {
     say("building gitea; this is done once and takes some minutes");
     let unfinished = folder.join("gitea.part");
     let status = Command::new("go")
-        .args(["build", "-trimpath", "-ldflags=-s -w", "-tags=sqlite sqlite_unlock_notify", "-o"])
+        .args(["build", "-ldflags=-s -w", "-tags=sqlite sqlite_unlock_notify", "-o"])
         .arg(&unfinished)
         .current_dir(&source)
         // SQLite is written in C.

@@ -101,7 +101,12 @@ pub(crate) async fn latest_status(
     for page in 1.. {
         let path = format!("/repos/{}/commits/{commit}/status?per_page=100&page={page}", repository.as_str());
         let body = api.call(Call::get(&path, &what, READ_PERMISSION)).await?.body;
-        let Some(statuses) = body["statuses"].as_array() else { return Err(api.not_github()) };
+        let statuses = match (&body["statuses"], body["total_count"].as_u64()) {
+            (Value::Array(statuses), _) => statuses.as_slice(),
+            // Gitea's empty list.
+            (Value::Null, Some(0)) => &[],
+            _ => return Err(api.not_github()),
+        };
         // Contexts are compared without case.
         let is_ours =
             |status: &&Value| status["context"].as_str().is_some_and(|found| found.eq_ignore_ascii_case(context));
