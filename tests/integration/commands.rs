@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::command::{End, run, run_with};
 use crate::support::control_plane::{ControlPlane, shared};
 use crate::support::process::free_ports;
-use crate::support::service::{LOGGED, Service, Setup};
+use crate::support::service::{LOGGED, PROGRAM, Service, Setup};
 use crate::support::webhook::{SECRET, SHA, merged};
 
 /// Files and the service's address for `send`.
@@ -225,4 +225,25 @@ async fn completions_and_pages_come_out_of_the_program() {
     assert_eq!(code, Some(0), "{log}");
     let page = fs::read_to_string(folder.path().join("github-trigger-rerun.1")).expect("a page");
     assert!(page.contains("NAMESPACE/NAME"), "{page}");
+}
+
+/// The README's first steps, with this program in place of cargo's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readmes_first_steps_work() {
+    let page = fs::read_to_string("README.md").expect("the page");
+    let section = page.split("## Try it").nth(1).expect("a section").split("\n## ").next().expect("its end");
+    let blocks: Vec<&str> = section.split("```sh\n").skip(1).filter_map(|block| block.split("```").next()).collect();
+    assert_eq!(blocks.len(), 4, "{blocks:#?}");
+    assert_eq!(blocks[0], "WEBHOOK_SECRET=development cargo run --release -- --dry-run\n");
+    let shipped = fs::read_to_string("config/base/deployer-trigger.yaml").expect("the template");
+    let service = Setup::dry_run().template(&shipped).env("WEBHOOK_SECRET", "development").start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let address = format!("http://{}", service.address);
+    for (block, status) in [(blocks[1], "201 Created"), (blocks[2], "HTTP/1.1 201 Created")] {
+        let script = block.replace("cargo run --release --", PROGRAM).replace("http://localhost:8080", &address);
+        let output = Command::new("bash").args(["-euc", &script]).current_dir(folder.path()).output().expect("bash");
+        let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && said.starts_with(status), "{said}{errors}");
+        assert!(said.contains("\"outcome\":\"created\""), "{said}");
+    }
 }
