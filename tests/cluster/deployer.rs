@@ -37,12 +37,17 @@ impl<'a> App<'a> {
 
     /// Pushes the image and returns its reference with its digest.
     async fn push(self, cluster: &Cluster) -> String {
+        let digest = self.push_as(self.page, cluster).await;
+        format!("{OWN_REGISTRY}/app@{digest}")
+    }
+
+    /// Pushes the image under a tag. Returns its digest.
+    async fn push_as(self, tag: &str, cluster: &Cluster) -> String {
         let program = cluster.folders.assets.programs.join("app");
         let layer = Layer::new().add("app", 0o755, Content::File(program)).bytes();
         let entrypoint = ["/app", self.behaviour, self.page];
         let runs = Runs { entrypoint: &entrypoint, user: self.user, ..Runs::default() };
-        let digest = cluster.registry().push("app", self.page, &[Blob::new(layer)], &runs).await;
-        format!("{OWN_REGISTRY}/app@{digest}")
+        cluster.registry().push("app", tag, &[Blob::new(layer)], &runs).await
     }
 }
 
@@ -161,6 +166,28 @@ pub async fn sends_users_where_it_says(stage: Arc<Stage>) {
     assert_eq!((merge.result("percent"), page(NAME).await), ("0", "first".into()));
     deploy(cluster, NAME, &["--image", &fourth, "--to-latest"]).await.assert_outcome("deployed");
     assert_eq!(page(NAME).await, "fourth");
+
+    // A tag that is asked for is made although the image is the same.
+    let tagged = deploy(cluster, NAME, &["--image", &fourth, "--no-traffic", "--tag", "pr-7"]).await;
+    tagged.assert_outcome("deployed");
+    assert!(tagged.result("tag-url").contains("pr-7-modes"), "{}", tagged.results);
+    assert_eq!((page(&format!("pr-7-{NAME}")).await, page(NAME).await), ("fourth".into(), "fourth".into()));
+}
+
+/// A tag that moves may stand for another image: each deployment makes a new revision, and says why a digest is better.
+pub async fn deploys_a_moving_tag_each_time(stage: Arc<Stage>) {
+    const NAME: &str = "moving";
+    let cluster = &stage.cluster;
+    prepare(cluster);
+    let image = format!("{OWN_REGISTRY}/app:latest");
+    App::serves("moving-1").push_as("latest", cluster).await;
+    deploy(cluster, NAME, &["--image", &image]).await.assert_outcome("deployed");
+    assert_eq!(page(NAME).await, "moving-1");
+    App::serves("moving-2").push_as("latest", cluster).await;
+    let again = deploy(cluster, NAME, &["--image", &image]).await;
+    again.assert_outcome("deployed");
+    assert_eq!((again.result("revision"), page(NAME).await), ("moving-00002", "moving-2".into()));
+    assert!(again.log.contains("WARN the image has a tag that moves"), "{}", again.log);
 }
 
 /// Revisions that cannot work on a Service that works: the reason is said, and users stay where they are.
@@ -192,6 +219,11 @@ pub async fn says_why_a_revision_fails(stage: Arc<Stage>) {
         assert!(ended.log.contains(NAME), "no revision is named: {}", ended.log);
         assert_eq!(page(NAME).await, "good", "users stay on the revision that works");
     }
+    // What failed is made anew when it is tried again, and may work then.
+    let failed = service(cluster, NAME)["status"]["latestCreatedRevisionName"].clone();
+    let again = deploy(cluster, NAME, &[&["--image", port.as_str()], &window[..]].concat()).await;
+    again.assert_failed(&["timed out progressing"]);
+    assert_ne!(service(cluster, NAME)["status"]["latestCreatedRevisionName"], failed);
     // With the good image again all is well.
     deploy(cluster, NAME, &["--image", &good]).await.assert_outcome("deployed");
 }

@@ -194,7 +194,20 @@ pub async fn deliver(
     event: &str,
     payload: &Value,
 ) -> Result<Reply, Box<dyn std::error::Error + Send + Sync>> {
-    let body = payload.to_string();
+    deliver_text(client, host, secret, event, payload.to_string()).await
+}
+
+/// Like [`deliver`], with any text as its body.
+///
+/// # Errors
+/// If there is no complete answer.
+pub async fn deliver_text(
+    client: &HttpClient,
+    host: &str,
+    secret: &str,
+    event: &str,
+    body: String,
+) -> Result<Reply, Box<dyn std::error::Error + Send + Sync>> {
     let headers = [
         ("host", host.to_owned()),
         ("content-type", "application/json".to_owned()),

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::Stage;
 use crate::harness::Cluster;
-use crate::product::{deliver, install_copy, runs};
+use crate::product::{deliver, deliver_text, install_copy, runs};
 use crate::support::go::say;
 use crate::support::http::HttpClient;
 use crate::support::webhook::{merged, now};
@@ -196,5 +196,57 @@ pub async fn follows_a_rotated_secret(stage: Arc<Stage>) {
     }
     let reply = deliver(&client, &host, &old, "ping", &ping).await.expect("an answer");
     assert_eq!(reply.status, 401, "{}", reply.body);
+    cluster.kubectl(&["delete", "namespace", NAMESPACE, "--wait=false"]);
+}
+
+/// The largest bodies, forged and signed, from many senders at once: the pod with the shipped memory limit is not killed, and
+/// builds the next merge.
+pub async fn survives_hostile_load_within_its_memory(stage: Arc<Stage>) {
+    const NAMESPACE: &str = "hostile";
+    let cluster = &stage.cluster;
+    stage.product();
+    let (secret, host) = install_copy(cluster, NAMESPACE, "direct");
+    // One pod, so that all of the load is its own.
+    set_template_annotations(cluster, NAMESPACE, &json!({"autoscaling.knative.dev/max-scale": "1"}));
+    wait_for_revision(cluster, NAMESPACE);
+    let filler = "x".repeat(24_000_000);
+    let mut large = merged("acme/hostile", 1, &"a".repeat(40));
+    large["pull_request"]["body"] = filler.clone().into();
+    // Millions of small values take more memory than the same text in one.
+    let mut many = merged("acme/hostile", 2, &"b".repeat(40));
+    many["pull_request"]["labels"] = json!(vec![json!({}); 6_000_000]);
+    let bodies = Arc::new([
+        (secret.clone(), large.to_string()),
+        (secret.clone(), many.to_string()),
+        ("forged".to_owned(), filler),
+    ]);
+    let until = Instant::now() + Duration::from_secs(25);
+    let senders = (0..24).map(|index| {
+        let (bodies, host) = (Arc::clone(&bodies), host.clone());
+        tokio::spawn(async move {
+            let client = HttpClient::new();
+            let mut answers = BTreeSet::new();
+            while Instant::now() < until {
+                let (secret, body) = &bodies[index % bodies.len()];
+                let reply = deliver_text(&client, &host, secret, "pull_request", body.clone()).await;
+                answers.insert(reply.map_or(0, |reply| reply.status.as_u16()));
+            }
+            answers
+        })
+    });
+    let mut answers = BTreeSet::new();
+    for sender in senders.collect::<Vec<_>>() {
+        answers.extend(sender.await.expect("a sender"));
+    }
+    say(&format!("cluster: hostile load was answered with {answers:?}"));
+    let pods = cluster.json(&["get", "pods", "-n", NAMESPACE, "-l", PODS]);
+    for pod in pods["items"].as_array().into_iter().flatten() {
+        for container in pod["status"]["containerStatuses"].as_array().into_iter().flatten() {
+            assert_eq!(container["restartCount"], 0, "{}", container);
+        }
+    }
+    let payload = merged("acme/hostile", 3, &"c".repeat(40));
+    let reply = deliver(&HttpClient::new(), &host, &secret, "pull_request", &payload).await.expect("an answer");
+    assert_eq!(reply.status, 201, "{}", reply.body);
     cluster.kubectl(&["delete", "namespace", NAMESPACE, "--wait=false"]);
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::command::{End, run};
@@ -84,6 +85,29 @@ async fn report_makes_one_deployment_and_its_states() {
     let end = report(&github, "success", &[&environment[..], &["--outcome=deployed"]].concat()).await;
     assert_eq!(end.code, Some(0), "{end:?}");
     assert_eq!(github.knowledge().deployments.len(), 2, "the same deployment");
+    github.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_at_the_same_time_leave_one_deployment() {
+    let Some(github) = GitHub::start().await else { return };
+    for round in 0..6 {
+        let commit = format!("{:040x}", round + 1);
+        let file = github.token_file().display().to_string();
+        let args = ["--github-token-file", &file];
+        let fixed = ["--state=success", "--environment=production", "--commit", &commit];
+        let ends = join_all((0..3).map(|_| command(&github, "report", &args, &fixed))).await;
+        assert!(ends.iter().all(|end| matches!(end.code, Some(0 | 3))), "{ends:?}");
+        let knowledge = github.knowledge();
+        let ours = knowledge.deployments.iter().filter(|deployment| deployment["sha"] == commit.as_str());
+        let states = ours.map(|deployment| {
+            let statuses = &knowledge.deployment_statuses[&deployment["id"].as_u64().expect("an id")];
+            statuses.last().expect("a status")["state"].clone()
+        });
+        let states: Vec<Value> = states.collect();
+        assert_eq!(states.iter().filter(|state| *state == "success").count(), 1, "{states:?}");
+        assert!(states.iter().all(|state| state == "success" || state == "inactive"), "{states:?}");
+    }
     github.check();
 }
 
