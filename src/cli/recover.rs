@@ -1,5 +1,6 @@
 //! `recover`: finds merges that were missed, and has them delivered.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -111,7 +112,7 @@ enum CommandError {
     Recover(String, #[source] RecoverError),
 }
 
-/// Recovers. Exit code 3 if nothing is missing (0 with --scheduled), 1 if something still is, or GitHub cannot be asked.
+/// Recovers. Exit code 3 if nothing has changed (0 with --scheduled), 1 if something is still missing, or GitHub cannot be asked.
 pub(super) fn run(args: &RecoverArgs) -> ExitCode {
     let _log = log::init(args.log.log_format, &args.log.log_level);
     let tally = match recover(args) {
@@ -122,21 +123,16 @@ pub(super) fn run(args: &RecoverArgs) -> ExitCode {
         }
     };
     let Tally { recovered, duplicate, ignored, failed, missing, delivered } = tally;
-    if failed > 0 {
-        tracing::error!(
-            recovered,
-            duplicate,
-            ignored,
-            failed,
-            "some merges are still missing; the lines above say why"
-        );
-        return ExitCode::FAILURE;
-    }
     if recovered > 0 {
         tracing::warn!(recovered, duplicate, ignored, failed, "recovered merges that were missed");
-    } else if missing > 0 {
-        tracing::warn!(missing, "merges are missing; nothing was done (--dry-run)");
-    } else {
+    }
+    if failed > 0 {
+        tracing::error!(recovered, duplicate, ignored, failed, "some are still missing; the lines above say why");
+        return ExitCode::FAILURE;
+    }
+    if missing > 0 {
+        tracing::warn!(missing, "some deliveries are missing; nothing was done (--dry-run)");
+    } else if recovered == 0 {
         tracing::info!(recovered, duplicate, ignored, failed, "nothing is missing");
     }
     let is_done = delivered > 0 || missing > 0 || args.scheduled;
@@ -149,11 +145,11 @@ fn recover(args: &RecoverArgs) -> Result<Tally, CommandError> {
         return Err(CommandError::Since(max_days));
     }
     let (context, hook_url) = (non_empty(Some(args.context.clone())), non_empty(args.hook_url.clone()));
+    let unless = context.as_ref().map(|context| format!(", unless GitHub shows a status of it (context {context})"));
     tracing::info!(
-        "looking for merges of the last {}; keep runs for longer, or GitHub's status of their commits (context {:?}), or they are \
-         built again",
+        "looking for merges of the last {}; a merge whose run was deleted since is built again{}: keep runs for longer than that",
         duration(args.since),
-        args.context
+        unless.unwrap_or_default()
     );
     let templates = args.trigger_config.as_deref().map(|path| valid_templates(path, args.team.as_deref()));
     let templates = templates.transpose().map_err(CommandError::Templates)?;
@@ -216,7 +212,9 @@ fn scopes(args: &RecoverArgs) -> Vec<Scope> {
         }
         None => {
             let scope = |name| Scope { owner: Owner::from(name), repositories: Vec::new() };
-            args.repository.iter().map(scope).collect()
+            let mut seen = HashSet::new();
+            let names = args.repository.iter().filter(|name| seen.insert(name.as_str().to_ascii_lowercase()));
+            names.map(scope).collect()
         }
     }
 }

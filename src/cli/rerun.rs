@@ -17,6 +17,8 @@ const RERUN_OF: &str = "github-trigger.dev/rerun-of";
 const MAX_NAME: usize = 63;
 /// Maximum number of repetitions of one run.
 const MAX_RERUNS: u32 = 99;
+/// So many missing repetitions in a row are the end of them.
+const MAX_GAP: u32 = 10;
 /// Characters after the last `-` of our names: the hash, which stays.
 const HASH_DIGITS: usize = 12;
 /// Prefixes of labels and annotations that Tekton's controllers set on a run, and kubectl.
@@ -69,8 +71,24 @@ enum RerunError {
     Forbidden { verb: &'static str, namespace: String, source: ApiError },
     #[error("{0} has been repeated {MAX_RERUNS} times; remove some of its runs")]
     TooMany(String),
-    #[error("{0}")]
-    Api(ApiError),
+    #[error("{advice}: {source}")]
+    Api { advice: &'static str, source: ApiError },
+}
+
+/// What to do about a failure.
+fn advice(kind: ApiErrorKind) -> &'static str {
+    match kind {
+        ApiErrorKind::Transport | ApiErrorKind::Timeout => {
+            "the API server does not answer; is KUBECONFIG right, and the cluster up?"
+        }
+        ApiErrorKind::Unauthorized => "the API server does not accept the credentials of KUBECONFIG; log in again",
+        ApiErrorKind::NotInstalled | ApiErrorKind::NotFound => {
+            "the API server has no Tekton; is KUBECONFIG of another cluster?"
+        }
+        ApiErrorKind::QuotaExceeded => "the namespace's quota is used up; remove finished runs",
+        kind if kind.is_temporary() => "try again in a moment",
+        _ => "the API server refuses the run",
+    }
 }
 
 /// Repeats a run. Exit code 3 if it, or its repetition, is under way.
@@ -80,7 +98,9 @@ pub(super) fn run(args: &RerunArgs) -> ExitCode {
         Ok(Rerun::Created(made)) => ("created", made, ExitCode::SUCCESS),
         Ok(Rerun::UnderWay(made)) => ("under-way", made, ExitCode::from(NOTHING_TO_DO)),
         Err(error) => {
-            print_error(format_args!("github-trigger: {error}"));
+            // A kubeconfig's errors have several lines.
+            let line = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+            print_error(format_args!("github-trigger: {line}"));
             return ExitCode::FAILURE;
         }
     };
@@ -101,7 +121,7 @@ fn repeat(reference: &Reference) -> Result<Rerun, RerunError> {
         let Reference { namespace, name } = reference;
         let failed = |verb, error: ApiError| match error.kind() {
             ApiErrorKind::Forbidden => RerunError::Forbidden { verb, namespace: namespace.clone(), source: error },
-            _ => RerunError::Api(error),
+            kind => RerunError::Api { advice: advice(kind), source: error },
         };
         let read = async |name: &str| cluster.pipeline_run(namespace, name).await.map_err(|error| failed("get", error));
         let run = read(name).await?.ok_or_else(|| RerunError::Missing(format!("{namespace}/{name}")))?;
@@ -109,21 +129,29 @@ fn repeat(reference: &Reference) -> Result<Rerun, RerunError> {
             return Ok(Rerun::UnderWay(name.clone()));
         }
         let first = first_name(&run, name);
+        // After the last one that there is: earlier ones may have been pruned.
+        let (mut free, mut gap) = (2, 0);
         for number in 2..=MAX_RERUNS {
             let next = name_of(first, number);
             match read(&next).await? {
                 Some(other) if !has_ended(&other) => return Ok(Rerun::UnderWay(next)),
-                Some(_) => continue,
-                None => {}
+                Some(_) => (free, gap) = (number + 1, 0),
+                None => gap += 1,
             }
-            let repeated = repetition(&run, namespace, name, &next);
-            // A concurrent call gets the same name.
-            return match cluster.create_once(&repeated).await.map_err(|error| failed("create", error))? {
-                Creation::Created => Ok(Rerun::Created(next)),
-                Creation::Existed => Ok(Rerun::UnderWay(next)),
-            };
+            if gap > MAX_GAP {
+                break;
+            }
         }
-        Err(RerunError::TooMany(format!("{namespace}/{name}")))
+        if free > MAX_RERUNS {
+            return Err(RerunError::TooMany(format!("{namespace}/{name}")));
+        }
+        let next = name_of(first, free);
+        let repeated = repetition(&run, namespace, name, &next);
+        // A concurrent call gets the same name.
+        match cluster.create_once(&repeated).await.map_err(|error| failed("create", error))? {
+            Creation::Created => Ok(Rerun::Created(next)),
+            Creation::Existed => Ok(Rerun::UnderWay(next)),
+        }
     })
 }
 

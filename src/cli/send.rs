@@ -79,7 +79,7 @@ fn send(args: &SendArgs, delivery: Delivery) -> Result<(StatusCode, Value), Send
     })?;
     if args.output.is_json() {
         let answer = if answer.is_null() { text.into() } else { answer.clone() };
-        print(json!({"delivery": id, "status": status.as_u16(), "answer": answer}));
+        print(json!({"deliveryId": id, "status": status.as_u16(), "answer": answer}));
     } else {
         print(format_args!("{status}"));
         if !text.is_empty() {

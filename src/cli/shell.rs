@@ -1,6 +1,6 @@
 //! `completions` and `man`: what a shell and a reader need, out of the program itself.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,8 +30,14 @@ pub(super) struct ManArgs {
 pub(super) fn completions(args: &CompletionsArgs) -> ExitCode {
     let mut command = Cli::command();
     let name = command.get_name().to_owned();
-    clap_complete::generate(args.shell, &mut command, name, &mut io::stdout());
-    ExitCode::SUCCESS
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut command, name, &mut script);
+    let mut script = String::from_utf8_lossy(&script).into_owned();
+    if args.shell == Shell::Bash {
+        // clap_complete 4.6 takes the `-` in our name for the beginning of a command in one half of the script.
+        script = script.replace("github__subcmd__trigger", "github__trigger");
+    }
+    ended(io::stdout().lock().write_all(script.as_bytes()), "the completions")
 }
 
 /// Prints the manual page, or writes all of them.
@@ -40,12 +46,16 @@ pub(super) fn man(args: &ManArgs) -> ExitCode {
         None => Man::new(Cli::command()).render(&mut io::stdout()),
         Some(folder) => std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder)),
     };
-    match written {
+    ended(written, "the page")
+}
+
+fn ended(written: io::Result<()>, what: &str) -> ExitCode {
+    match written.and_then(|()| io::stdout().flush()) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of a pipe has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            print_error(format_args!("github-trigger: cannot write the page: {error}"));
+            print_error(format_args!("github-trigger: cannot write {what}: {error}"));
             ExitCode::FAILURE
         }
     }

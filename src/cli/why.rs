@@ -8,13 +8,14 @@ use clap::Args;
 use super::github::{GitHubArgs, parse_name};
 use super::{LogArgs, NOTHING_TO_DO, OutputArgs, non_empty, pod_namespace, print, valid_templates};
 use crate::delivery::Delivery;
+use crate::github::Event;
 use crate::github::api::RepositoryName;
-use crate::kube::Cluster;
+use crate::kube::{Cluster, ConfigError};
 use crate::names::{InvalidName, check_dns_label, check_service_name};
 use crate::team::Team;
 use crate::telemetry::log;
 use crate::telemetry::metrics::Registry;
-use crate::why::{Question, State, Step, Target, saved_delivery, told};
+use crate::why::{Question, State, Step, Target, Unasked, saved_delivery, told};
 
 /// The flags of `why`.
 #[derive(Debug, Args)]
@@ -109,7 +110,14 @@ pub(super) fn run(args: &WhyArgs) -> ExitCode {
             print(format_args!("{:<8} what to do: {}", "", advice.replace(char::is_control, " ")));
         }
     }
+    let is_known = steps.iter().any(|step| step.state != State::Unknown);
     match decisive.map(|index| steps[index].state) {
+        _ if !is_known => {
+            tracing::error!(
+                "nothing could be asked: give a credential of GitHub's, --trigger-config with --payload, or KUBECONFIG"
+            );
+            ExitCode::FAILURE
+        }
         Some(State::Wrong) => ExitCode::FAILURE,
         Some(State::Ended) => ExitCode::from(NOTHING_TO_DO),
         _ => ExitCode::SUCCESS,
@@ -125,13 +133,16 @@ fn ask(args: &WhyArgs) -> Result<Vec<Step>, WhyError> {
     let team = args.team.as_deref();
     let templates = args.trigger_config.as_deref().map(|path| valid_templates(path, team)).transpose();
     let templates = templates.map_err(WhyError::Templates)?;
-    let delivery = args.payload.as_deref().map(read_payload).transpose()?;
+    let delivery = args.payload.as_deref().map(|path| read_payload(path, &args.merge)).transpose()?;
     let runtime = super::runtime()?;
     let steps = runtime.block_on(async {
         let cluster = Cluster::connect(&Registry::default()).await;
         let github = match args.github.is_given() {
-            true => args.github.api().map_err(|error| error.to_string()),
-            false => Err("GitHub is not asked: give --github-token-file, or an App".to_owned()),
+            true => args.github.api().map_err(|error| Unasked { why: error.to_string(), is_fault: true }),
+            false => {
+                let why = "GitHub is not asked: give --github-token-file, or an App".to_owned();
+                Err(Unasked { why, is_fault: false })
+            }
         };
         told(Question {
             target: args.merge.clone(),
@@ -142,17 +153,35 @@ fn ask(args: &WhyArgs) -> Result<Vec<Step>, WhyError> {
             service_name,
             service_namespace,
             github,
-            cluster: cluster
-                .map(|(cluster, found)| (cluster, namespace.or_else(pod_namespace).unwrap_or(found)))
-                .map_err(|error| error.to_string()),
+            cluster: cluster.map(|(cluster, found)| (cluster, pod_namespace().unwrap_or(found))).map_err(|error| {
+                Unasked {
+                    is_fault: !matches!(error, ConfigError::Infer(_)),
+                    why: format!("the cluster is not asked: {error}"),
+                }
+            }),
+            namespace,
         })
         .await
     });
     Ok(steps)
 }
 
-fn read_payload(path: &Path) -> Result<Delivery, WhyError> {
+/// Reads a saved delivery of the merge.
+fn read_payload(path: &Path, merge: &Target) -> Result<Delivery, WhyError> {
     let failed = |why: String| WhyError::Payload { path: path.to_owned(), why };
     let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    saved_delivery(&text).ok_or_else(|| failed("it is no delivery of GitHub's".to_owned()))
+    let delivery = saved_delivery(&text).ok_or_else(|| failed("it is no delivery of GitHub's".to_owned()))?;
+    let event = Event::parse(delivery.clone()).map_err(|error| failed(error.to_string()))?;
+    let name = event.repository_name().unwrap_or_default();
+    let is_ours = match merge {
+        Target::PullRequest(repository, number) => {
+            name.eq_ignore_ascii_case(repository.as_str()) && event.subject.number == Some(*number)
+        }
+        Target::Commit(commit) => event.commit().is_some_and(|own| own.as_str().starts_with(commit.as_str())),
+    };
+    if is_ours {
+        return Ok(delivery);
+    }
+    let number = event.subject.number.map(|number| format!("#{number}")).unwrap_or_default();
+    Err(failed(format!("it is of {name}{number}, and not of the merge that was asked about")))
 }

@@ -92,8 +92,12 @@ fn local(mut headers: HeaderMap, kind: EventKind, id: DeliveryId, payload: Strin
 
 /// The event of a merge, out of the API's pull request. `None` if the fields are not those of a pull request.
 fn from_pull_request(fields: &Map<String, Value>) -> Option<Value> {
-    let repository = fields.get("base")?.get("repo")?;
+    let repository = fields.get("base")?.get("repo")?.clone();
     let is_pull_request = fields.contains_key("merge_commit_sha") && !fields.contains_key("action");
+    let mut fields = fields.clone();
+    // An entry of a list says only when it was merged.
+    let is_merged = fields.get("merged_at").is_some_and(Value::is_string);
+    fields.entry("merged").or_insert(is_merged.into());
     let event = || {
         let mut event = json!({
             "action": if fields.get("state").and_then(Value::as_str) == Some("open") { "opened" } else { "closed" },

@@ -29,29 +29,75 @@ pub(crate) enum RecoverError {
     },
 }
 
-/// The webhook whose log is read; `None` if there is none. For an App, also takes its token for the other calls: its own
-/// webhook needs fewer permissions.
+/// What is done with a webhook; an App's token has the permissions for that and no others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Access {
+    /// Deliveries are repeated, not only read.
+    pub(crate) redelivers: bool,
+    /// Commit statuses are read.
+    pub(crate) statuses: bool,
+}
+
+/// The webhook whose log is read: an App's own, the repository's or organisation's, or that of a repository's organisation; `None`
+/// if there is none. For an App, also takes its token for the other calls.
 /// Fails when GitHub cannot be asked, or there are several.
-pub(crate) async fn choose_hook(api: &mut Api, owner: &Owner, url: Option<&str>) -> Result<Option<Hook>, RecoverError> {
-    let is_wanted = |hook: &Hook| url.is_none_or(|url| hook.url.trim_end_matches('/') == url.trim_end_matches('/'));
-    let mut permissions = vec!["pull_requests:read", "statuses:read"];
+pub(crate) async fn choose_hook(
+    api: &mut Api,
+    owner: &Owner,
+    url: Option<&str>,
+    access: Access,
+) -> Result<Option<Hook>, RecoverError> {
+    let is_wanted = |hook: &Hook| url.is_none_or(|url| is_same_url(&hook.url, url));
+    let mut permissions = vec!["pull_requests:read"];
     if api.is_app() {
-        if let Some(hook) = Hook::of_app(api).await?.filter(is_wanted) {
-            api.authenticate(owner.clone(), &Permissions::parse(permissions).unwrap_or_default()).await?;
-            return Ok(Some(hook));
+        let own = Hook::of_app(api).await?.filter(is_wanted);
+        if own.is_none() {
+            permissions.push(match (owner, access.redelivers) {
+                (Owner::Repository(_), true) => "repository_hooks:write",
+                (Owner::Repository(_), false) => "repository_hooks:read",
+                (Owner::Organization(_), true) => "organization_hooks:write",
+                (Owner::Organization(_), false) => "organization_hooks:read",
+            });
         }
-        permissions.push(match owner {
-            Owner::Repository(_) => "repository_hooks:write",
-            Owner::Organization(_) => "organization_hooks:write",
-        });
-        api.authenticate(owner.clone(), &Permissions::parse(permissions).unwrap_or_default()).await?;
+        authenticate(api, owner, permissions, access.statuses).await?;
+        if own.is_some() {
+            return Ok(own);
+        }
     }
     let mut hooks: Vec<Hook> = Hook::list(api, owner).await?.into_iter().filter(is_wanted).collect();
-    if hooks.len() > 1 {
+    if let (true, Owner::Repository(name), false) = (hooks.is_empty(), owner, api.is_app()) {
+        // The owner may be a person, or the credential may not see the organisation's.
+        let organization = Owner::Organization(name.owner().to_owned());
+        hooks = match Hook::list(api, &organization).await {
+            Err(ApiError::NotFound { .. } | ApiError::Forbidden { .. }) => Vec::new(),
+            listed => listed?.into_iter().filter(is_wanted).collect(),
+        };
+    }
+    if hooks.iter().any(|hook| !is_same_url(&hook.url, &hooks[0].url)) {
         let urls: Vec<&str> = hooks.iter().map(|hook| hook.url.as_str()).collect();
         return Err(RecoverError::SeveralHooks { owner: owner.as_str().to_owned(), urls: urls.join(", ") });
     }
-    Ok(hooks.pop())
+    hooks.sort_by_key(|hook| !hook.is_active);
+    Ok(hooks.into_iter().next())
+}
+
+fn is_same_url(one: &str, other: &str) -> bool {
+    one.trim_end_matches('/') == other.trim_end_matches('/')
+}
+
+/// Takes an App's token; without the right to read statuses if the App does not have it.
+async fn authenticate(api: &mut Api, owner: &Owner, permissions: Vec<&str>, statuses: bool) -> Result<(), ApiError> {
+    let needed = Permissions::parse(permissions.iter().copied()).unwrap_or_default();
+    if statuses {
+        let more = permissions.iter().copied().chain(["statuses:read"]);
+        match api.authenticate(owner.clone(), &Permissions::parse(more).unwrap_or_default()).await {
+            Err(error @ (ApiError::Refused { .. } | ApiError::Forbidden { .. })) => {
+                tracing::warn!(error = %error, "asking for a token that cannot read commit statuses");
+            }
+            answer => return answer,
+        }
+    }
+    api.authenticate(owner.clone(), &needed).await
 }
 
 /// The last attempt at the delivery of a merge, one that was accepted if there is one, with its request and answer as GitHub's
@@ -84,7 +130,7 @@ pub(super) type MergeKey = (u64, u64);
 /// A delivery as GitHub logged it.
 pub(super) struct Logged {
     pub(super) delivery: crate::delivery::Delivery,
-    payload: Value,
+    pub(super) payload: Value,
 }
 
 impl Logged {

@@ -73,7 +73,7 @@ pub(crate) struct Tally {
     pub(crate) ignored: usize,
     pub(crate) failed: usize,
     pub(crate) missing: usize,
-    /// Of these, those that were delivered.
+    /// Of these, those by which something has changed: a run, or GitHub's page.
     pub(crate) delivered: usize,
 }
 
@@ -88,7 +88,8 @@ impl Tally {
             Outcome::Missing => &mut self.missing,
         };
         *count += 1;
-        self.delivered += usize::from(line.road != Road::None);
+        let is_news = line.outcome == Outcome::Recovered || line.road == Road::Redelivery;
+        self.delivered += usize::from(line.road != Road::None && is_news);
     }
 }
 
@@ -124,17 +125,25 @@ impl Line {
     }
 
     /// The same line, with the outcome and the runs that the service's answer tells of.
-    pub(super) fn answered(self, road: Road, status: u64, answer: &Value) -> Self {
+    pub(super) fn answered(self, road: Road, status: u64, text: &str) -> Self {
+        let answer: Value = serde_json::from_str(text).unwrap_or_default();
         let runs = answer["pipelineRuns"].as_array().into_iter().flatten();
         let name = |run: &Value| Some(format!("{}/{}", run["namespace"].as_str()?, run["name"].as_str()?));
         let pipeline_runs: Vec<String> = runs.filter_map(name).collect();
         let said = answer["message"].as_str().unwrap_or_default();
         let (outcome, message) = match (status, answer["outcome"].as_str()) {
-            // The answer to an event is its status alone, and GitHubSource answers for itself.
-            (200..300, Some("created") | None) => (Outcome::Recovered, pipeline_runs.join(", ")),
+            (200..300, Some("created")) => (Outcome::Recovered, pipeline_runs.join(", ")),
             (200..300, Some("duplicate")) => (Outcome::Duplicate, pipeline_runs.join(", ")),
             (200..300, Some("ignored" | "pong")) => (Outcome::Ignored, said.to_owned()),
-            (200..300, Some(other)) => (Outcome::Failed, format!("the answer {other:?} is not the service's")),
+            // An event is answered with a status alone, and GitHubSource answers for itself.
+            (202 | 204, None) if road == Road::Redelivery => (Outcome::Recovered, String::new()),
+            (200..300, None) if road == Road::Redelivery && text.trim().is_empty() => {
+                (Outcome::Recovered, String::new())
+            }
+            (200..300, _) => (
+                Outcome::Failed,
+                format!("answered with {status} by something else than this service: is the URL right?"),
+            ),
             (0, _) => (Outcome::Failed, "no answer: is the service there, and does GitHub reach it?".to_owned()),
             (_, _) => {
                 let reason = answer["reason"].as_str().map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -206,8 +215,9 @@ mod tests {
             (201, json!({"outcome": "created", "pipelineRuns": runs}), Outcome::Recovered, "ci/web-0"),
             (200, json!({"outcome": "duplicate", "pipelineRuns": runs}), Outcome::Duplicate, "ci/web-0"),
             (200, json!({"outcome": "ignored", "message": "no template"}), Outcome::Ignored, "no template"),
-            (202, Value::Null, Outcome::Recovered, ""),
-            (200, json!({"outcome": "hello"}), Outcome::Failed, "not the service's"),
+            (202, json!("accepted"), Outcome::Recovered, ""),
+            (200, json!({"outcome": "hello"}), Outcome::Failed, "something else than this service"),
+            (200, json!("<html>"), Outcome::Failed, "something else than this service"),
             (
                 503,
                 json!({"outcome": "unavailable", "reason": "api_server", "message": "later"}),
@@ -217,7 +227,7 @@ mod tests {
             (302, Value::Null, Outcome::Failed, "answered with 302"),
             (0, Value::Null, Outcome::Failed, "no answer"),
         ] {
-            let line = line().answered(Road::Redelivery, status, &answer);
+            let line = line().answered(Road::Redelivery, status, &answer.to_string());
             assert_eq!(line.outcome, outcome, "{status} {answer}");
             assert!(line.message.contains(text), "{line}");
         }
@@ -225,11 +235,22 @@ mod tests {
 
     #[test]
     fn reads_as_one_line() {
-        let line = line().answered(Road::Post, 503, &json!({"message": "a\nb\u{1b}[31m"}));
+        assert_eq!(line().answered(Road::Redelivery, 204, "").outcome, Outcome::Recovered);
+        assert_eq!(
+            line().answered(Road::Post, 204, "").outcome,
+            Outcome::Failed,
+            "the service answers a webhook with JSON"
+        );
+        let line = line().answered(Road::Post, 503, &json!({"message": "a\nb\u{1b}[31m"}).to_string());
         assert_eq!(line.to_string(), "failed acme/web#5 ec26c3e5 delivery=d1 posted: answered with 503 a b [31m");
         let mut tally = Tally::default();
         tally.add(&line);
-        tally.add(&line.left(Outcome::Duplicate, "built"));
-        assert_eq!(tally, Tally { failed: 1, duplicate: 1, delivered: 1, ..Tally::default() });
+        tally.add(&line.clone().left(Outcome::Duplicate, "built"));
+        assert_eq!(tally, Tally { failed: 1, duplicate: 1, ..Tally::default() });
+        for (road, delivered) in [(Road::Post, 0), (Road::Redelivery, 1)] {
+            let mut tally = Tally::default();
+            tally.add(&line.clone().answered(road, 200, &json!({"outcome": "duplicate"}).to_string()));
+            assert_eq!(tally.delivered, delivered, "GitHub's page has changed, or nothing has");
+        }
     }
 }

@@ -8,6 +8,6 @@ mod line;
 mod log;
 mod walk;
 
-pub(crate) use hook::{RecoverError, choose_hook, find_delivery};
+pub(crate) use hook::{Access, RecoverError, choose_hook, find_delivery};
 pub(crate) use line::{Line, Tally};
 pub(crate) use walk::{Ignores, Recovery, Scope};

@@ -1,13 +1,15 @@
 //! From GitHub's log and its merged pull requests to what is missing, and from there to runs.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::hook::{CLOCK_DIFFERENCE, Logged, MergeKey, RecoverError, choose_hook, saved_delivery};
+use super::hook::{Access, CLOCK_DIFFERENCE, Logged, MergeKey, RecoverError, choose_hook, saved_delivery};
 use super::line::{Line, Outcome, Road, Tally};
 use super::log::{Delivery, group};
 use crate::github::api::{
@@ -16,6 +18,8 @@ use crate::github::api::{
 use crate::github::{Commit, Event};
 use crate::sender::{Sender, webhook};
 
+/// After so many posts without an answer, the service is not asked any more.
+const MAX_SILENT_POSTS: u32 = 2;
 /// Deliveries that GitHub is asked for at once. It sends them at once, too.
 const BATCH: usize = 50;
 /// Time between two looks at the log for the results.
@@ -64,7 +68,8 @@ impl Recovery<'_> {
         scope: &Scope,
         tell: &mut impl FnMut(&Line),
     ) -> Result<Tally, RecoverError> {
-        let hook = choose_hook(api, &scope.owner, self.hook_url).await?;
+        let access = Access { redelivers: !self.is_dry_run, statuses: self.context.is_some() };
+        let hook = choose_hook(api, &scope.owner, self.hook_url, access).await?;
         match &hook {
             Some(hook) if !hook.is_active => {
                 tracing::warn!(hook = hook.url, "the webhook of {} is not active: switch it on", scope.owner.as_str());
@@ -89,11 +94,22 @@ impl Recovery<'_> {
             delivered: HashSet::new(),
             known: HashSet::new(),
             statuses_are_readable: true,
+            may_redeliver: true,
+            unreadable: None,
+            silent_posts: 0,
         };
         // Merges first: one that comes later is the next call's.
-        let mut merges = Vec::new();
+        let (mut merges, mut failed) = (Vec::new(), None);
         for repository in &walk.repositories {
-            let found = repository.merges(api, self.since).await?;
+            let found = match repository.merges(api, self.since).await {
+                Ok(found) => found,
+                // One repository does not hold up the others of an organisation.
+                Err(error) if error.is_of_one_object() => {
+                    failed = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             let is_wanted = |merge: &Merge| self.branches.is_empty() || self.branches.contains(&merge.branch);
             merges.extend(found.into_iter().filter(is_wanted).map(|merge| (repository.clone(), merge)));
         }
@@ -108,7 +124,10 @@ impl Recovery<'_> {
             walk.redeliver(api, batch, tell).await?;
         }
         walk.post_unknown(api, &merges, accepted, tell).await?;
-        Ok(walk.tally)
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(walk.tally),
+        }
     }
 
     async fn repositories(&self, api: &mut Api, scope: &Scope) -> Result<Vec<Repository>, ApiError> {
@@ -155,6 +174,21 @@ struct Walk<'a> {
     /// Numbers of the attempts that were looked at.
     known: HashSet<u64>,
     statuses_are_readable: bool,
+    may_redeliver: bool,
+    /// Why a delivery that was accepted cannot be read.
+    unreadable: Option<String>,
+    /// Posts without an answer, one after the other.
+    silent_posts: u32,
+}
+
+/// What became of a delivery that was missed.
+enum Asked {
+    /// GitHub delivers it again.
+    Pending(Line),
+    /// It is decided.
+    Decided(Line),
+    /// Nothing: it is another repository's, or is posted as a merge that no delivery is known of.
+    Left,
 }
 
 impl Walk<'_> {
@@ -172,7 +206,7 @@ impl Walk<'_> {
         // The log of an organisation or an App has other repositories, too.
         let ids: HashSet<u64> = self.repositories.iter().map(|repository| repository.id).collect();
         let is_ours =
-            |attempt: &Attempt| hook.is_of_repository() || attempt.repository_id.is_some_and(|id| ids.contains(&id));
+            |attempt: &Attempt| hook.is_of_repository() || attempt.repository_id.is_none_or(|id| ids.contains(&id));
         Ok(group(attempts.into_iter().filter(is_ours).collect()))
     }
 
@@ -186,34 +220,81 @@ impl Walk<'_> {
         let Some(hook) = self.hook.clone() else { return Ok(()) };
         let mut pending = HashMap::new();
         for missed in batch {
-            let attempt = &missed.attempt;
-            let detail = hook.attempt(api, attempt).await?;
-            // GitHub can deliver what we cannot read.
-            let logged = Logged::parse(&detail);
-            self.delivered.extend(logged.as_ref().and_then(Logged::merge));
-            let event = logged.as_ref().and_then(|logged| Event::parse(logged.delivery.clone()).ok());
-            let line = Line::of_attempt(attempt, event.as_ref());
-            let end = format!("answered with {}", attempt.end());
-            if let Some(state) = self.status(api, &line).await? {
-                self.tell(&line.left(Outcome::Duplicate, built(&state)), tell);
-            } else if self.settings.is_dry_run {
-                self.tell(&line.left(Outcome::Missing, end), tell);
-            } else {
-                match hook.redeliver(api, attempt).await {
-                    Ok(()) => drop(pending.insert(attempt.guid.clone(), line)),
-                    Err(error) if error.is_temporary() => return Err(error),
-                    // Deliver what GitHub does not.
-                    Err(error) => {
-                        let line = match (self.settings.sender, logged) {
-                            (Some(sender), Some(logged)) => post(sender, logged.delivery, line).await,
-                            _ => line.left(Outcome::Failed, error.to_string()),
-                        };
-                        self.tell(&line, tell);
-                    }
+            let line = Line::of_attempt(&missed.attempt, None);
+            match self.ask_again(api, &hook, missed).await {
+                Ok(Asked::Pending(line)) => drop(pending.insert(missed.attempt.guid.clone(), line)),
+                Ok(Asked::Decided(line)) => self.tell(&line, tell),
+                Ok(Asked::Left) => {}
+                // One delivery does not hold up the others.
+                Err(error) if error.is_of_one_object() => {
+                    self.tell(&line.left(Outcome::Failed, error.to_string()), tell);
                 }
+                Err(error) => return Err(error),
             }
         }
         self.results(api, &hook, pending, tell).await
+    }
+
+    /// Has GitHub deliver one again, or posts it.
+    async fn ask_again(&mut self, api: &mut Api, hook: &Hook, missed: &Delivery) -> Result<Asked, ApiError> {
+        let attempt = &missed.attempt;
+        let detail = match hook.attempt(api, attempt).await {
+            // GitHub may deliver what we cannot read.
+            Err(error) if error.is_of_one_object() => Value::Null,
+            detail => detail?,
+        };
+        let logged = Logged::parse(&detail);
+        if attempt.repository_id.is_none() && !hook.is_of_repository() {
+            let id = logged.as_ref().and_then(|logged| logged.payload["repository"]["id"].as_u64());
+            if !self.repositories.iter().any(|repository| Some(repository.id) == id) {
+                return Ok(Asked::Left);
+            }
+        }
+        let merge = logged.as_ref().and_then(Logged::merge);
+        let event = logged.as_ref().and_then(|logged| Event::parse(logged.delivery.clone()).ok());
+        let line = Line::of_attempt(attempt, event.as_ref());
+        let told = match self.status(api, &line).await {
+            Ok(Some(state)) => Some(line.clone().left(Outcome::Duplicate, built(&state))),
+            Err(error) if error.is_of_one_object() => Some(line.clone().left(Outcome::Failed, error.to_string())),
+            Err(error) => return Err(error),
+            Ok(None) if self.settings.is_dry_run => {
+                let why = event.as_ref().zip(self.settings.ignores).and_then(|(event, ignores)| ignores(event));
+                let end = format!("answered with {}", attempt.end());
+                Some(why.map_or_else(
+                    || line.clone().left(Outcome::Missing, end),
+                    |why| line.clone().left(Outcome::Ignored, why),
+                ))
+            }
+            Ok(None) => None,
+        };
+        if let Some(line) = told {
+            self.delivered.extend(merge);
+            return Ok(Asked::Decided(line));
+        }
+        let refused = match hook.redeliver(api, attempt).await {
+            Ok(()) => {
+                self.delivered.extend(merge);
+                return Ok(Asked::Pending(line));
+            }
+            Err(error) if error.is_of_one_object() => error,
+            Err(error) => return Err(error),
+        };
+        if matches!(refused, ApiError::Forbidden { .. }) && self.may_redeliver {
+            tracing::warn!(error = %refused, "GitHub delivers nothing again");
+            self.may_redeliver = false;
+        }
+        // Deliver what GitHub does not.
+        match (self.settings.sender, logged) {
+            (Some(sender), Some(logged)) => {
+                self.delivered.extend(merge);
+                Ok(Asked::Decided(self.post(sender, logged.delivery, line).await))
+            }
+            (Some(_), None) if missed.is_closing() => Ok(Asked::Left),
+            _ => {
+                self.delivered.extend(merge);
+                Ok(Asked::Decided(line.left(Outcome::Failed, refused.to_string())))
+            }
+        }
     }
 
     /// Waits for the results of redeliveries.
@@ -230,15 +311,17 @@ impl Walk<'_> {
             let (known, since) = (&self.known, self.settings.since);
             let is_old = |attempt: &Attempt| attempt.delivered_at < since || known.contains(&attempt.id);
             let attempts = hook.attempts_until(api, is_old).await?;
-            for attempt in attempts {
-                self.known.insert(attempt.id);
+            self.known.extend(attempts.iter().map(|attempt| attempt.id));
+            for attempt in news(attempts) {
                 let Some(line) = pending.remove(&attempt.guid) else { continue };
                 last_news = Instant::now();
                 let status = attempt.status_code.unwrap_or_default();
-                let detail = hook.attempt(api, &attempt).await?;
+                let detail = match hook.attempt(api, &attempt).await {
+                    Err(error) if error.is_of_one_object() => Value::Null,
+                    detail => detail?,
+                };
                 let answer = detail["response"]["payload"].as_str().unwrap_or_default();
-                let answer = serde_json::from_str(answer).unwrap_or_default();
-                self.tell(&line.answered(Road::Redelivery, status, &answer), tell);
+                self.tell(&line.answered(Road::Redelivery, status, answer), tell);
             }
         }
         for line in pending.into_values() {
@@ -263,18 +346,37 @@ impl Walk<'_> {
                 continue;
             }
             let line = Line::of_merge(&repository.name, merge);
-            let line = match self.status(api, &line).await? {
-                Some(state) => line.left(Outcome::Duplicate, built(&state)),
-                None => self.post_merge(api, repository, merge.number, line).await?,
+            let line = match self.unknown_merge(api, repository, merge.number, line.clone()).await {
+                Err(error) if error.is_of_one_object() => line.left(Outcome::Failed, error.to_string()),
+                decided => decided?,
             };
             self.tell(&line, tell);
         }
         Ok(())
     }
 
+    /// Decides about a merge that no delivery is known of.
+    async fn unknown_merge(
+        &mut self,
+        api: &mut Api,
+        repository: &Repository,
+        number: u64,
+        line: Line,
+    ) -> Result<Line, ApiError> {
+        if let Some(state) = self.status(api, &line).await? {
+            return Ok(line.left(Outcome::Duplicate, built(&state)));
+        }
+        match &self.unreadable {
+            Some(why) => {
+                Ok(line.left(Outcome::Failed, format!("GitHub's log cannot be read, which may have it: {why}")))
+            }
+            None => self.post_merge(api, repository, number, line).await,
+        }
+    }
+
     /// Posts a merge, made from GitHub's API.
     async fn post_merge(
-        &self,
+        &mut self,
         api: &mut Api,
         repository: &Repository,
         number: u64,
@@ -294,7 +396,7 @@ impl Walk<'_> {
             return Ok(line.left(Outcome::Missing, "no delivery is known"));
         }
         Ok(match self.settings.sender {
-            Some(sender) => post(sender, delivery, line).await,
+            Some(sender) => self.post(sender, delivery, line).await,
             None => line.left(
                 Outcome::Failed,
                 "no delivery is known, so that GitHub cannot repeat one; give --url and --secret-file",
@@ -320,10 +422,31 @@ impl Walk<'_> {
             };
             let Some(index) = unread.iter().position(is_candidate) else { return Ok(false) };
             let attempt = unread.remove(index).attempt;
-            let detail = hook.attempt(api, &attempt).await?;
-            self.delivered.extend(Logged::parse(&detail).as_ref().and_then(Logged::merge));
+            match hook.attempt(api, &attempt).await {
+                Ok(detail) => self.delivered.extend(Logged::parse(&detail).as_ref().and_then(Logged::merge)),
+                Err(error) if error.is_of_one_object() => self.unreadable = Some(error.to_string()),
+                Err(error) => return Err(error),
+            }
         }
         Ok(true)
+    }
+
+    /// Posts a delivery to the service. A service that does not answer is not asked again and again.
+    async fn post(&mut self, sender: &Sender, delivery: crate::delivery::Delivery, line: Line) -> Line {
+        if self.silent_posts >= MAX_SILENT_POSTS {
+            return line.left(Outcome::Failed, "not tried: --url did not answer before");
+        }
+        let (headers, body) = webhook(delivery);
+        match sender.post(headers, body).await {
+            Ok(reply) => {
+                self.silent_posts = 0;
+                line.answered(Road::Post, reply.status.as_u16().into(), &reply.text)
+            }
+            Err(error) => {
+                self.silent_posts += 1;
+                line.left(Outcome::Failed, error.to_string())
+            }
+        }
     }
 
     /// The state of the commit's status, which says that there was a run.
@@ -334,7 +457,7 @@ impl Walk<'_> {
         let (Some(repository), Some(commit)) = (repository, commit) else { return Ok(None) };
         match latest_status(api, &repository, &commit, context).await {
             Ok(status) => Ok(status.map(|status| state_of(&status).unwrap_or_default().to_owned())),
-            Err(error @ (ApiError::Forbidden { .. } | ApiError::NotFound { .. })) => {
+            Err(error @ (ApiError::Forbidden { .. } | ApiError::NotFound { .. } | ApiError::NotGitHub(_))) => {
                 tracing::warn!(error = %error, "builds that GitHub was told about are not recognised");
                 self.statuses_are_readable = false;
                 Ok(None)
@@ -350,14 +473,18 @@ fn built(state: &str) -> String {
     format!("there was a run: GitHub shows its status, {state}")
 }
 
-/// Posts a delivery to the service.
-async fn post(sender: &Sender, delivery: crate::delivery::Delivery, line: Line) -> Line {
-    let (headers, body) = webhook(delivery);
-    match sender.post(headers, body).await {
-        Ok(reply) if reply.status.is_success() && reply.answer["outcome"].is_null() => {
-            line.left(Outcome::Failed, "the answer is not the service's; is --url right?")
+/// The last attempt of each delivery; the one that made a run, if one did: GitHub may have been asked twice.
+fn news(attempts: Vec<Attempt>) -> Vec<Attempt> {
+    let mut last: HashMap<String, Attempt> = HashMap::new();
+    for attempt in attempts {
+        let is_creation = attempt.status_code == Some(201);
+        match last.entry(attempt.guid.clone()) {
+            Entry::Occupied(mut entry) if is_creation => drop(entry.insert(attempt)),
+            Entry::Occupied(_) => {}
+            Entry::Vacant(entry) => drop(entry.insert(attempt)),
         }
-        Ok(reply) => line.answered(Road::Post, reply.status.as_u16().into(), &reply.answer),
-        Err(error) => line.left(Outcome::Failed, error.to_string()),
     }
+    let mut news: Vec<Attempt> = last.into_values().collect();
+    news.sort_by_key(|attempt| attempt.id);
+    news
 }

@@ -8,17 +8,16 @@ use serde_json::Value;
 use super::road::Road;
 use super::run::{MadeRun, run_step, task_steps};
 use super::service::{DeployTask, service_steps};
-use super::{State, Step};
+use super::{About, State, Step};
 use crate::github::api::RepositoryName;
-use crate::kube::{ApiError, Cluster};
+use crate::kube::{ApiError, ApiErrorKind, Cluster};
 use crate::names::{check_dns_label, check_service_name, is_dns_label};
 
 impl Road {
     /// The runs of the merge, newest first. What cannot be read is told.
     pub(super) async fn runs(&mut self) -> Vec<MadeRun> {
-        let Ok((cluster, namespace)) = &self.cluster else { return Vec::new() };
-        let (cluster, mut namespaces) = (cluster.clone(), BTreeSet::from([namespace.clone()]));
-        namespaces.extend(self.expected.iter().map(|(namespace, _)| namespace.clone()));
+        let Ok((cluster, own)) = &self.cluster else { return Vec::new() };
+        let (cluster, own) = (cluster.clone(), own.clone());
         let label = match (self.number, self.commit.get(..8)) {
             (_, Some(short)) => format!("github-trigger.dev/commit={short}"),
             (Some(number), None) => format!("github-trigger.dev/pull-request={number}"),
@@ -26,10 +25,28 @@ impl Road {
         };
         self.steps.retain(|step| step.place != "run");
         let mut runs = Vec::new();
-        for namespace in namespaces.into_iter().filter(|namespace| is_dns_label(namespace)) {
-            match list(&cluster, &namespace, "tekton.dev/v1", "pipelineruns", &label).await {
-                Ok(items) => runs.extend(items.into_iter().filter_map(MadeRun::from_object)),
-                Err(error) => self.add(Step::unknown("run", unreadable("pipelineruns.tekton.dev", &namespace, &error))),
+        let everywhere = match self.namespace {
+            Some(_) => Err(None),
+            None => list(&cluster, None, "tekton.dev/v1", "pipelineruns", &label).await.map_err(Some),
+        };
+        match everywhere {
+            Ok(items) => runs.extend(items.into_iter().filter_map(MadeRun::from_object)),
+            Err(Some(error)) if error.kind() != ApiErrorKind::Forbidden => {
+                self.add(Step::unanswered("run", unreadable("pipelineruns.tekton.dev", None, &error)));
+            }
+            // Without the right to look everywhere, where they should be.
+            Err(_) => {
+                let mut namespaces: BTreeSet<String> = self.expected.iter().map(|(name, _)| name.clone()).collect();
+                namespaces.insert(self.namespace.clone().unwrap_or(own));
+                for namespace in namespaces.into_iter().filter(|namespace| is_dns_label(namespace)) {
+                    match list(&cluster, Some(&namespace), "tekton.dev/v1", "pipelineruns", &label).await {
+                        Ok(items) => runs.extend(items.into_iter().filter_map(MadeRun::from_object)),
+                        Err(error) => {
+                            let why = unreadable("pipelineruns.tekton.dev", Some(&namespace), &error);
+                            self.add(Step::unanswered("run", why));
+                        }
+                    }
+                }
             }
         }
         let repository = self.repository.as_ref().map(RepositoryName::as_str);
@@ -45,14 +62,13 @@ impl Road {
 
     /// Tells the runs, and where the newest of each template leads to.
     pub(super) async fn told_runs(&mut self, runs: Vec<MadeRun>) {
-        if let Err(why) = &self.cluster {
-            let message = format!("the cluster is not asked: {why}");
-            self.add(Step::unknown("run", message));
+        if let Err(unasked) = self.cluster.clone().map(drop) {
+            self.add(unasked.step("run"));
             return;
         }
         if !runs.is_empty() {
             // Delivered again, or by `recover`.
-            let is_bad = |step: &&mut Step| matches!(step.state, State::Wrong | State::Ended);
+            let is_bad = |step: &&mut Step| matches!(step.state, State::Wrong | State::Ended) && step.advice.is_some();
             self.steps.iter_mut().filter(is_bad).for_each(|step| step.state = State::Past);
         }
         let missing: Vec<String> = self
@@ -70,17 +86,20 @@ impl Road {
                 State::Wrong,
                 "run",
                 format!("{} is not in the cluster: it was deleted, or not created", missing.join(", ")),
-                "press *Redeliver* on GitHub, or: github-trigger recover, which makes it (again)",
+                self.about.as_ref().map_or_else(|| "press *Redeliver* on GitHub".to_owned(), About::build_again),
             ));
         } else if runs.is_empty() && !is_unknown && !ended {
-            let namespace = self.cluster.as_ref().map(|(_, namespace)| namespace.clone()).unwrap_or_default();
-            self.add(Step::with(
-                State::Wrong,
-                "run",
-                format!("the namespace {namespace} has no run of this merge"),
-                "look at the service's log line of its delivery (GitHub's *Recent Deliveries* has the id), or in another \
-                 --namespace; github-trigger recover makes it",
-            ));
+            let place = self
+                .namespace
+                .as_ref()
+                .map_or_else(|| "the cluster".to_owned(), |name| format!("the namespace {name}"));
+            let log =
+                "GitHub's *Recent Deliveries* has the id of its delivery, whose line in the service's log says why";
+            let advice = match &self.about {
+                Some(about) => format!("{log}; then: {}", about.redeliver()),
+                None => format!("{log}; with --github-token-file TOKEN, this command asks GitHub itself"),
+            };
+            self.add(Step::with(State::Wrong, "run", format!("{place} has no run of this merge"), advice));
         }
         let mut told = BTreeSet::new();
         for run in runs {
@@ -97,11 +116,11 @@ impl Road {
         let Ok((cluster, _)) = &self.cluster else { return };
         let cluster = cluster.clone();
         let label = format!("tekton.dev/pipelineRun={}", run.name);
-        let tasks = match list(&cluster, &run.namespace, "tekton.dev/v1", "taskruns", &label).await {
+        let tasks = match list(&cluster, Some(&run.namespace), "tekton.dev/v1", "taskruns", &label).await {
             Ok(tasks) => tasks,
             Err(error) => {
                 self.add(step);
-                self.add(Step::unknown("task", unreadable("taskruns.tekton.dev", &run.namespace, &error)));
+                self.add(Step::unanswered("task", unreadable("taskruns.tekton.dev", Some(&run.namespace), &error)));
                 return;
             }
         };
@@ -147,7 +166,10 @@ impl Road {
         let service = match cluster.read(&format!("{base}/services/{name}")).await {
             Ok(service) => service,
             Err(error) => {
-                self.add(Step::unknown("service", unreadable("services.serving.knative.dev", namespace, &error)));
+                self.add(Step::unanswered(
+                    "service",
+                    unreadable("services.serving.knative.dev", Some(namespace), &error),
+                ));
                 return;
             }
         };
@@ -157,35 +179,39 @@ impl Road {
             Ok(()) => cluster.read(&format!("{base}/revisions/{revision}")).await,
             Err(_) => Ok(None),
         };
-        let commit = run.annotation("commit");
         match revision {
             Ok(revision) => {
                 let name = format!("{namespace}/{name}");
-                for step in service_steps(&name, &task, commit, service.as_ref(), revision.as_ref()) {
+                for step in service_steps(&name, &task, run, service.as_ref(), revision.as_ref()) {
                     self.add(step);
                 }
             }
             Err(error) => {
-                self.add(Step::unknown("revision", unreadable("revisions.serving.knative.dev", namespace, &error)));
+                self.add(Step::unanswered(
+                    "revision",
+                    unreadable("revisions.serving.knative.dev", Some(namespace), &error),
+                ));
             }
         }
     }
 }
 
-/// Reads the objects with a label.
+/// Reads the objects with a label, of all namespaces without one.
 async fn list(
     cluster: &Cluster,
-    namespace: &str,
+    namespace: Option<&str>,
     group: &str,
     resource: &str,
     label: &str,
 ) -> Result<Vec<Value>, ApiError> {
     let label = utf8_percent_encode(label, NON_ALPHANUMERIC);
-    let path = format!("/apis/{group}/namespaces/{namespace}/{resource}?labelSelector={label}");
+    let place = namespace.map(|namespace| format!("namespaces/{namespace}/")).unwrap_or_default();
+    let path = format!("/apis/{group}/{place}{resource}?labelSelector={label}");
     let list = cluster.read(&path).await?.unwrap_or_default();
     Ok(list["items"].as_array().cloned().unwrap_or_default())
 }
 
-fn unreadable(resource: &str, namespace: &str, error: &ApiError) -> String {
-    format!("cannot read {resource} in the namespace {namespace}: {error}")
+fn unreadable(resource: &str, namespace: Option<&str>, error: &ApiError) -> String {
+    let place = namespace.map(|namespace| format!(" in the namespace {namespace}")).unwrap_or_default();
+    format!("cannot read {resource}{place}: {error}")
 }

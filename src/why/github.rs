@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{State, Step, text};
+use super::{About, State, Step, text};
 use crate::github::api::{Attempt, Hook};
 
 /// The pull request, as GitHub's API gives it.
@@ -26,14 +26,17 @@ pub(super) fn merged(name: &str, pull: &Value) -> Step {
 }
 
 /// The webhook.
-pub(super) fn webhook(owner: &str, hook: Option<&Hook>) -> Step {
+pub(super) fn webhook(about: &About, hook: Option<&Hook>) -> Step {
     const PLACE: &str = "webhook";
     let Some(hook) = hook else {
         return Step::with(
             State::Wrong,
             PLACE,
-            format!("{owner} has no webhook for this service"),
-            "add it on GitHub (Settings, Webhooks), then: github-trigger recover --repository, with --url and --secret-file",
+            format!(
+                "{} has no webhook for this service, nor has its organisation one that this credential may see",
+                about.repository
+            ),
+            format!("add it on GitHub (Settings, Webhooks), then: {}", about.build()),
         );
     };
     let settings = "on the webhook's page on GitHub (Settings, Webhooks)";
@@ -42,7 +45,7 @@ pub(super) fn webhook(owner: &str, hook: Option<&Hook>) -> Step {
             State::Wrong,
             PLACE,
             format!("the webhook to {} is not active", hook.url),
-            format!("switch it on {settings}, then: github-trigger recover, with --url and --secret-file"),
+            format!("switch it on {settings}, then: {}", about.build()),
         );
     }
     if !hook.has_pull_requests() {
@@ -50,38 +53,40 @@ pub(super) fn webhook(owner: &str, hook: Option<&Hook>) -> Step {
             State::Wrong,
             PLACE,
             format!("the webhook to {} delivers {}, and no pull requests", hook.url, hook.events.join(", ")),
-            format!("select *Pull requests* {settings}, then: github-trigger recover, with --url and --secret-file"),
+            format!("select *Pull requests* {settings}, then: {}", about.build()),
         );
     }
     Step::ok(PLACE, format!("GitHub delivers pull requests to {}", hook.url))
 }
 
 /// The last attempt to deliver the merge, and the service's answer to it.
-pub(super) fn delivered(attempt: Option<&Attempt>, answer: &Value) -> Step {
+pub(super) fn delivered(about: &About, attempt: Option<&Attempt>, answer: &Value) -> Step {
     const PLACE: &str = "delivery";
     let Some(attempt) = attempt else {
         return Step::with(
             State::Wrong,
             PLACE,
             "GitHub knows of no delivery of this merge (it keeps them for three days)",
-            "github-trigger recover, with --url and --secret-file, builds it",
+            about.build(),
         );
     };
     let code = attempt.status_code.unwrap_or_default();
-    let (id, said) = (&attempt.guid, text(answer, "/message"));
-    let reason = text(answer, "/reason");
+    let (id, reason) = (&attempt.guid, text(answer, "/reason"));
+    let said = match (reason, text(answer, "/message")) {
+        ("", message) => message.to_owned(),
+        (reason, message) => format!("({reason}) {message}"),
+    };
     let was = format!("{id} of {} was answered with {}", attempt.delivered_at, attempt.end());
     let wrong = |message: String, advice: &str| {
-        let again = "then press *Redeliver* on GitHub, or: github-trigger recover";
-        Step::with(State::Wrong, PLACE, message, format!("{advice}; {again}"))
+        Step::with(State::Wrong, PLACE, message.trim_end(), format!("{advice}; then: {}", about.redeliver()))
     };
     let log = format!("the service's log line with delivery={id} says why");
     match (code, text(answer, "/outcome")) {
         (200..300, "ignored") => Step::with(
             State::Ended,
             PLACE,
-            format!("{was}, ignored ({reason}): {said}"),
-            format!("if it should be built, change the template's conditions ({log}), then press *Redeliver*"),
+            format!("{was}, ignored: {said}"),
+            format!("if it should be built, change the template's conditions ({log}), then: {}", about.build_again()),
         ),
         (200..300, "created" | "duplicate") => Step::ok(PLACE, format!("{was}: {}", text(answer, "/outcome"))),
         (200..300, _) => Step::ok(PLACE, format!("{was}, not by this service itself (GitHubSource, or a relay)")),
@@ -89,20 +94,20 @@ pub(super) fn delivered(attempt: Option<&Attempt>, answer: &Value) -> Step {
             format!("{id} of {} got {} within GitHub's ten seconds", attempt.delivered_at, attempt.end()),
             "check the webhook's URL, its certificate, and the service: kubectl get ksvc",
         ),
-        (400, _) => wrong(format!("{was} ({reason}): {said}"), "a relay in between changes the request: remove it"),
+        (400, _) => wrong(format!("{was}: {said}"), "a relay in between changes the request: remove it"),
         (401, _) => wrong(
             format!("{was}: the signature does not match"),
             &format!("make the webhook's secret on GitHub and the mounted one the same ({log})"),
         ),
-        (403, _) => wrong(format!("{was} ({reason})"), "allow the sender: --oidc-subject, or what stands in front"),
+        (403, _) => wrong(format!("{was}: {said}"), "allow the sender: --oidc-subject, or what stands in front"),
         (404 | 405, _) => wrong(was, "correct the webhook's URL: the service takes POST /"),
         (413, _) => wrong(was, "raise --max-body-bytes, or what limits bodies in front of the service"),
         (415, _) => wrong(was, "set the webhook's content type to application/json"),
         (422, _) => wrong(
-            format!("{was} ({reason}): {said}"),
+            format!("{was}: {said}"),
             &format!("mend the template; {log}, and github-trigger render reproduces it"),
         ),
-        (503, _) if !reason.is_empty() => wrong(format!("{was} ({reason}): {said}"), &format!("{log}; mend that")),
+        (503, _) if !reason.is_empty() => wrong(format!("{was}: {said}"), &format!("{log}; mend that")),
         (300..400, _) => wrong(was, "correct the webhook's URL: GitHub follows no redirect"),
         _ => wrong(was, "what stands in front of the service answered for it: kubectl get ksvc, and the ingress' log"),
     }
@@ -129,6 +134,7 @@ mod tests {
 
     #[test]
     fn each_answer_says_what_to_do() {
+        let about = About { repository: "acme/web".to_owned(), number: 5, hours: 1 };
         let attempt = |code: u64| {
             let item = json!({"id": 1, "guid": "g1", "delivered_at": "2026-11-22T12:00:00Z", "status": "failed to connect",
                 "status_code": code, "event": "pull_request", "action": "closed"});
@@ -152,12 +158,20 @@ mod tests {
             (503, Value::Null, State::Wrong, "ingress"),
             (502, Value::Null, State::Wrong, "ingress"),
         ] {
-            let step = delivered(Some(&attempt(code)), &answer);
+            let step = delivered(&about, Some(&attempt(code)), &answer);
             assert_eq!(step.state, state, "{code}: {step:?}");
             let said = step.advice.unwrap_or_default();
             assert!(said.contains(advice), "{code}: {said}");
             assert_eq!(state == State::Wrong, said.contains("Redeliver") && said.contains("recover"), "{code}: {said}");
         }
-        assert!(delivered(None, &Value::Null).advice.is_some_and(|advice| advice.contains("recover")));
+        let advice =
+            |hours: i64| delivered(&About { hours, ..about.clone() }, None, &Value::Null).advice.unwrap_or_default();
+        assert!(advice(30).contains("recover --repository acme/web --since 31h"), "{}", advice(30));
+        assert!(
+            advice(100).contains("gh api repos/acme/web/pulls/5 >") && !advice(100).contains("old"),
+            "{}",
+            advice(100)
+        );
+        assert!(advice(200).contains("--max-merge-age=0"), "{}", advice(200));
     }
 }

@@ -8,7 +8,7 @@ mod road;
 mod run;
 mod service;
 
-pub(crate) use road::{Question, Target, saved_delivery, told};
+pub(crate) use road::{Question, Target, Unasked, saved_delivery, told};
 
 use serde::Serialize;
 
@@ -69,6 +69,11 @@ impl Step {
         Self { state: State::Unknown, ..Self::ok(place, message) }
     }
 
+    /// A place that was asked and did not answer.
+    pub(super) fn unanswered(place: &'static str, message: impl Into<String>) -> Self {
+        Self { state: State::Wrong, ..Self::ok(place, message) }
+    }
+
     /// A place that is not as it should be, or where the road ends, and what to do.
     pub(super) fn with(
         state: State,
@@ -77,6 +82,65 @@ impl Step {
         advice: impl Into<String>,
     ) -> Self {
         Self { state, advice: Some(advice.into()), ..Self::ok(place, message) }
+    }
+}
+
+/// The merge that the advice is about.
+#[derive(Debug, Clone)]
+struct About {
+    /// `owner/name`.
+    repository: String,
+    number: u64,
+    /// Hours since the merge.
+    hours: i64,
+}
+
+/// GitHub delivers again within so many hours.
+const REDELIVERY_HOURS: i64 = 72;
+/// The service's default for `--max-merge-age`, in hours.
+const MAX_MERGE_HOURS: i64 = 168;
+
+impl About {
+    /// How to have it delivered again, if GitHub has a delivery of it that failed.
+    fn redeliver(&self) -> String {
+        if self.hours >= REDELIVERY_HOURS {
+            return self.send();
+        }
+        let (repository, hours) = (&self.repository, self.hours + 1);
+        format!(
+            "press *Redeliver* on GitHub, or: github-trigger recover --repository {repository} --since {hours}h \
+             --github-token-file TOKEN"
+        )
+    }
+
+    /// How to have it built, if GitHub has no delivery of it.
+    fn build(&self) -> String {
+        if self.hours >= REDELIVERY_HOURS {
+            return self.send();
+        }
+        let (repository, hours) = (&self.repository, self.hours + 1);
+        format!(
+            "github-trigger recover --repository {repository} --since {hours}h --github-token-file TOKEN --url SERVICE-URL \
+             --secret-file SECRET"
+        )
+    }
+
+    /// How to have it built, if GitHub's delivery of it succeeded.
+    fn build_again(&self) -> String {
+        if self.hours >= REDELIVERY_HOURS { self.send() } else { "press *Redeliver* on GitHub".to_owned() }
+    }
+
+    /// What works at any age.
+    fn send(&self) -> String {
+        let Self { repository, number, hours } = self;
+        let age = match *hours >= MAX_MERGE_HOURS {
+            true => ", to a service with --max-merge-age=0: it is old",
+            false => "",
+        };
+        format!(
+            "gh api repos/{repository}/pulls/{number} > merge.json, then: github-trigger send --payload merge.json \
+             --url SERVICE-URL --secret-file SECRET{age}"
+        )
     }
 }
 

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::github::{delivered, merged, webhook};
-use super::{State, Step};
+use super::{About, State, Step};
 use crate::delivery::saved::{self, Defaults};
 use crate::delivery::{Delivery, DeliveryId, EventKind};
 use crate::github::api::{Api, ApiError as GitHubError, Repository, RepositoryName};
 use crate::github::{Commit, Event};
 use crate::kube::Cluster;
-use crate::recover::{choose_hook, find_delivery};
+use crate::recover::{Access, choose_hook, find_delivery};
 use crate::team::Team;
 use crate::template::{Decision, Stamp, TeamTemplates};
 
@@ -31,10 +32,27 @@ pub(crate) struct Question {
     pub(crate) service_name: Option<String>,
     /// Its namespace; `None` for that of the run's deploy task.
     pub(crate) service_namespace: Option<String>,
-    /// GitHub's API, or why it is not asked.
-    pub(crate) github: Result<Api, String>,
-    /// The cluster and the namespace of the runs; or why it is not asked.
-    pub(crate) cluster: Result<(Cluster, String), String>,
+    /// GitHub's API.
+    pub(crate) github: Result<Api, Unasked>,
+    /// The cluster, and the namespace that it is for.
+    pub(crate) cluster: Result<(Cluster, String), Unasked>,
+    /// The namespace of the runs; `None` for all.
+    pub(crate) namespace: Option<String>,
+}
+
+/// Why something is not asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Unasked {
+    /// In a sentence.
+    pub(crate) why: String,
+    /// Whether it should have been.
+    pub(crate) is_fault: bool,
+}
+
+impl Unasked {
+    pub(super) fn step(&self, place: &'static str) -> Step {
+        if self.is_fault { Step::unanswered(place, &self.why) } else { Step::unknown(place, &self.why) }
+    }
 }
 
 /// A merge.
@@ -58,9 +76,11 @@ pub(super) struct Road {
     hook_url: Option<String>,
     templates: Option<(Team, TeamTemplates)>,
     pub(super) service: (Option<String>, Option<String>),
-    pub(super) cluster: Result<(Cluster, String), String>,
+    pub(super) cluster: Result<(Cluster, String), Unasked>,
+    /// The namespace that was asked for.
+    pub(super) namespace: Option<String>,
     /// Taken when GitHub is asked.
-    github: Option<Result<Api, String>>,
+    github: Option<Result<Api, Unasked>>,
     pub(super) steps: Vec<Step>,
     pub(super) repository: Option<RepositoryName>,
     pub(super) number: Option<u64>,
@@ -69,6 +89,8 @@ pub(super) struct Road {
     delivery: Option<Delivery>,
     /// `namespace/name` of the runs that there should be.
     pub(super) expected: BTreeSet<(String, String)>,
+    /// What advice is about, once GitHub has told it.
+    pub(super) about: Option<About>,
 }
 
 impl Road {
@@ -82,6 +104,7 @@ impl Road {
             templates: question.templates,
             service: (question.service_name, question.service_namespace),
             cluster: question.cluster,
+            namespace: question.namespace,
             github: Some(question.github),
             steps: Vec::new(),
             repository,
@@ -89,6 +112,7 @@ impl Road {
             commit,
             delivery: question.delivery,
             expected: BTreeSet::new(),
+            about: None,
         }
     }
 
@@ -105,7 +129,7 @@ impl Road {
             self.number = page.rsplit_once("/pull/").and_then(|(_, number)| number.parse().ok());
         }
         match (self.github.take(), self.repository.clone()) {
-            (Some(Err(why)), _) => self.add(Step::unknown("merge", why)),
+            (Some(Err(unasked)), _) => self.add(unasked.step("merge")),
             (Some(Ok(mut api)), Some(repository)) => {
                 if !self.told_github(&mut api, &repository).await {
                     return;
@@ -117,20 +141,21 @@ impl Road {
                 self.add(Step::unknown("merge", message));
             }
         }
-        self.told_template();
+        self.told_template(runs.first().map(|run| run.namespace.clone()));
         self.told_runs(runs).await;
     }
 
     /// Tells what GitHub says. Returns whether there is a merge.
     async fn told_github(&mut self, api: &mut Api, name: &RepositoryName) -> bool {
         // Takes an App's token, too.
-        let hook = choose_hook(api, &name.into(), self.hook_url.as_deref()).await;
+        let access = Access { redelivers: false, statuses: false };
+        let hook = choose_hook(api, &name.into(), self.hook_url.as_deref(), access).await;
         let asked = self.pull_request(api, name).await;
         let (repository, pull) = match asked {
             Ok(Some(found)) => found,
             Ok(None) => return false,
             Err(error) => {
-                self.add(Step::unknown("merge", error.to_string()));
+                self.add(Step::unanswered("merge", error.to_string()));
                 return true;
             }
         };
@@ -145,20 +170,23 @@ impl Road {
         self.repository = Some(repository.name.clone());
         let from_api = saved_delivery(&pull.to_string());
         self.delivery = self.delivery.take().or(from_api);
+        let merged_at: Timestamp = pull["merged_at"].as_str().and_then(|time| time.parse().ok()).unwrap_or_default();
+        let hours = Timestamp::now().duration_since(merged_at).as_hours().max(0);
+        let about = About { repository: repository.name.as_str().to_owned(), number, hours };
+        self.about = Some(about.clone());
         match hook {
-            Err(error) => self.add(Step::unknown("webhook", error.to_string())),
-            Ok(None) => self.add(webhook(name.as_str(), None)),
+            Err(error) => self.add(Step::unanswered("webhook", error.to_string())),
+            Ok(None) => self.add(webhook(&about, None)),
             Ok(Some(hook)) => {
-                self.add(webhook(name.as_str(), Some(&hook)));
-                let merged_at = pull["merged_at"].as_str().and_then(|time| time.parse().ok()).unwrap_or_default();
+                self.add(webhook(&about, Some(&hook)));
                 match find_delivery(api, &hook, repository.id, number, merged_at).await {
-                    Err(error) => self.add(Step::unknown("delivery", error.to_string())),
-                    Ok(None) => self.add(delivered(None, &Value::Null)),
+                    Err(error) => self.add(Step::unanswered("delivery", error.to_string())),
+                    Ok(None) => self.add(delivered(&about, None, &Value::Null)),
                     Ok(Some((attempt, detail))) => {
                         let answer = detail["response"]["payload"].as_str().unwrap_or_default();
                         let answer: Value = serde_json::from_str(answer).unwrap_or_default();
                         self.expect_runs(&answer);
-                        self.add(delivered(Some(&attempt), &answer));
+                        self.add(delivered(&about, Some(&attempt), &answer));
                         // What was really sent decides, not what the pull request is now.
                         self.delivery = saved_delivery(&detail.to_string()).or(self.delivery.take());
                     }
@@ -201,7 +229,7 @@ impl Road {
     }
 
     /// Tells which templates are for the merge.
-    fn told_template(&mut self) {
+    fn told_template(&mut self, namespace: Option<String>) {
         let Some((team, templates)) = self.templates.take() else {
             self.add(Step::unknown("template", "the templates are not looked at: give --trigger-config"));
             return;
@@ -219,7 +247,11 @@ impl Road {
             }
         };
         event.team = team;
-        let default = self.cluster.as_ref().map_or("default", |(_, namespace)| namespace.as_str()).to_owned();
+        // The service's own namespace, which a template without one takes: where its answer or its runs are.
+        let known = self.namespace.clone().or_else(|| self.expected.first().map(|(namespace, _)| namespace.clone()));
+        let of_cluster = || self.cluster.as_ref().map_or("default", |(_, namespace)| namespace.as_str()).to_owned();
+        let default = known.or(namespace).unwrap_or_else(of_cluster);
+        let is_answered = !self.expected.is_empty();
         match templates.set.decide(&event, Stamp { namespace: templates.namespace(&default) }) {
             Decision::Ignore(ignored) => self.add(Step::with(
                 State::Ended,
@@ -232,7 +264,10 @@ impl Road {
                     let step = match outcome {
                         Ok(run) => {
                             let text = format!("makes {}/{}", run.namespace, run.name);
-                            self.expected.insert((run.namespace, run.name));
+                            // What the service has answered is the truth.
+                            if !is_answered {
+                                self.expected.insert((run.namespace, run.name));
+                            }
                             Step::ok("template", text)
                         }
                         Err(error) => Step::with(
@@ -244,7 +279,17 @@ impl Road {
                     };
                     self.add(step);
                 }
+                self.templates_have_changed();
             }
+        }
+    }
+
+    /// After a delivery that was ignored, and templates that are for it now.
+    fn templates_have_changed(&mut self) {
+        let is_ignored = |step: &&mut Step| step.place == "delivery" && step.state == State::Ended;
+        let again = self.about.as_ref().map(About::build_again);
+        for step in self.steps.iter_mut().filter(is_ignored) {
+            step.advice = again.as_ref().map(|again| format!("the templates are for it now: {again}"));
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The Knative Service that a merge was deployed to: its stamp, the revision, and how many users see it.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
+use super::run::MadeRun;
 use super::{State, Step, condition, text};
 
 /// What a run's deploy task says.
@@ -38,44 +40,56 @@ impl DeployTask {
     }
 }
 
-/// The Service and its revision, as the API server has them; `name` is `namespace/name`, `commit` the merge commit.
+/// The Service and its revision, as the API server has them; `name` is `namespace/name`.
 pub(super) fn service_steps(
     name: &str,
     task: &DeployTask,
-    commit: &str,
+    run: &MadeRun,
     service: Option<&Value>,
     revision: Option<&Value>,
 ) -> Vec<Step> {
-    let short_name = name.rsplit('/').next().unwrap_or(name);
-    let namespace = name.split('/').next().unwrap_or(name);
+    let (namespace, short_name) = name.split_once('/').unwrap_or(("default", name));
+    let rerun = format!("github-trigger rerun {}", run.reference());
     let Some(service) = service else {
-        return vec![Step::with(
-            State::Wrong,
-            "service",
-            format!("there is no Service {name}"),
-            "was it deleted? github-trigger rerun makes it anew",
-        )];
+        let message = format!("there is no Service {name}");
+        return vec![Step::with(State::Wrong, "service", message, format!("was it deleted? {rerun} makes it anew"))];
     };
-    let deployed = service["metadata"]["annotations"]["github-trigger.dev/commit"].as_str().unwrap_or_default();
-    if task.outcome == "superseded" || (!deployed.is_empty() && deployed != commit) {
-        let newer = service["metadata"]["annotations"]["github-trigger.dev/pull-request-url"].as_str();
-        let newer = newer.map(|url| format!(" of {url}")).unwrap_or_default();
+    let annotation = |name: &str| service["metadata"]["annotations"][format!("github-trigger.dev/{name}")].as_str();
+    let latest = text(service, "/status/latestCreatedRevisionName");
+    let deployed = annotation("commit").unwrap_or_default();
+    let is_other = !deployed.is_empty() && deployed != run.annotation("commit");
+    if task.outcome == "superseded" || is_other {
+        let of = annotation("pull-request-url").map(|url| format!(" of {url}")).unwrap_or_default();
+        let message = format!("{name} was deployed from the commit {deployed}{of}, and not from this one");
+        let time = |text: &str| text.parse::<Timestamp>().ok();
+        let is_older = time(annotation("merged-at").unwrap_or_default())
+            .zip(time(run.annotation("merged-at")))
+            .is_some_and(|(deployed, ours)| deployed < ours);
+        if is_older {
+            let advice = format!("that merge is older; if it was not deployed on purpose: {rerun}");
+            return vec![Step::with(State::Wrong, "service", message, advice)];
+        }
         let advice = match task.revision.as_str() {
             "" => "nothing: the newest merge wins".to_owned(),
             revision => format!(
-                "nothing, if that is newer; to go back to this one: github-trigger deploy --rollback --to {revision} \
+                "nothing: the newest merge wins; to go back to this one: github-trigger deploy --rollback --to {revision} \
                  --service-name {short_name} --namespace {namespace}"
             ),
         };
+        return vec![Step::with(State::Ended, "service", message, advice)];
+    }
+    if deployed.is_empty() && !task.revision.is_empty() && latest != task.revision {
         return vec![Step::with(
-            State::Ended,
+            State::Wrong,
             "service",
-            format!("{name} was deployed from the commit {deployed}{newer}, and not from this one"),
-            advice,
+            format!("{name} has no stamp, and its newest revision is {latest}, which this run has not made"),
+            format!(
+                "something else changes the Service, for example Argo CD or Flux (docs/first-release.md says how to live with \
+                 them); then: {rerun}"
+            ),
         )];
     }
     let mut steps = vec![Step::ok("service", format!("{name} was deployed from this commit"))];
-    let latest = text(service, "/status/latestCreatedRevisionName");
     let revision_name = if task.revision.is_empty() { latest } else { &task.revision };
     let ready = revision.and_then(|revision| condition(revision, "Ready"));
     match ready.map(|ready| (text(ready, "/status"), ready)) {
@@ -123,25 +137,44 @@ pub(super) fn service_steps(
 
 /// How many users see a revision.
 fn traffic(namespace: &str, service_name: &str, revision: &str, service: &Value) -> Step {
-    let targets = service["status"]["traffic"].as_array().into_iter().flatten();
-    let ours = targets.filter(|target| target["revisionName"] == revision);
-    let percent: u64 = ours.filter_map(|target| target["percent"].as_u64()).sum();
+    const PLACE: &str = "traffic";
+    let users = service["status"]["traffic"].as_array().into_iter().flatten();
+    let users = users.filter_map(|target| Some((text(target, "/revisionName"), target["percent"].as_u64()?)));
+    let percent: u64 = users.clone().filter(|(name, _)| *name == revision).map(|(_, percent)| percent).sum();
     let url = text(service, "/status/url");
+    if let Some(ready) = condition(service, "Ready").filter(|ready| ready["status"] != "True") {
+        let state = if ready["status"] == "False" { State::Wrong } else { State::Waiting };
+        let message = format!(
+            "the Service is not ready ({}): {}; users may not reach {url}",
+            text(ready, "/reason"),
+            text(ready, "/message")
+        );
+        return Step::with(state, PLACE, message, format!("kubectl -n {namespace} describe ksvc {service_name}"));
+    }
     if percent >= 100 {
-        return Step::ok("traffic", format!("all users of {url} see {revision}"));
+        return Step::ok(PLACE, format!("all users of {url} see {revision}"));
     }
     let containers = service["spec"]["template"]["spec"]["containers"].as_array().into_iter().flatten();
     let image = containers.clone().find(|container| !container["ports"].is_null()).or(containers.clone().next());
     let image = image.map(|container| text(container, "/image")).unwrap_or_default();
-    Step::with(
-        State::Wrong,
-        "traffic",
-        format!("{percent} % of the users of {url} see {revision}"),
-        format!(
-            "to show it to all: github-trigger deploy --to-latest --image {image} --service-name {service_name} \
-             --namespace {namespace}"
+    let promote = format!(
+        "github-trigger deploy --to-latest --image {image} --service-name {service_name} --namespace {namespace}"
+    );
+    match users.clone().find(|(name, percent)| *percent == 100 && *name != revision) {
+        // After a rollback, or with --no-traffic, which somebody has wanted.
+        Some((pinned, _)) => Step::with(
+            State::Ended,
+            PLACE,
+            format!("all users of {url} are kept on {pinned}, by a rollback or by --no-traffic; none sees {revision}"),
+            format!("when that is over: {promote}"),
         ),
-    )
+        None => Step::with(
+            State::Waiting,
+            PLACE,
+            format!("{percent} % of the users of {url} see {revision}"),
+            format!("to show it to all: {promote}"),
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -154,11 +187,15 @@ mod tests {
 
     fn last(service: Option<&Value>, outcome: &str, revision: Option<&Value>) -> Step {
         let task = DeployTask { outcome: outcome.to_owned(), revision: "hello-2".to_owned(), ..DeployTask::default() };
-        super::service_steps("default/hello", &task, COMMIT, service, revision).pop().expect("a step")
+        let run = json!({"metadata": {"namespace": "ci", "name": "web-0", "annotations": {
+            "github-trigger.dev/commit": COMMIT, "github-trigger.dev/merged-at": "2026-11-22T12:00:00Z"}}});
+        let run = MadeRun::from_object(run).expect("a run");
+        super::service_steps("default/hello", &task, &run, service, revision).pop().expect("a step")
     }
 
     fn stamped(commit: &str, percent: u64) -> Value {
         json!({"metadata": {"annotations": {"github-trigger.dev/commit": commit}},
+            "spec": {"template": {"spec": {"containers": [{"image": "hello:2"}]}}},
             "status": {"url": "http://hello", "latestCreatedRevisionName": "hello-2", "traffic": [
                 {"revisionName": "hello-2", "percent": percent}, {"revisionName": "hello-2", "tag": "t", "url": "http://t"},
                 {"revisionName": "hello-1", "percent": 100 - percent}]}})
@@ -170,12 +207,24 @@ mod tests {
 
     #[test]
     fn the_road_ends_with_the_users() {
-        let (all, ready_now) = (stamped(COMMIT, 100), ready("True", ""));
-        let some = stamped(COMMIT, 10);
+        let (all, some, none, ready_now) =
+            (stamped(COMMIT, 100), stamped(COMMIT, 10), stamped(COMMIT, 0), ready("True", ""));
+        let at = |time: &str| {
+            let mut other = stamped("0b", 100);
+            other["metadata"]["annotations"]["github-trigger.dev/merged-at"] = time.into();
+            other
+        };
+        let mut taken_back = stamped("", 100);
+        taken_back["status"]["latestCreatedRevisionName"] = "hello-3".into();
+        let mut unready = all.clone();
+        unready["status"]["conditions"] = ready("False", "IngressNotConfigured")["status"]["conditions"].clone();
         for (step, place, state, text) in [
             (last(None, "deployed", None), "service", State::Wrong, "no Service default/hello"),
+            (last(Some(&at("2026-11-22T13:00:00Z")), "deployed", None), "service", State::Ended, "from the commit 0b"),
+            (last(Some(&at("2026-11-22T11:00:00Z")), "deployed", None), "service", State::Wrong, "from the commit 0b"),
             (last(Some(&stamped("0b", 100)), "deployed", None), "service", State::Ended, "from the commit 0b"),
             (last(Some(&all), "superseded", None), "service", State::Ended, "not from this one"),
+            (last(Some(&taken_back), "deployed", Some(&ready_now)), "service", State::Wrong, "has no stamp"),
             (last(Some(&all), "deployed", None), "revision", State::Wrong, "no revision hello-2"),
             (
                 last(Some(&all), "deployed", Some(&ready("False", "ExitCode1"))),
@@ -189,7 +238,9 @@ mod tests {
                 State::Waiting,
                 "not ready yet",
             ),
-            (last(Some(&some), "deployed", Some(&ready_now)), "traffic", State::Wrong, "10 % of the users"),
+            (last(Some(&unready), "deployed", Some(&ready_now)), "traffic", State::Wrong, "IngressNotConfigured"),
+            (last(Some(&some), "deployed", Some(&ready_now)), "traffic", State::Waiting, "10 % of the users"),
+            (last(Some(&none), "deployed", Some(&ready_now)), "traffic", State::Ended, "kept on hello-1"),
             (last(Some(&all), "deployed", Some(&ready_now)), "traffic", State::Ok, "all users"),
         ] {
             assert_eq!((step.place, step.state), (place, state), "{step:?}");

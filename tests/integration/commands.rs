@@ -67,7 +67,7 @@ async fn send_posts_what_render_takes() {
     let End { code, out, .. } =
         sending.send(&payload.to_string(), &[&secret, "--delivery=mine", "--output=json"]).await;
     let line: Value = serde_json::from_str(&out).expect("a JSON line");
-    assert_eq!((code, &line["delivery"], &line["status"]), (Some(0), &json!("mine"), &json!(201)), "{out}");
+    assert_eq!((code, &line["deliveryId"], &line["status"]), (Some(0), &json!("mine"), &json!(201)), "{out}");
     assert_eq!(line["answer"]["outcome"], "created");
 
     // An event that needs no run, a wrong secret, a service that is not there.
@@ -178,6 +178,10 @@ async fn rerun_repeats_an_ended_run_once_and_keeps_it() {
     end(plane, "reruns", &second, "False");
     let End { code, out, log } = run_with(Some(&admin), &["rerun", &format!("reruns/{second}")]).await;
     assert!(code == Some(0) && out.trim() == format!("reruns/{name}-r3 repeats reruns/{second}"), "{out}{log}");
+    // A repetition that was pruned leaves a gap; the one after it is still found.
+    plane.kubectl(&["delete", "pipelinerun", &second, "-n", "reruns"]);
+    let End { code, out, .. } = rerun(&reference).await;
+    assert!(code == Some(3) && out.contains(&format!("{name}-r3")), "{out}");
     // A merge that is delivered again is still the first run.
     assert_eq!(service.merge("d2", &merged("acme/web", 5, SHA)).await.outcome(), "duplicate");
 }
@@ -208,16 +212,32 @@ async fn completions_and_pages_come_out_of_the_program() {
         let End { code, out, log } = run(&["completions", shell]).await;
         assert!(code == Some(0) && out.contains("github-trigger") && out.contains("rerun"), "{log}");
     }
-    // bash itself completes a command's name.
+    // bash itself completes a command's name, its flags and their values.
     let script = run(&["completions", "bash"]).await.out;
     let function = script.split("complete -F ").nth(1).and_then(|rest| rest.split_whitespace().next());
-    let ask = format!(
-        "{script}\nCOMP_WORDS=(github-trigger rer); COMP_CWORD=1; {} github-trigger rer github-trigger; \
-         echo \"${{COMPREPLY[@]}}\"",
-        function.expect("a function")
-    );
-    let output = End::from(Command::new("bash").args(["-c", &ask]).output().expect("bash"));
-    assert_eq!(output.out.trim(), "rerun", "{}", output.log);
+    let function = function.expect("a function");
+    for (words, completed) in [
+        ("rer", "rerun"),
+        ("recover --sched", "--scheduled"),
+        ("why --hook", "--hook-url"),
+        ("send --cloudevent str", "structured"),
+        ("completions fi", "fish"),
+    ] {
+        let last = words.split(' ').count();
+        let (current, previous) = (words.split(' ').next_back().unwrap_or_default(), words.rsplit(' ').nth(1));
+        let previous = previous.unwrap_or("github-trigger");
+        let ask = format!(
+            "{script}\nCOMP_WORDS=(github-trigger {words}); COMP_CWORD={last}; {function} github-trigger {current} {previous}; \
+             echo \"${{COMPREPLY[@]}}\""
+        );
+        let output = End::from(Command::new("bash").args(["-c", &ask]).output().expect("bash"));
+        assert_eq!(output.out.trim(), completed, "{words}: {}", output.log);
+    }
+    for (command, code) in [("completions bash | true; exit ${PIPESTATUS[0]}", 0), ("completions zsh > /dev/full", 1)] {
+        let ask = format!("{PROGRAM} {command}");
+        let output = End::from(Command::new("bash").args(["-c", &ask]).output().expect("bash"));
+        assert!(output.code == Some(code) && !output.log.contains("panicked"), "{command}: {output:?}");
+    }
     let End { code, out: page, .. } = run(&["man"]).await;
     assert!(code == Some(0) && page.contains(".TH github-trigger 1") && page.contains("Repeat a run"), "{page}");
     let folder = tempfile::tempdir().expect("a folder");

@@ -72,8 +72,12 @@ async fn the_webhook_may_be_missing_or_wrong() {
         assert_eq!((end.code, places[1].as_str()), (Some(1), what), "{end:?}");
         assert!(advice.contains(text), "{advice}");
     };
-    ends("ok webhook", "recover, with --url and --secret-file").await;
+    let build = "github-trigger recover --repository acme/web --since 1h --github-token-file TOKEN --url SERVICE-URL";
+    ends("ok webhook", build).await;
     stage.github.knowledge().hooks[0].events = vec!["push"];
+    ends("wrong webhook", "select *Pull requests*").await;
+    // An organisation's webhook is as good as the repository's.
+    stage.github.knowledge().hooks[0].owner = "/orgs/acme".to_owned();
     ends("wrong webhook", "select *Pull requests*").await;
     stage.github.knowledge().hooks[0].is_active = false;
     ends("wrong webhook", "switch it on").await;
@@ -129,6 +133,10 @@ async fn the_templates_may_not_be_for_it() {
     assert_eq!(end.code, Some(3), "{end:?}");
     assert_eq!(places, ["unknown merge", "ended template", "unknown run"], "{end:?}");
     assert!(advice.contains("change the template's conditions"), "{advice}");
+    let end = run(&["why", "other/web#2", "--payload", &payload, "--trigger-config", &templates]).await;
+    assert!(end.code == Some(1) && end.log.contains("it is of other/web#1, and not of the merge"), "{end:?}");
+    let end = run(&["why", "other/web#1"]).await;
+    assert!(end.code == Some(1) && end.log.contains("nothing could be asked"), "{end:?}");
     let templates = file("template.yaml", &template.replace("acme/*", "other/*"));
     let end = run(&["why", "other/web#1", "--payload", &payload, "--trigger-config", &templates]).await;
     assert!(end.code == Some(0) && end.out.contains("makes default/build-"), "{end:?}");
@@ -282,7 +290,7 @@ async fn the_road_goes_on_to_the_users() {
     set_status(plane, NAMESPACE, "revisions.serving.knative.dev", "hello-00001", &revision("Unknown")["status"]);
     ends("waiting revision", 0, "get pods -l serving.knative.dev/revision=hello-00001").await;
     set_status(plane, NAMESPACE, "revisions.serving.knative.dev", "hello-00001", &revision("True")["status"]);
-    ends("wrong traffic", 1, "deploy --to-latest --image registry.example.com/hello:1 --service-name hello").await;
+    ends("waiting traffic", 0, "deploy --to-latest --image registry.example.com/hello:1 --service-name hello").await;
     put(plane, NAMESPACE, ksvc(SHA, 100));
     assert_eq!(ends("ok traffic", 0, "").await, "");
 
@@ -290,12 +298,20 @@ async fn the_road_goes_on_to_the_users() {
     let nobody = plane.account(NAMESPACE, "nobody");
     let end = run_with(Some(&nobody), &["why", "acme/web#1", "--namespace", NAMESPACE]).await;
     assert!(
-        end.code == Some(0) && end.out.contains("unknown  run       cannot read pipelineruns.tekton.dev"),
+        end.code == Some(1) && end.out.contains("wrong    run       cannot read pipelineruns.tekton.dev in"),
         "{end:?}"
     );
+    // Wherever the runs are, with the right to look everywhere; with the README's command, too.
+    let templates = service.templates().display().to_string();
+    let args = ["why", "acme/web#1", "--github-api-url", &url, "--trigger-config", &templates];
+    let end = run_with(Some(&admin), &[&args[..], &credential].concat()).await;
+    assert!(end.code == Some(0) && end.out.contains("ok       traffic"), "{end:?}");
+    assert!(end.out.contains(&format!("ok       template  makes {NAMESPACE}/build-")), "{end:?}");
     // A run that was pruned.
     plane.kubectl(&["delete", "pipelineruns", "-n", NAMESPACE, "--all"]);
     let end = why("acme/web#1", &[]).await;
-    assert!(end.code == Some(1) && road(&end).1.contains("recover makes it"), "{end:?}");
+    assert!(end.code == Some(1) && road(&end).1.contains("GitHub's *Recent Deliveries*"), "{end:?}");
+    let end = why("acme/web#1", &credential).await;
+    assert!(end.code == Some(1) && road(&end).1.contains("github-trigger recover --repository acme/web"), "{end:?}");
     github.check();
 }

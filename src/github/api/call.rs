@@ -122,8 +122,27 @@ pub(super) struct Answer {
     pub(super) body: Value,
     /// The path that answered, after redirects.
     pub(super) path: String,
-    /// Path of the next page, below the API's address.
-    pub(super) next: Option<String>,
+    /// The next page.
+    pub(super) next: Option<NextPage>,
+}
+
+/// Where the next page of a list is.
+#[derive(Clone)]
+pub(super) enum NextPage {
+    /// A path below the API's address.
+    Path(String),
+    /// The query of the same path: the link names the server by another address than the operator does, and nothing is sent there.
+    Query(String),
+}
+
+impl NextPage {
+    /// The path of the next page, after the page at `path`.
+    fn below(self, path: &str) -> String {
+        match self {
+            Self::Path(next) => next,
+            Self::Query(query) => format!("{}?{query}", path.split('?').next().unwrap_or_default()),
+        }
+    }
 }
 
 /// Who a call is made as.
@@ -206,7 +225,13 @@ impl Api {
             let is_last = page.is_empty() || is_enough(&page);
             items.extend(page);
             match answer.next {
-                Some(next) if !is_last && next != path => path = next,
+                Some(next) if !is_last => {
+                    let next = next.below(&path);
+                    if next == path {
+                        return Ok(items);
+                    }
+                    path = next;
+                }
                 _ => return Ok(items),
             }
         }
@@ -323,12 +348,15 @@ impl Api {
         Ok(is_news)
     }
 
-    /// The path of the next page, from the header `Link`; of no other host than ours.
-    fn next_page(&self, headers: &HeaderMap) -> Option<String> {
+    /// The next page, from the header `Link`.
+    fn next_page(&self, headers: &HeaderMap) -> Option<NextPage> {
         let links = text(headers, &LINK)?.split(',');
         let next = links.filter_map(|link| link.split_once(';')).find(|(_, rel)| rel.contains("rel=\"next\""))?.0;
         let target: Uri = next.trim().strip_prefix('<')?.strip_suffix('>')?.parse().ok()?;
-        self.server.path_below(&target)
+        match self.server.path_below(&target) {
+            Some(path) => Some(NextPage::Path(path)),
+            None => target.query().map(|query| NextPage::Query(query.to_owned())),
+        }
     }
 
     /// The pause that a rate limit asks for; `None` if the answer is not about a limit.

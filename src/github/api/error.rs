@@ -95,6 +95,20 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// Whether it says something about the object that was asked for, and nothing about GitHub as a whole.
+    pub(crate) fn is_of_one_object(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound { .. }
+                | Self::Refused { .. }
+                | Self::Forbidden { .. }
+                | Self::Server(_)
+                | Self::NotGitHub(_)
+        )
+    }
+}
+
 /// What to do about a 403 with this sentence of GitHub's: most are about a permission, and some are not.
 pub(super) fn advice(message: &str, file: &str, permission: &str) -> String {
     let says = |word: &str| message.to_ascii_lowercase().contains(word);

@@ -8,8 +8,8 @@ use super::Owner;
 use super::call::{Api, Call, Identity};
 use super::error::ApiError;
 
-const REPOSITORY_PERMISSION: &str = "the permission `repository_hooks: write` (webhooks)";
-const ORGANIZATION_PERMISSION: &str = "the permission `organization_hooks: write` (webhooks of the organisation)";
+const REPOSITORY_PERMISSION: &str = "the permission `repository_hooks: write` (webhooks; to look only: read)";
+const ORGANIZATION_PERMISSION: &str = "the permission `organization_hooks: write` (its webhooks; to look only: read)";
 const APP_PERMISSION: &str = "to be the App's";
 
 /// One webhook.

@@ -66,6 +66,11 @@ impl RepositoryName {
         &self.0
     }
 
+    /// The owner.
+    pub(crate) fn owner(&self) -> &str {
+        self.0.split('/').next().unwrap_or_default()
+    }
+
     /// The part after the owner.
     fn name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()

@@ -69,6 +69,16 @@ pub struct Knowledge {
     /// Difference of GitHub's clock, in seconds.
     pub clock: i64,
     pub faults: VecDeque<Fault>,
+    /// Statuses of requests that always fail, by method and path.
+    pub broken: HashMap<String, u16>,
+    /// The request (method and path) whose first answer is lost.
+    pub lost: Option<String>,
+    /// The server's own name for itself, in links to other pages.
+    pub link_base: Option<String>,
+    /// A permission that the App does not have.
+    pub refused_permission: Option<&'static str>,
+    /// The permissions of each token that the App got.
+    pub granted: Vec<Value>,
     /// Method and path of each request.
     pub requests: Vec<String>,
     /// What was wrong with requests, and with our answers.
@@ -165,8 +175,17 @@ async fn answer(
 ) -> Response {
     let fault = {
         let mut knowledge = shared.knowledge.lock().expect("knowledge");
-        knowledge.requests.push(format!("{method} {}", uri.path()));
-        knowledge.faults.pop_front()
+        let request = format!("{method} {}", uri.path());
+        let mut fault = knowledge.faults.pop_front();
+        if let Some(status) = knowledge.broken.get(&request) {
+            fault = Some(Fault::Answer(*status, Vec::new(), json!({"message": "broken"})));
+        }
+        if knowledge.lost.as_ref() == Some(&request) {
+            knowledge.lost = None;
+            fault = Some(Fault::Lost);
+        }
+        knowledge.requests.push(request);
+        fault
     };
     let is_lost = matches!(fault, Some(Fault::Lost));
     match fault {
@@ -206,13 +225,13 @@ async fn answer(
     let date = jiff::Timestamp::from_second(date).expect("a time").strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     response.headers_mut().insert(header::DATE, date.parse().expect("a value"));
     if let Some(next) = next {
+        let base = knowledge.link_base.as_ref().unwrap_or(&shared.base);
         let query = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
         let kept: Vec<String> = query
             .filter(|(name, _)| name != "page" && name != "cursor")
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        let link =
-            format!("<{}{}?{}&{next}>; rel=\"next\", <x>; rel=\"last\"", shared.base, uri.path(), kept.join("&"));
+        let link = format!("<{base}{}?{}&{next}>; rel=\"next\", <x>; rel=\"last\"", uri.path(), kept.join("&"));
         response.headers_mut().insert(header::LINK, link.parse().expect("a value"));
     }
     if let Some(location) = location {
@@ -277,7 +296,10 @@ impl Shared {
         let granted = knowledge.tokens.get(bearer).cloned().flatten();
         if needs_hooks
             && granted.as_ref().is_some_and(|granted| {
-                !["repository_hooks", "organization_hooks"].iter().any(|name| granted[name] == "write")
+                let needs = if method == Method::GET { &["read", "write"][..] } else { &["write"] };
+                !["repository_hooks", "organization_hooks"]
+                    .iter()
+                    .any(|name| granted[name].as_str().is_some_and(|level| needs.contains(&level)))
             })
         {
             return Err(Refusal::Status(403, "Resource not accessible by integration"));
@@ -365,6 +387,13 @@ impl Shared {
                 {
                     return Err(Refusal::Status(422, "There is at least one repository that does not exist"));
                 }
+                if knowledge.refused_permission.is_some_and(|name| body["permissions"][name].is_string()) {
+                    return Err(Refusal::Status(
+                        422,
+                        "The permissions requested are not granted to this installation.",
+                    ));
+                }
+                knowledge.granted.push(body["permissions"].clone());
                 let mut token = self.description.example(&operation, 201);
                 let text = format!("ghs_{}", fastrand::u64(..));
                 token["token"] = text.clone().into();
