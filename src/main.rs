@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    github_trigger::cli::Cli::parse().run()
+    github_trigger::cli::Cli::from_command_line().run()
 }

@@ -34,6 +34,8 @@ pub(crate) struct Server {
     address: Uri,
     /// Path of the address, without `/` at its end.
     base: String,
+    /// ` through the proxy HOST (HTTPS_PROXY)`, if it is reached through one.
+    through: String,
 }
 
 /// Why there is no answer.
@@ -42,6 +44,9 @@ pub(crate) enum RemoteError {
     /// The address is not `http://` or `https://` with a host.
     #[error("{0:?} is not an address; write https://HOST or http://HOST, with a port and a path if it has them")]
     Address(String),
+    /// An address with a user or password, which would be seen in a list of processes and in logs.
+    #[error("an address must not have a user or password; give the credential in a file")]
+    UserInfo,
     /// A CA file that cannot be used.
     #[error("cannot use the CA certificates in {0}: {1}")]
     CaFile(String, String),
@@ -84,10 +89,18 @@ impl Server {
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
             return Err(invalid());
         }
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err(RemoteError::UserInfo);
+        }
         let origin =
             format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", Authority::as_str));
         let mut config = Config::new(origin.parse().map_err(|_| invalid())?);
         config.proxy_url = proxy(&uri);
+        let through = config.proxy_url.as_ref().and_then(|proxy| {
+            let host = proxy.host()?;
+            let port = proxy.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+            Some(format!(" through the proxy {host}{port} (HTTPS_PROXY, NO_PROXY)"))
+        });
         if let Some(file) = ca {
             config.root_cert = Some(certificates(file)?);
         }
@@ -97,7 +110,8 @@ impl Server {
         config.accept_invalid_certs = uri.scheme_str() == Some("http");
         let tls = |error: kube::Error| RemoteError::Tls(origin.clone(), chain(&error));
         let client = ClientBuilder::try_from(config).map_err(tls)?.build();
-        Ok(Self { client, base: uri.path().trim_end_matches('/').to_owned(), address: uri })
+        let base = uri.path().trim_end_matches('/').to_owned();
+        Ok(Self { client, base, address: uri, through: through.unwrap_or_default() })
     }
 
     /// Path and query of the address itself.
@@ -146,7 +160,7 @@ impl Server {
             let text = chain(error);
             match text.contains("certificate") {
                 true => RemoteError::Certificate(host.clone(), text),
-                false => RemoteError::Connection(host.clone(), text),
+                false => RemoteError::Connection(format!("{host}{}", self.through), text),
             }
         };
         let exchange = async {

@@ -79,7 +79,7 @@ pub(super) struct DeployArgs {
     #[arg(long, value_name = "NAME")]
     container: Option<String>,
     /// Container port of a Service that is created.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
     /// Service account of a Service that is created [default: the namespace's].
     #[arg(long, value_name = "NAME")]
@@ -240,7 +240,7 @@ async fn deploy(args: &DeployArgs, journal: &Journal) -> Result<(), DeployError>
         traffic: match (args.no_traffic, args.to_latest, args.canary) {
             (true, ..) => TrafficMode::NoTraffic { tag: args.tag.clone().unwrap_or_else(|| DEFAULT_TAG.to_owned()) },
             (_, true, _) => TrafficMode::ToLatest,
-            _ if args.rollback => TrafficMode::Rollback { to: args.to.clone() },
+            _ if args.rollback => TrafficMode::Rollback { to: args.to.clone(), is_named: args.to.is_some() },
             (.., Some(percent)) => TrafficMode::Canary { percent, tag: args.tag.clone() },
             _ => TrafficMode::Keep,
         },
@@ -264,10 +264,13 @@ async fn deploy(args: &DeployArgs, journal: &Journal) -> Result<(), DeployError>
     let outcome = Rollout::new(client, desired, failure_window, journal).run().await;
     if let Err(error) = &outcome {
         span.fail(&error.to_string());
+        if journal.has_change() {
+            tracing::info!("{}", journal.sentence());
+        }
     }
     drop(span);
     collector.shut_down().await;
-    report(&outcome?, tag.as_deref(), args.results_dir.as_deref())
+    report(&outcome?, args, tag.as_deref())
 }
 
 /// The stamp of the flags; an empty value, as of an annotation that a run does not have, counts as none.
@@ -288,18 +291,21 @@ fn stamp(args: &DeployArgs) -> Result<Stamp, DeployError> {
 }
 
 /// Prints the outcome, the revision and its URLs, and writes them as Tekton results.
-fn report(finished: &Finished, tag: Option<&str>, results: Option<&Path>) -> Result<(), DeployError> {
+fn report(finished: &Finished, args: &DeployArgs, tag: Option<&str>) -> Result<(), DeployError> {
     let Finished { outcome, service, previous } = finished;
-    let revision = match outcome {
-        Outcome::RolledBack => service.revision_with_all_users().or(service.latest_ready()),
-        _ => service.latest_created(),
+    let results = args.results_dir.as_deref();
+    // A change that Knative has not observed yet has no name.
+    let revision = match args.rollback {
+        true => args.to.as_deref().or(service.revision_with_all_users().filter(|_| service.is_settled())),
+        false => service.latest_created().filter(|_| service.is_settled()),
     };
     let revision = revision.unwrap_or_default();
     let url = service.url().unwrap_or_default();
     let tag_url = tag.and_then(|tag| service.tag_url(tag)).unwrap_or_default();
     let percent = service.percent_on(revision);
     let has_users = service.status.is_some() && !revision.is_empty();
-    if *outcome == Outcome::Deployed && has_users && percent < 100 {
+    let is_deployment = matches!(outcome, Outcome::Deployed | Outcome::Unchanged) && !args.rollback;
+    if is_deployment && has_users && percent < 100 && !service.is_moving_users() {
         tracing::warn!(
             percent,
             "users see {percent} % of the new revision {revision} ({}); --to-latest sends all traffic to it",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::token::DeployKey;
 use crate::github::api::{Api, Credential, RepositoryName};
 use crate::remote::{RemoteError, Server};
 
@@ -124,6 +125,18 @@ impl GitHubArgs {
     /// Whether a flag names a credential.
     pub(super) fn is_given(&self) -> bool {
         self.github_credential_dir.is_some() || self.github_token_file.is_some() || self.github_app_id.is_some()
+    }
+
+    /// The deploy key of a mounted Secret that has no other credential.
+    pub(super) fn deploy_key(&self) -> Option<DeployKey> {
+        let folder = self.github_credential_dir.as_ref().filter(|_| !self.has_credential())?;
+        let [key, known_hosts] = ["deploy-key", "known_hosts"].map(|name| folder.join(name));
+        key.is_file().then_some(DeployKey { key, known_hosts })
+    }
+
+    /// The file with the CA certificates of GitHub.
+    pub(super) fn ca_file(&self) -> Option<&Path> {
+        self.github_ca_file.as_deref()
     }
 
     /// Whether a credential is named, and its file is there.

@@ -175,6 +175,21 @@ impl OutputArgs {
 }
 
 impl Cli {
+    /// Parses the command line of this process. Ends it with 2 where that is not valid; with 0 where a build must go on, for
+    /// example with a run's annotation that is no commit.
+    pub fn from_command_line() -> Self {
+        Self::try_parse().unwrap_or_else(|error| {
+            let mut arguments = std::env::args().skip(1);
+            let is_report = arguments.next().is_some_and(|command| command == "report");
+            if error.use_stderr() && is_report && arguments.any(|flag| flag == "--in-pipeline") {
+                let _ = error.print();
+                print_error("nothing is reported; the build goes on (--in-pipeline)");
+                std::process::exit(0);
+            }
+            error.exit()
+        })
+    }
+
     /// Runs the command. Returns its exit code: 0 done, 1 an error, others as each command documents.
     pub fn run(self) -> ExitCode {
         match self.command {

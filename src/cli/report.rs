@@ -144,8 +144,8 @@ pub(super) fn run(args: &ReportArgs) -> ExitCode {
 fn report(args: &ReportArgs, repository: &RepositoryName, commit: &Commit) -> Result<Written, ReportError> {
     let runtime = super::runtime()?;
     runtime.block_on(async {
-        let target_url = url("--target-url", args.target_url.clone())?;
-        let environment_url = url("--environment-url", args.environment_url.clone())?;
+        let target_url = url("--target-url", args.target_url.clone(), args.in_pipeline)?;
+        let environment_url = url("--environment-url", args.environment_url.clone(), args.in_pipeline)?;
         let environment = non_empty(args.environment.clone());
         let description = args.description.clone().unwrap_or_else(|| sentence(args));
         let mut api = args.github.api()?;
@@ -180,11 +180,16 @@ fn report(args: &ReportArgs, repository: &RepositoryName, commit: &Commit) -> Re
     })
 }
 
-/// A URL of a flag; an empty one counts as none.
-fn url(name: &'static str, value: Option<String>) -> Result<Option<String>, ReportError> {
+/// A URL of a flag; an empty one counts as none. In a pipeline, an invalid one is left out.
+fn url(name: &'static str, value: Option<String>, in_pipeline: bool) -> Result<Option<String>, ReportError> {
     match non_empty(value) {
         Some(value) if !(value.starts_with("https://") || value.starts_with("http://")) => {
-            Err(ReportError::Url { name, value })
+            let error = ReportError::Url { name, value };
+            if !in_pipeline {
+                return Err(error);
+            }
+            tracing::warn!("{error}; reporting without it");
+            Ok(None)
         }
         value => Ok(value),
     }

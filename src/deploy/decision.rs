@@ -14,6 +14,8 @@ use super::traffic::{Destination, Traffic};
 
 /// Annotation with the last two revisions that had all users, the newest first, with a comma between them.
 const ROLLBACK_TO: &str = "github-trigger.dev/rollback-to";
+/// Annotation with the revision that a rollback has sent all users to.
+const ROLLED_BACK: &str = "github-trigger.dev/rolled-back-to";
 /// Annotation that makes a new revision of the same image.
 const ATTEMPT: &str = "github-trigger.dev/attempt";
 
@@ -78,6 +80,8 @@ pub(crate) enum TrafficMode {
     Rollback {
         /// The revision; `None` for [`rollback_target`].
         to: Option<String>,
+        /// Whether a person named it. Else the same call once more leaves it in place.
+        is_named: bool,
     },
 }
 
@@ -177,7 +181,9 @@ pub(crate) fn decide(current: Option<&Service>, desired: &Desired) -> Result<Pla
     let container = current.container(desired.container.as_deref())?;
     let same_image = current.image(container) == Some(image.as_str());
     // A moving tag may stand for another image now, and a failed revision is not tried again by itself.
-    let again = desired.attempt.as_ref().filter(|_| same_image && (image.is_moving() || current.latest_has_failed()));
+    // An answer may have been lost, so that this attempt is already there.
+    let attempt = desired.attempt.as_ref().filter(|attempt| current.template_annotation(ATTEMPT) != Some(attempt));
+    let again = attempt.filter(|_| same_image && (image.is_moving() || current.latest_has_failed()));
     let new_revision = !same_image || again.is_some();
     let traffic = desired_traffic(current, desired, !new_revision)?;
     // The same image by hand, without a stamp, is still what the stamp says.
@@ -213,8 +219,13 @@ pub(crate) fn is_superseded(current: &Service, desired: &Desired) -> bool {
     !desired.force && desired.stamp.is_superseded_by(&current.stamp())
 }
 
-/// The last revision that had all users before the one that has them now; `None` if none is recorded.
+/// The revision that a rollback leads to: the last one that had all users before the one that has them now, or the one of a
+/// rollback that is in place. `None` if none is recorded.
 pub(crate) fn rollback_target(current: &Service) -> Option<String> {
+    let now = current.revision_with_all_users();
+    if let Some(target) = current.annotation(ROLLED_BACK).filter(|target| Some(*target) == now) {
+        return Some(target.to_owned());
+    }
     had_all_users(current).find(|name| Some(*name) != current.revision_with_all_users()).map(str::to_owned)
 }
 
@@ -223,22 +234,28 @@ fn had_all_users(current: &Service) -> impl Iterator<Item = &str> {
     current.annotation(ROLLBACK_TO).unwrap_or_default().split(',').filter(|name| !name.is_empty())
 }
 
-fn roll_back(current: &Service, desired: &Desired, annotations: Map<String, Value>) -> Result<Plan, PlanError> {
-    let TrafficMode::Rollback { to } = &desired.traffic else { return Ok(Plan::Nothing) };
+fn roll_back(current: &Service, desired: &Desired, mut annotations: Map<String, Value>) -> Result<Plan, PlanError> {
+    let TrafficMode::Rollback { to, is_named } = &desired.traffic else { return Ok(Plan::Nothing) };
     let target = to.as_deref().ok_or(PlanError::NoEarlierRevision)?;
     let (spec, status) = known_traffic(current);
     let wanted = Traffic::all_to(Destination::Revision(target.to_owned())).with_tags_of(&spec, &status);
     if wanted == Traffic::from_spec(&current.spec.traffic) {
         return Ok(Plan::Nothing);
     }
-    let mut patch = json!({
-        "metadata": {"resourceVersion": current.metadata.resource_version},
+    annotations.insert(ROLLED_BACK.into(), if *is_named { Value::Null } else { target.into() });
+    let patch = json!({
+        "metadata": {"resourceVersion": current.metadata.resource_version, "annotations": annotations},
         "spec": {"traffic": wanted.to_spec()},
     });
-    if !annotations.is_empty() {
-        patch["metadata"]["annotations"] = annotations.into();
-    }
     Ok(Plan::Patch { patch, change: Change::Traffic })
+}
+
+/// The patch that undoes a rollback which has failed: the traffic as it was.
+pub(super) fn undo_rollback(current: &Service, before: &Service) -> Value {
+    json!({
+        "metadata": {"resourceVersion": current.metadata.resource_version, "annotations": {ROLLED_BACK: Value::Null}},
+        "spec": {"traffic": Traffic::from_spec(&before.spec.traffic).to_spec()},
+    })
 }
 
 /// The traffic in spec and status, without a revision that does not exist.
@@ -250,7 +267,7 @@ fn known_traffic(current: &Service) -> (Traffic, Traffic) {
 
 /// The traffic to write now; `None` if it stays as it is.
 fn desired_traffic(current: &Service, desired: &Desired, same_image: bool) -> Result<Option<Traffic>, PlanError> {
-    if let (TrafficMode::Keep, Some(gone)) = (&desired.traffic, current.missing_revision()) {
+    if let (true, Some(gone)) = (desired.traffic != TrafficMode::ToLatest, current.missing_revision()) {
         return Err(PlanError::MissingRevision(gone.to_owned()));
     }
     let written = Traffic::from_spec(&current.spec.traffic);

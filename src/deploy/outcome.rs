@@ -86,6 +86,11 @@ impl Journal {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(change.into());
     }
 
+    /// Whether there was one.
+    pub(crate) fn has_change(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// The change in a sentence.
     pub(crate) fn sentence(&self) -> String {
         let change = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -61,6 +61,22 @@ pub(super) fn progress(service: &Service, generation: i64) -> Progress {
     }
 }
 
+/// Reads the progress of a rollback to `target`: whatever becomes of newer revisions, which nobody sees.
+pub(super) fn rollback_progress(service: &Service, generation: i64, target: &str) -> Progress {
+    let Some(status) = service.status.as_ref().filter(|status| status.observed_generation >= Some(generation)) else {
+        return Progress::Waiting("Knative has not observed the change yet".to_owned());
+    };
+    let routes = status.conditions.iter().find(|condition| condition.kind == "RoutesReady");
+    match routes {
+        Some(routes) if routes.status == "False" => Progress::Failed(sentence(routes)),
+        Some(routes) if routes.status != "True" => {
+            Progress::Waiting(format!("the route is not ready yet ({})", sentence(routes)))
+        }
+        _ if service.percent_on(target) >= 100 => Progress::Ready,
+        _ => Progress::Waiting(format!("the users are not yet on {target}")),
+    }
+}
+
 /// A condition's reason and message in one line.
 fn sentence(condition: &Condition) -> String {
     let reason = condition.reason.as_deref().unwrap_or_default();

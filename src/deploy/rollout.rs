@@ -6,10 +6,12 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::decision::{Change, Desired, Plan, PlanError, TrafficMode, Wait, decide, is_superseded, rollback_target};
+use super::decision::{
+    Change, Desired, Plan, PlanError, TrafficMode, Wait, decide, is_superseded, rollback_target, undo_rollback,
+};
 use super::image::Image;
 use super::outcome::{Finished, Journal, Outcome, RolloutError};
-use super::progress::{Progress, progress};
+use super::progress::{Progress, progress, rollback_progress};
 use super::service::Service;
 use super::stamp::Age;
 
@@ -72,6 +74,8 @@ struct Written {
     image: bool,
     /// Since when writes fail.
     failing_since: Option<Instant>,
+    /// Whether a write may have been done without an answer.
+    unanswered: bool,
 }
 
 impl<'j, C: ServiceClient> Rollout<'j, C> {
@@ -90,13 +94,15 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
         let mut desired = self.desired.clone();
         let mut written = Written::default();
         let mut previous = None;
+        let mut before = None;
         let outage_end = Instant::now() + API_OUTAGE_TIMEOUT;
         loop {
             let current = self.read().await?;
             if !written.anything {
+                before.clone_from(&current);
                 previous = current.as_ref().and_then(|current| current.revision_with_all_users().map(str::to_owned));
             }
-            if let TrafficMode::Rollback { to: to @ None } = &mut desired.traffic {
+            if let TrafficMode::Rollback { to: to @ None, .. } = &mut desired.traffic {
                 // Our own change records another one.
                 *to = current.as_ref().and_then(rollback_target);
             }
@@ -114,7 +120,9 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
                         tracing::info!(service = self.desired.name, "nothing to change");
                     }
                     let Some(service) = self.settled(current, &desired).await? else { continue };
-                    let outcome = if written.anything { self.outcome() } else { Outcome::Unchanged };
+                    // What was written without an answer is ours.
+                    let is_ours = written.anything || written.unanswered;
+                    let outcome = if is_ours { self.outcome() } else { Outcome::Unchanged };
                     return Ok(Finished { outcome, service, previous });
                 }
                 (Plan::Nothing | Plan::Superseded(_), None) => return Err(RolloutError::Deleted),
@@ -155,7 +163,28 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
             if !self.waits() {
                 return Ok(Finished { outcome: self.outcome(), service, previous });
             }
-            self.wait_for(service, &desired).await?;
+            match (self.wait_for(service, &desired).await, &before) {
+                (Err(RolloutError::Failed { message, .. }), Some(before)) if self.desired.image.is_none() => {
+                    return Err(self.undo(before, message).await);
+                }
+                (waited, _) => drop(waited?),
+            }
+        }
+    }
+
+    /// Puts the traffic back where it was before a rollback that failed.
+    async fn undo(&self, before: &Service, message: String) -> RolloutError {
+        let undone = match self.read().await {
+            Ok(Some(current)) => self.client.patch(&undo_rollback(&current, before)).await.map(|_| current.users()),
+            Ok(None) => return RolloutError::Deleted,
+            Err(error) => Err(error),
+        };
+        match undone {
+            Ok(users) => {
+                let message = format!("{message}; the traffic is as it was before, name another revision with --to");
+                RolloutError::Failed { message, users }
+            }
+            Err(error) => error.into(),
         }
     }
 
@@ -166,9 +195,14 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
     fn superseded(&self, newer: &str, service: Service, previous: Option<String>) -> Finished {
         let (name, ours) = (&self.desired.name, self.desired.stamp.words());
         let outcome = Outcome::Superseded;
+        let how = match self.desired.stamp.is_superseded_by(&service.stamp()) {
+            true => format!("and is newer than {ours}"),
+            // By force, or of the same time.
+            false => "was deployed meanwhile".to_owned(),
+        };
         tracing::info!(
             outcome = outcome.as_str(),
-            "{newer} is deployed to the Service {name}, and is newer than {ours}; it is left as it is"
+            "{newer} is deployed to the Service {name}, {how}; it is left as it is"
         );
         Finished { outcome, service, previous }
     }
@@ -193,6 +227,7 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
             }
             // Reading the Service again shows whether it was written.
             Err(error @ ServiceError::Unavailable(_)) if may_repeat => {
+                written.unanswered = true;
                 self.journal.note(format!("a change of the Service {} was sent and not answered", self.desired.name));
                 tracing::warn!(error = %error, "retrying");
                 sleep(POLL_INTERVAL).await;
@@ -223,7 +258,8 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
             _ => "has its new traffic",
         };
         let Desired { name, namespace, image, .. } = &self.desired;
-        self.journal.note(format!("the Service {name} {change}; kubectl get ksvc {name} shows its progress"));
+        self.journal
+            .note(format!("the Service {name} {change}; kubectl -n {namespace} get ksvc {name} shows its progress"));
         let image = image.as_ref().map(tracing::field::display);
         tracing::info!(namespace, image, "the Service {name} {change}");
     }
@@ -243,11 +279,18 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
     /// A Service that needs no change, once it is ready: it may still be rolling out, or may have failed to.
     /// Returns `None` if something newer was written meanwhile.
     async fn settled(&self, current: Service, desired: &Desired) -> Result<Option<Service>, RolloutError> {
-        let is_ready = progress(&current, current.metadata.generation) == Progress::Ready;
+        let is_ready = self.progress(&current, current.metadata.generation, desired) == Progress::Ready;
         if !self.waits() || current.status.is_none() || is_ready {
             return Ok(Some(current));
         }
         self.wait_for(current, desired).await
+    }
+
+    fn progress(&self, service: &Service, generation: i64, desired: &Desired) -> Progress {
+        match &desired.traffic {
+            TrafficMode::Rollback { to: Some(target), .. } => rollback_progress(service, generation, target),
+            _ => progress(service, generation),
+        }
     }
 
     /// Waits until a written change has taken effect. Returns `None` if something newer was written meanwhile.
@@ -262,7 +305,7 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
                 return Ok(None);
             }
             let users = service.users();
-            let (waiting, failed) = match progress(&service, generation) {
+            let (waiting, failed) = match self.progress(&service, generation, desired) {
                 Progress::Ready => return Ok(Some(service)),
                 Progress::Failed(message) => {
                     let since = *failing.get_or_insert_with(Instant::now);
@@ -298,11 +341,15 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
 
     /// Reads the Service, again and again while the API server does not answer.
     async fn read(&self) -> Result<Option<Service>, ServiceError> {
-        let outage_end = Instant::now() + API_OUTAGE_TIMEOUT;
+        let outage_end = self.deadline.max(Instant::now() + API_OUTAGE_TIMEOUT);
+        let mut logged_at: Option<Instant> = None;
         loop {
             match self.client.read().await {
                 Err(error @ ServiceError::Unavailable(_)) if Instant::now() < outage_end => {
-                    tracing::warn!(error = %error, "retrying");
+                    if logged_at.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+                        tracing::warn!(error = %error, "retrying");
+                        logged_at = Some(Instant::now());
+                    }
                     sleep(POLL_INTERVAL).await;
                 }
                 answer => return answer,

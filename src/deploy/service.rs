@@ -234,6 +234,11 @@ impl Service {
         metadata.map(|metadata| Stamp::from_annotations(&metadata.annotations)).unwrap_or_default()
     }
 
+    /// An annotation of the newest revision.
+    pub(super) fn template_annotation(&self, key: &str) -> Option<&str> {
+        self.spec.template.metadata.as_ref()?.annotations.get(key).map(String::as_str)
+    }
+
     /// An annotation of the Service.
     pub(super) fn annotation(&self, key: &str) -> Option<&str> {
         self.metadata.annotations.get(key).map(String::as_str)
@@ -266,7 +271,7 @@ impl Service {
     }
 
     /// Whether users are moved to the newest revision little by little (`serving.knative.dev/rollout-duration`).
-    pub(super) fn is_moving_users(&self) -> bool {
+    pub(crate) fn is_moving_users(&self) -> bool {
         let is_moving = |condition: &Condition| condition.reason.as_deref() == Some("RolloutInProgress");
         self.latest_is_ready()
             && ["RoutesReady", "Ready"].iter().any(|kind| self.condition(kind).is_some_and(is_moving))

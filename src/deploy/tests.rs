@@ -315,12 +315,12 @@ fn leaves_out_a_revision_that_does_not_exist() {
     broken["conditions"] = missing;
     let today = service(&spec(OLD, &gone), &broken);
     assert_eq!(today.missing_revision(), Some("web-0"));
-    let test = json!({"latestRevision": true, "percent": 0, "tag": "test"});
-    assert_eq!(traffic(&decided(&today, no_traffic())), json!([pinned("web-1", 100), test]));
     // First the image, with the users on what works; then all of them go to it.
     assert_eq!(traffic(&decided(&today, TrafficMode::ToLatest)), json!([pinned("web-1", 100)]));
-    let refused = decide(Some(&today), &desired(TrafficMode::Keep)).expect_err("a missing revision");
-    assert!(refused.to_string().contains("web-0") && refused.to_string().contains("--to-latest"), "{refused}");
+    for mode in [TrafficMode::Keep, no_traffic(), canary(10)] {
+        let refused = decide(Some(&today), &desired(mode)).expect_err("a missing revision");
+        assert!(refused.to_string().contains("web-0") && refused.to_string().contains("--to-latest"), "{refused}");
+    }
     // What the status says of another spec counts no more.
     let mended = service(&spec(OLD, &latest()), &broken);
     assert_eq!(mended.missing_revision(), None);

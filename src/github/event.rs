@@ -212,6 +212,14 @@ impl Event {
         self.subject.closed_at.as_deref()?.parse().ok()
     }
 
+    /// How many commits before the merge commit there was nothing of the pull request, if its commits were squashed or rebased.
+    /// `None` for another event, and where that is not certain: the head of a branch that was pushed forward is itself the
+    /// merge commit, and may have the target branch as its second parent.
+    pub(crate) fn commits_before_merge(&self) -> Option<u64> {
+        let merge = self.merge.as_ref()?;
+        self.subject.commits.filter(|commits| *commits > 0 && self.subject.commit.as_ref() != Some(&merge.commit))
+    }
+
     /// Whether a branch or tag was deleted, so that there is nothing to build.
     pub(crate) fn is_deletion(&self) -> bool {
         self.subject.deleted

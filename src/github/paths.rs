@@ -20,6 +20,9 @@ struct Push {
     created: bool,
     #[serde(default)]
     forced: bool,
+    /// Gitea lists only some of them.
+    #[serde(default)]
+    total_commits: Option<usize>,
     commits: Vec<PushedCommit>,
 }
 
@@ -45,7 +48,8 @@ fn read(kind: &EventKind, payload: &[u8]) -> Option<Vec<String>> {
     }
     let push: Push = serde_json::from_slice(payload).ok()?;
     let is_complete = !push.created && !push.forced && !NO_COMMIT.starts_with(&push.before);
-    if !is_complete || push.commits.is_empty() || push.commits.len() >= MAX_COMMITS {
+    let is_cut = push.total_commits.is_some_and(|total| total > push.commits.len());
+    if !is_complete || is_cut || push.commits.is_empty() || push.commits.len() >= MAX_COMMITS {
         return None;
     }
     let mut paths = Vec::new();
@@ -88,6 +92,7 @@ mod tests {
             ("before", json!("0".repeat(40))),
             ("before", Value::Null),
             ("commits", json!([])),
+            ("total_commits", json!(3)),
             ("commits", json!([{"added": [], "removed": []}])),
             ("commits", json!(vec![push()["commits"][0].clone(); MAX_COMMITS])),
             ("commits", json!([{"added": vec!["a"; MAX_FILES], "removed": [], "modified": []}])),

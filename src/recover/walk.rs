@@ -13,7 +13,7 @@ use super::hook::{Access, CLOCK_DIFFERENCE, Logged, MergeKey, RecoverError, choo
 use super::line::{Line, Outcome, Road, Tally};
 use super::log::{Delivery, group};
 use crate::github::api::{
-    Api, ApiError, Attempt, Hook, Merge, Owner, Repository, RepositoryName, latest_status, state_of,
+    Api, ApiError, Attempt, Hook, Merge, Owner, Repository, RepositoryName, state_of, status_below,
 };
 use crate::github::{Commit, Event};
 use crate::sender::{Sender, webhook};
@@ -455,7 +455,7 @@ impl Walk<'_> {
         let repository = line.repository.as_deref().and_then(RepositoryName::parse);
         let commit = line.commit.as_deref().and_then(Commit::parse);
         let (Some(repository), Some(commit)) = (repository, commit) else { return Ok(None) };
-        match latest_status(api, &repository, &commit, context).await {
+        match status_below(api, &repository, &commit, context).await {
             Ok(status) => Ok(status.map(|status| state_of(&status).unwrap_or_default().to_owned())),
             Err(error @ (ApiError::Forbidden { .. } | ApiError::NotFound { .. } | ApiError::NotGitHub(_))) => {
                 tracing::warn!(error = %error, "builds that GitHub was told about are not recognised");

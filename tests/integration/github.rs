@@ -398,3 +398,64 @@ async fn token_writes_credentials_for_git() {
     assert!(!fill("elsewhere.example.com").contains("ghs_"));
     github.check();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_key_is_written_for_git() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (secret, home) = (folder.path().join("secret"), folder.path().join("home"));
+    fs::create_dir(&secret).expect("a folder");
+    fs::write(secret.join("deploy-key"), "-----BEGIN OPENSSH PRIVATE KEY-----\r\nAAAA\r\n-----END\r\n")
+        .expect("a file");
+    let args = ["token", "--optional", "--repository", REPOSITORY, "--github-credential-dir"];
+    let (secret_dir, home_dir) = (secret.display().to_string(), home.display().to_string());
+    let args = [&args[..], &[&secret_dir, "--git-credentials", &home_dir]].concat();
+    let end = run(&args).await;
+    assert!(end.code == Some(1) && end.log.contains("needs `deploy-key` and `known_hosts`"), "{end:?}");
+    fs::write(secret.join("known_hosts"), "github.com ssh-ed25519 AAAA\n").expect("a file");
+    let end = run(&args).await;
+    assert!(end.code == Some(0) && end.log.contains("git has the deploy key"), "{end:?}");
+    let key = home.join(".deploy-key");
+    assert_eq!(fs::metadata(&key).expect("the key").permissions().mode() & 0o777, 0o600);
+    assert!(!fs::read_to_string(&key).expect("the key").contains('\r'));
+    // git fetches an address of https by ssh, with the key.
+    let bin = folder.path().join("bin");
+    fs::create_dir(&bin).expect("a folder");
+    fs::write(bin.join("ssh"), "#!/bin/sh\necho \"$@\" >&2\nexit 1\n").expect("a script");
+    fs::set_permissions(bin.join("ssh"), fs::Permissions::from_mode(0o755)).expect("a script");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let mut git = Command::new("git");
+    git.args(["ls-remote", "https://github.com/acme/web"]).env("HOME", &home).env("PATH", path);
+    let said = String::from_utf8_lossy(&git.output().expect("git").stderr).into_owned();
+    assert!(said.contains("git@github.com") && said.contains("acme/web") && said.contains(".deploy-key"), "{said}");
+    assert!(said.contains("StrictHostKeyChecking=yes"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_goes_on_whatever_its_report_is_given() {
+    let Some(github) = GitHub::start().await else { return };
+    let (url, token) = (github.url(), github.token_file().display().to_string());
+    let fixed = ["report", "--in-pipeline", "--github-api-url", &url, "--github-token-file", &token, "--state=success"];
+    for (more, what) in [
+        (&["--commit=main", "--repository", REPOSITORY][..], "a commit has 40"),
+        (&["--commit", SHA, "--repository=x"], "write OWNER/NAME"),
+        (&["--commit", SHA, "--repository", REPOSITORY, "--outcome=weird"], "write deployed"),
+        (&[], "required"),
+    ] {
+        let end = run(&[&fixed[..], more].concat()).await;
+        assert!(end.code == Some(0) && end.log.contains(what) && end.log.contains("the build goes on"), "{end:?}");
+    }
+    // A link that GitHub does not show is left out.
+    let end = run(&[&fixed[..], &["--commit", SHA, "--repository", REPOSITORY, "--target-url=notaurl"]].concat()).await;
+    assert!(end.code == Some(0) && end.log.contains("reporting without it"), "{end:?}");
+    assert_eq!(github.states(REPOSITORY, SHA), ["success"]);
+    let end = run(&["report", "--state=success", "--commit=main"]).await;
+    assert_eq!(end.code, Some(2), "outside of a pipeline it is an error");
+    // A page instead of GitHub's refusal, and a password in the address.
+    github.knowledge().faults.push_back(Fault::Answer(404, Vec::new(), Value::Null));
+    let end = report(&github, "success", &["--strict"]).await;
+    assert!(end.code == Some(1) && end.log.contains("does not answer like GitHub's API"), "{end:?}");
+    let args =
+        ["report", "--commit", SHA, "--repository", REPOSITORY, "--state=success", "--github-token-file", &token];
+    let end = run(&[&args[..], &["--github-api-url=https://user:s3cret@example.com"]].concat()).await;
+    assert!(end.code == Some(1) && end.log.contains("must not have a user") && !end.log.contains("s3cret"), "{end:?}");
+}

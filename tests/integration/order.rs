@@ -254,6 +254,51 @@ async fn a_moving_tag_gets_a_new_revision_and_a_deleted_service_none() {
     stage.services.patch("web", &PatchParams::default(), &Patch::Merge(keep)).await.expect("no finalizer");
 }
 
+/// A rollback is for the time when the newest revision does not work.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_waits_for_its_users_alone_and_is_put_back_if_it_fails() {
+    let Some(stage) = Stage::new("order-rolled-back").await else { return };
+    let serving = Serving::start(stage.services.clone());
+    for tag in [1, 2] {
+        let (ok, said, errors) = deploy(&stage, &[image(tag)], &[]).await;
+        assert!(ok, "{said}{errors}");
+    }
+    serving.set(Fate::Failed("does not start"));
+    let (ok, _, errors) = deploy(&stage, &[image(3)], &[]).await;
+    assert!(!ok && errors.contains("does not start"), "{errors}");
+    let roll_back = async |more: &[&str]| {
+        let output = stage.deploy(&[&["--rollback"], more].concat()).await;
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    };
+    // A revision that does not exist: the traffic is as it was, and so is the next merge's.
+    let before = stage.get().await["spec"]["traffic"].clone();
+    let (ok, _, errors) = roll_back(&["--to=web-gone"]).await;
+    assert!(!ok && errors.contains("the traffic is as it was before"), "{errors}");
+    assert_eq!(stage.get().await["spec"]["traffic"], before);
+
+    let (ok, said, errors) = roll_back(&[]).await;
+    assert!(ok && said.contains("outcome: rolled-back") && said.contains("revision: web-00001"), "{said}{errors}");
+    assert!(said.contains("percent: 100"), "{said}");
+    // Once more, as Tekton or a tired operator does: it goes neither forward nor further back.
+    let (ok, said, errors) = roll_back(&[]).await;
+    assert!(ok && said.contains("outcome: unchanged") && said.contains("revision: web-00001"), "{said}{errors}");
+    assert_eq!(stage.users().await, [("web-00001".to_owned(), 100)]);
+    // A merge at 0 % says so each time.
+    serving.set(Fate::Ready);
+    for outcome in ["deployed", "unchanged"] {
+        let (ok, said, errors) = deploy(&stage, &[image(4)], &[]).await;
+        assert!(ok && said.contains(&format!("outcome: {outcome}")), "{said}{errors}");
+        assert!(errors.contains("WARN users see 0 %"), "{errors}");
+    }
+    let (ok, said, errors) = deploy(&stage, &[image(4)], &["--to-latest"]).await;
+    assert!(ok && said.contains("percent: 100"), "{said}{errors}");
+    let (ok, said, errors) = deploy(&stage, &[image(5)], &["--wait-timeout=0"]).await;
+    assert!(
+        ok && !said.contains("revision: web-00004") && !said.contains("percent"),
+        "no word of the old one: {said}{errors}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_may_ask_first_whether_something_newer_is_deployed() {
     let Some(stage) = Stage::new("order-check").await else { return };

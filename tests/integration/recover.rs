@@ -253,7 +253,8 @@ async fn builds_no_pruned_run_again_that_github_was_told_of() {
     let Some(stage) = Stage::with_hook("/repos/acme/web").await else { return };
     for (number, loss) in [(1, Loss::Answer), (2, Loss::Everything)] {
         stage.github.merge(REPOSITORY, number, &commit(number), loss).await;
-        let status = json!({"state": "failure", "context": "github-trigger", "description": "", "target_url": null});
+        // The template's own, below ours.
+        let status = json!({"state": "failure", "context": format!("github-trigger/{number}"), "description": "", "target_url": null});
         stage.github.knowledge().statuses.insert((REPOSITORY.to_owned(), commit(number)), vec![status]);
     }
     let end = stage.recover(&[]).await;

@@ -31,7 +31,8 @@ pub async fn write_status(services: &Api<DynamicObject>, name: &str, status: &Va
     services.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await.expect("a status");
 }
 
-/// Reconciles the Services of one namespace every 20 ms, until dropped. An image called `bad` always fails.
+/// Reconciles the Services of one namespace every 20 ms, until dropped. An image called `bad` always fails, and a
+/// revision with `gone` in its name does not exist.
 pub struct Serving {
     fate: Arc<Mutex<Fate>>,
     task: JoinHandle<()>,
@@ -117,6 +118,18 @@ fn reconcile(service: &Value, fate: Fate) -> Option<Value> {
             Some(target)
         })
         .collect();
+    let names = |target: &&Value| target["revisionName"].as_str().is_some_and(|name| name.contains("gone"));
+    let missing = service["spec"]["traffic"].as_array().into_iter().flatten().find(names);
+    let missing = missing.and_then(|target| target["revisionName"].as_str());
+    let routes = match missing {
+        Some(name) => {
+            let message = format!("Revision \"{name}\" referenced in traffic not found.");
+            condition("RoutesReady", "False", "RevisionMissing", &message)
+        }
+        None => condition("RoutesReady", if ready.is_some() { "True" } else { "Unknown" }, "", ""),
+    };
+    // Traffic to a revision that does not exist leaves the route as it was.
+    let traffic = if missing.is_some() { status["traffic"].clone() } else { traffic.into() };
     Some(json!({
         "observedGeneration": generation,
         "annotations": {"template": template},
@@ -127,7 +140,7 @@ fn reconcile(service: &Value, fate: Fate) -> Option<Value> {
         "conditions": [
             condition("ConfigurationsReady", configurations, reason, &message),
             condition("Ready", configurations, reason, &message),
-            condition("RoutesReady", if ready.is_some() { "True" } else { "Unknown" }, "", ""),
+            routes,
         ],
     }))
 }

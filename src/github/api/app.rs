@@ -1,5 +1,6 @@
 //! The token of an App's installation, for one repository or an organisation.
 
+use http::StatusCode;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
@@ -105,7 +106,13 @@ pub(super) async fn token(
     }
     let what = format!("a token for {name} with the permissions {}", Value::from(permissions.0.clone()));
     let permission = "these permissions, granted on the App's page and accepted by the installation's owner";
-    let answer = api.call_as(Identity::App, Call::post(&path, &body, &what, permission).repeatable()).await?;
+    let answer = match api.call_as(Identity::App, Call::post(&path, &body, &what, permission).repeatable()).await {
+        Err(ApiError::Refused { what, status: StatusCode::UNPROCESSABLE_ENTITY, message }) => {
+            let advice = format!("the App needs {permission}");
+            return Err(ApiError::Forbidden { what, message, advice });
+        }
+        answer => answer?,
+    };
     // It goes into a header and into git's files.
     let is_token =
         |token: &&str| !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));

@@ -276,7 +276,7 @@ impl Api {
                         };
                     }
                     if status.is_redirection() {
-                        path = self.redirected(&headers)?;
+                        path = self.redirected(&headers, &token)?;
                         redirects += 1;
                         if redirects > MAX_REDIRECTS {
                             return Err(ApiError::Refused {
@@ -370,17 +370,19 @@ impl Api {
             return Some(after);
         }
         if number(&HeaderName::from_static("x-ratelimit-remaining")) == Some(0) {
-            let reset = number(&HeaderName::from_static("x-ratelimit-reset"))?;
-            return Some(seconds(reset.saturating_sub(now() + self.clock)));
+            let reset = number(&HeaderName::from_static("x-ratelimit-reset"));
+            return Some(reset.map_or(SECONDARY_PAUSE, |reset| seconds(reset.saturating_sub(now() + self.clock))));
         }
         let is_secondary = message(body).contains("secondary rate limit");
         (is_secondary || status == StatusCode::TOO_MANY_REQUESTS).then_some(SECONDARY_PAUSE)
     }
 
     /// The path of a redirect below our address.
-    fn redirected(&self, headers: &HeaderMap) -> Result<String, ApiError> {
-        let location = text(headers, &LOCATION).unwrap_or_default();
-        let elsewhere = || ApiError::Redirect(location.chars().take(MAX_QUOTED).collect());
+    fn redirected(&self, headers: &HeaderMap, token: &SecretString) -> Result<String, ApiError> {
+        let location = text(headers, &LOCATION).unwrap_or("nowhere (no Location)");
+        // It may repeat what it got.
+        let shown = location.replace(token.expose_secret(), "***");
+        let elsewhere = || ApiError::Redirect(shown.chars().take(MAX_QUOTED).collect());
         let target: Uri = location.parse().map_err(|_| elsewhere())?;
         self.server.path_below(&target).ok_or_else(elsewhere)
     }
@@ -420,6 +422,8 @@ impl Api {
         // A server that repeats what it got must not bring it into a log.
         let message = message(body).replace(token.expose_secret(), "***");
         match status {
+            // GitHub's own refusals are JSON; a page is another server's, or the wrong path.
+            _ if body.is_null() && status.is_client_error() => self.not_github(),
             StatusCode::UNAUTHORIZED => ApiError::Unauthorized { file, message },
             StatusCode::FORBIDDEN => {
                 let advice = advice(&message, &file, permission);

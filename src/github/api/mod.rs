@@ -21,7 +21,7 @@ pub(crate) use deployments::{DeploymentReport, DeploymentState};
 pub(crate) use error::ApiError;
 pub(crate) use hooks::{Attempt, Hook};
 pub(crate) use pulls::{Merge, Repository};
-pub(crate) use statuses::{CommitState, StatusReport, latest_status, state_of};
+pub(crate) use statuses::{CommitState, StatusReport, state_of, status_below};
 
 /// GitHub's limit for the description of a commit status and of a deployment's status, in characters.
 const MAX_DESCRIPTION: usize = 140;

@@ -66,7 +66,8 @@ impl StatusReport<'_> {
     async fn write_once(&self, api: &mut Api) -> Result<Written, ApiError> {
         let description = cut(self.description);
         let what = format!("the status of {} in {}", self.commit, self.repository.as_str());
-        if let Some(latest) = latest_status(api, self.repository, self.commit, self.context).await?
+        let is_ours = |context: &str| context.eq_ignore_ascii_case(self.context);
+        if let Some(latest) = latest_status(api, self.repository, self.commit, PERMISSION, is_ours).await?
             && state_of(&latest) == Some(self.state.as_str())
             && latest["description"].as_str().unwrap_or_default() == description
             && latest["target_url"].as_str().filter(|url| !url.is_empty()) == self.target_url
@@ -88,29 +89,43 @@ pub(crate) fn state_of(status: &Value) -> Option<&str> {
     status["state"].as_str().or(status["status"].as_str())
 }
 
-/// The latest status of a commit in a context, as GitHub's API gives it. (GitHub's combined status has one of each context.)
+/// The latest status of a commit in a context, or in one below it (`context/...`), as GitHub's API gives it.
 /// Fails when it cannot be read.
-pub(crate) async fn latest_status(
+pub(crate) async fn status_below(
     api: &mut Api,
     repository: &RepositoryName,
     commit: &Commit,
     context: &str,
 ) -> Result<Option<Value>, ApiError> {
+    let is_ours = |found: &str| {
+        let (begin, rest) = found.split_at_checked(context.len()).unwrap_or((found, "-"));
+        begin.eq_ignore_ascii_case(context) && (rest.is_empty() || rest.starts_with('/'))
+    };
+    latest_status(api, repository, commit, READ_PERMISSION, is_ours).await
+}
+
+/// The latest status of a commit in a context that is ours. (GitHub's combined status has one of each; contexts are compared
+/// without case.)
+/// Fails when it cannot be read.
+async fn latest_status(
+    api: &mut Api,
+    repository: &RepositoryName,
+    commit: &Commit,
+    permission: &'static str,
+    is_ours: impl Fn(&str) -> bool,
+) -> Result<Option<Value>, ApiError> {
     let what = format!("the status of {commit} in {}", repository.as_str());
     let mut seen = 0;
     for page in 1.. {
         let path = format!("/repos/{}/commits/{commit}/status?per_page=100&page={page}", repository.as_str());
-        let body = api.call(Call::get(&path, &what, READ_PERMISSION)).await?.body;
+        let body = api.call(Call::get(&path, &what, permission)).await?.body;
         let statuses = match (&body["statuses"], body["total_count"].as_u64()) {
             (Value::Array(statuses), _) => statuses.as_slice(),
             // Gitea's empty list.
             (Value::Null, Some(0)) => &[],
             _ => return Err(api.not_github()),
         };
-        // Contexts are compared without case.
-        let is_ours =
-            |status: &&Value| status["context"].as_str().is_some_and(|found| found.eq_ignore_ascii_case(context));
-        if let Some(latest) = statuses.iter().find(is_ours) {
+        if let Some(latest) = statuses.iter().find(|status| status["context"].as_str().is_some_and(&is_ours)) {
             return Ok(Some(latest.clone()));
         }
         seen += statuses.len();

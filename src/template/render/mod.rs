@@ -171,7 +171,7 @@ impl Template {
         let event = values.event;
         let mut annotations = fill_strings(&self.annotations, values, FieldKind::Annotation, "metadata.annotations")?;
         let merged_at = event.merged_at().map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
-        let commits = event.merge.as_ref().and(event.subject.commits).map(|commits| commits.to_string());
+        let commits = event.commits_before_merge().map(|commits| commits.to_string());
         let stamps = [
             ("pull-request-commits", commits.as_deref()),
             ("merged-at", merged_at.as_deref()),
