@@ -524,6 +524,11 @@ async fn decides_a_push_by_its_paths_and_leaves_a_merge_to_the_pipeline() {
     }
     let mut merge = merged("acme/web", 5, SHA);
     merge["pull_request"]["commits"] = 3.into();
+    // A branch that was pushed forward is its own merge commit, which says nothing about what was there before.
+    assert_eq!(service.merge("d3", &merge).await.outcome(), "created");
+    service.output.wait_for("delivery-id: d3", LOGGED);
+    assert!(!service.output.text().contains("pull-request-commits"), "{}", service.output.text());
+    merge["pull_request"]["head"]["sha"] = "b".repeat(40).into();
     assert_eq!(service.merge("d2", &merge).await.outcome(), "created");
     service.output.wait_for("github-trigger.dev/pull-request-commits: \"3\"", LOGGED);
     service.output.wait_for("github-trigger.dev/on-path: web/**, !**/*.md", LOGGED);
