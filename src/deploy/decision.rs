@@ -282,7 +282,9 @@ fn desired_traffic(current: &Service, desired: &Desired, same_image: bool) -> Re
             if spec.tags().any(|(other, point)| other == tag && [&latest, &Destination::Latest].contains(&point)) {
                 return Ok(None);
             }
-            spec.clone().tagged(latest, tag)
+            // Today's traffic is pinned, as with another image.
+            let today = if spec.users().contains_key(&Destination::Latest) { pinned(current)? } else { spec.clone() };
+            today.tagged(latest, tag)
         }
         TrafficMode::NoTraffic { tag } => pinned(current)?.with_latest(0, Some(tag)),
         TrafficMode::ToLatest => kept.all_to_latest(),

@@ -15,9 +15,6 @@ pub(crate) enum RolloutError {
     /// The Service could not be read or written.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// Another deployment, without a stamp that tells which is newer, wrote another image.
-    #[error("another deployment has written another image meanwhile; it is left unchanged")]
-    OtherImage,
     /// The Service was deleted meanwhile.
     #[error("the Service was deleted meanwhile")]
     Deleted,

@@ -22,6 +22,9 @@ const LOG_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a write is repeated while the API server does not answer or others change the Service; a restart takes less.
 const API_OUTAGE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Conflicts that last for so long are said.
+const CONFLICT_WARNING: Duration = Duration::from_secs(5);
+
 /// Reads and writes one Knative Service.
 pub(crate) trait ServiceClient {
     /// Reads the Service; `None` if it does not exist.
@@ -76,6 +79,8 @@ struct Written {
     failing_since: Option<Instant>,
     /// Whether a write may have been done without an answer.
     unanswered: bool,
+    /// Whether it was said that others change the Service.
+    conflicts_are_told: bool,
 }
 
 impl<'j, C: ServiceClient> Rollout<'j, C> {
@@ -127,11 +132,11 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
                 }
                 (Plan::Nothing | Plan::Superseded(_), None) => return Err(RolloutError::Deleted),
                 (Plan::Patch { change: Change::Revision, .. }, Some(current)) if written.image => {
+                    // Another deployment has written its image meanwhile; without stamps, the later one stays.
                     let deployed = current.stamp();
-                    if deployed.commit.is_some() && deployed.commit != desired.stamp.commit {
-                        return Ok(self.superseded(&deployed.words(), current, previous));
-                    }
-                    return Err(RolloutError::OtherImage);
+                    let is_other = deployed.commit.is_some() && deployed.commit != desired.stamp.commit;
+                    let newer = if is_other { deployed.words() } else { "another image".to_owned() };
+                    return Ok(self.superseded(&newer, current, previous));
                 }
                 (Plan::Patch { change: Change::Traffic, .. }, Some(current))
                     if self.waits() && desired.image.is_some() && !current.latest_is_ready() =>
@@ -222,6 +227,16 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
                 Ok(Some(service))
             }
             Err(ServiceError::Conflict) if may_repeat => {
+                if since.elapsed() >= CONFLICT_WARNING && !written.conflicts_are_told {
+                    written.conflicts_are_told = true;
+                    tracing::warn!(
+                        "others change the Service {} all the time, which keeps this change from it: does something else, such \
+                         as Argo CD or Flux, manage it? (kubectl -n {} get ksvc {} --show-managed-fields -o yaml)",
+                        self.desired.name,
+                        self.desired.namespace,
+                        self.desired.name
+                    );
+                }
                 sleep(Duration::from_millis(20 + fastrand::u64(..100))).await;
                 Ok(None)
             }

@@ -160,9 +160,8 @@ fn plans_nothing_when_state_is_as_desired() {
     for rollout in [TrafficMode::Keep, TrafficMode::ToLatest, canary(10)] {
         assert_eq!(decided(&today, rollout.clone()), Plan::Nothing, "{rollout:?}");
     }
-    // A tag that was asked for is made, once.
-    let tagged = json!({"revisionName": "web-2", "latestRevision": false, "percent": 0, "tag": "test"});
-    let wanted = json!([tagged, {"latestRevision": true, "percent": 100}]);
+    // A tag that was asked for is made, once, and today's traffic is pinned as with another image.
+    let wanted = json!([{"revisionName": "web-2", "latestRevision": false, "percent": 100, "tag": "test"}]);
     assert_eq!(traffic(&decided(&today, no_traffic())), wanted);
     let today = service(&spec(NEW, &wanted), &status("web-2", &serving("web-2")));
     assert_eq!(decided(&today, no_traffic()), Plan::Nothing);
