@@ -264,7 +264,8 @@ async fn deploy(args: &DeployArgs, journal: &Journal) -> Result<(), DeployError>
     let outcome = Rollout::new(client, desired, failure_window, journal).run().await;
     if let Err(error) = &outcome {
         span.fail(&error.to_string());
-        if journal.has_change() {
+        // The other errors say what the Service is like.
+        if matches!(error, RolloutError::Service(_)) && journal.has_change() {
             tracing::info!("{}", journal.sentence());
         }
     }
