@@ -306,12 +306,12 @@ fn report(finished: &Finished, args: &DeployArgs, tag: Option<&str>) -> Result<(
     let percent = service.percent_on(revision);
     let has_users = service.status.is_some() && !revision.is_empty();
     let is_deployment = matches!(outcome, Outcome::Deployed | Outcome::Unchanged) && !args.rollback;
-    if is_deployment && has_users && percent < 100 && !service.is_moving_users() {
-        tracing::warn!(
-            percent,
-            "users see {percent} % of the new revision {revision} ({}); --to-latest sends all traffic to it",
-            service.users()
-        );
+    if is_deployment && has_users && percent < 100 {
+        let next = match service.is_moving_users() {
+            true => "Knative goes on to move users to it (rollout-duration)",
+            false => "--to-latest sends all traffic to it",
+        };
+        tracing::warn!(percent, "users see {percent} % of the new revision {revision} ({}); {next}", service.users());
     }
     let percent = if has_users { percent.to_string() } else { String::new() };
     let previous = previous.as_deref().unwrap_or_default();
