@@ -26,6 +26,9 @@ pub(crate) enum RolloutError {
         /// Current traffic.
         users: String,
     },
+    /// A rollback that failed, after which the traffic was put back.
+    #[error("{0}; the traffic is as it was before, name another revision with --to")]
+    Undone(#[source] Box<RolloutError>),
     /// The new revision was not ready in time.
     #[error("not ready in time (--wait-timeout): {waiting} ({users}); {look} may show why")]
     Timeout {

@@ -168,28 +168,34 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
             if !self.waits() {
                 return Ok(Finished { outcome: self.outcome(), service, previous });
             }
+            let generation = service.metadata.generation;
             match (self.wait_for(service, &desired).await, &before) {
-                (Err(RolloutError::Failed { message, .. }), Some(before)) if self.desired.image.is_none() => {
-                    return Err(self.undo(before, message).await);
+                (Err(error @ (RolloutError::Failed { .. } | RolloutError::Timeout { .. })), Some(before))
+                    if self.desired.image.is_none() =>
+                {
+                    return Err(self.undo(before, generation, error).await);
                 }
                 (waited, _) => drop(waited?),
             }
         }
     }
 
-    /// Puts the traffic back where it was before a rollback that failed.
-    async fn undo(&self, before: &Service, message: String) -> RolloutError {
-        let undone = match self.read().await {
-            Ok(Some(current)) => self.client.patch(&undo_rollback(&current, before)).await.map(|_| current.users()),
-            Ok(None) => return RolloutError::Deleted,
-            Err(error) => Err(error),
-        };
-        match undone {
-            Ok(users) => {
-                let message = format!("{message}; the traffic is as it was before, name another revision with --to");
-                RolloutError::Failed { message, users }
+    /// Puts the traffic back where it was before a rollback that failed, unless somebody has changed the Service since
+    /// `generation`, which the rollback made.
+    async fn undo(&self, before: &Service, generation: i64, error: RolloutError) -> RolloutError {
+        let mut written = Written::default();
+        loop {
+            let current = match self.read().await {
+                Ok(Some(current)) if current.metadata.generation == generation => current,
+                Ok(_) => return error,
+                Err(error) => return error.into(),
+            };
+            let answer = self.client.patch(&undo_rollback(&current, before)).await;
+            match self.written(answer, &mut written).await {
+                Ok(Some(_)) => return RolloutError::Undone(Box::new(error)),
+                Ok(None) => {}
+                Err(error) => return error,
             }
-            Err(error) => error.into(),
         }
     }
 
@@ -334,11 +340,11 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
                     (waiting, false)
                 }
             };
-            if Instant::now() >= self.deadline && service.is_moving_users() {
-                tracing::warn!("{waiting}; Knative goes on to move users to the new revision (rollout-duration)");
-                return Ok(Some(service));
-            }
             if Instant::now() >= self.deadline {
+                // All is well, and takes longer than the wait; the result says how many users there are.
+                if service.is_moving_users() {
+                    return Ok(Some(service));
+                }
                 return Err(RolloutError::Timeout { waiting, look: self.look_at_pods(&service), users });
             }
             if waiting != logged || logged_at.elapsed() >= LOG_INTERVAL {

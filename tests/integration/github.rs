@@ -428,6 +428,10 @@ async fn a_deploy_key_is_written_for_git() {
     let said = String::from_utf8_lossy(&git.output().expect("git").stderr).into_owned();
     assert!(said.contains("git@github.com") && said.contains("acme/web") && said.contains(".deploy-key"), "{said}");
     assert!(said.contains("StrictHostKeyChecking=yes"), "{said}");
+    // A run without the annotation gives an empty name, which the key does not need.
+    let unnamed: Vec<&str> = args.iter().map(|arg| if *arg == REPOSITORY { "" } else { arg }).collect();
+    let end = run(&unnamed).await;
+    assert!(end.code == Some(0) && end.log.contains("git has the deploy key"), "{end:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

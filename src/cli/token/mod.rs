@@ -67,15 +67,7 @@ enum TokenError {
 /// Gets a token, and prints it or writes it for git.
 pub(super) fn run(args: &TokenArgs) -> ExitCode {
     let _log = log::init(args.log.log_format, &args.log.log_level);
-    let has_key = args.git_credentials.is_some() && args.github.deploy_key().is_some();
-    if args.optional && !has_key && (args.repository.is_none() || !args.github.has_credential()) {
-        tracing::info!("no credential for GitHub is mounted, or no repository is given; there is no token");
-        return ExitCode::SUCCESS;
-    }
-    let Some(repository) = &args.repository else {
-        tracing::error!("--repository must not be empty");
-        return ExitCode::FAILURE;
-    };
+    // A deploy key is of one repository, whose name it does not need.
     if let (Some(folder), Some(key)) = (&args.git_credentials, args.github.deploy_key()) {
         return match deploy_key::write_for_git(folder, &args.github.git_address(), &key) {
             Ok(()) => {
@@ -88,6 +80,14 @@ pub(super) fn run(args: &TokenArgs) -> ExitCode {
             }
         };
     }
+    if args.optional && (args.repository.is_none() || !args.github.has_credential()) {
+        tracing::info!("no credential for GitHub is mounted, or no repository is given; there is no token");
+        return ExitCode::SUCCESS;
+    }
+    let Some(repository) = &args.repository else {
+        tracing::error!("--repository must not be empty");
+        return ExitCode::FAILURE;
+    };
     match token(args, repository) {
         Ok(()) => ExitCode::SUCCESS,
         // A public repository needs no token; the clone says it if this one does.
