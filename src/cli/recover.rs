@@ -115,19 +115,19 @@ enum CommandError {
 /// Recovers. Exit code 3 if nothing has changed (0 with --scheduled), 1 if something is still missing, or GitHub cannot be asked.
 pub(super) fn run(args: &RecoverArgs) -> ExitCode {
     let _log = log::init(args.log.log_format, &args.log.log_level);
-    let tally = match recover(args) {
-        Ok(tally) => tally,
-        Err(error) => {
-            tracing::error!(outcome = "unknown", "{error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let mut tally = Tally::default();
+    let asked = recover(args, &mut tally);
     let Tally { recovered, duplicate, ignored, failed, missing, delivered } = tally;
     if recovered > 0 {
         tracing::warn!(recovered, duplicate, ignored, failed, "recovered merges that were missed");
     }
     if failed > 0 {
         tracing::error!(recovered, duplicate, ignored, failed, "some are still missing; the lines above say why");
+    }
+    if let Err(error) = &asked {
+        tracing::error!(outcome = "unknown", "{error}");
+    }
+    if failed > 0 || asked.is_err() {
         return ExitCode::FAILURE;
     }
     if missing > 0 {
@@ -139,7 +139,8 @@ pub(super) fn run(args: &RecoverArgs) -> ExitCode {
     if is_done { ExitCode::SUCCESS } else { ExitCode::from(NOTHING_TO_DO) }
 }
 
-fn recover(args: &RecoverArgs) -> Result<Tally, CommandError> {
+/// Counts in `tally` what became of each, also when it fails later.
+fn recover(args: &RecoverArgs, tally: &mut Tally) -> Result<(), CommandError> {
     let max_days = if args.github.is_public() { MAX_DAYS } else { MAX_DAYS_SERVER };
     if args.since > Duration::from_secs(max_days * 86_400) {
         return Err(CommandError::Since(max_days));
@@ -170,7 +171,6 @@ fn recover(args: &RecoverArgs) -> Result<Tally, CommandError> {
             patience: Duration::from_secs(args.wait_timeout),
             is_dry_run: args.dry_run,
         };
-        let mut tally = Tally::default();
         let mut tell = |line: &Line| {
             tally.add(line);
             if args.output.is_json() {
@@ -190,10 +190,7 @@ fn recover(args: &RecoverArgs) -> Result<Tally, CommandError> {
                 }
             }
         }
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(tally),
-        }
+        failed.map_or(Ok(()), Err)
     })
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::hook::{Access, CLOCK_DIFFERENCE, Logged, MergeKey, RecoverError, choose_hook, saved_delivery};
-use super::line::{Line, Outcome, Road, Tally};
+use super::line::{Line, Outcome, Road};
 use super::log::{Delivery, group};
 use crate::github::api::{
     Api, ApiError, Attempt, Hook, Merge, Owner, Repository, RepositoryName, state_of, status_below,
@@ -67,7 +67,7 @@ impl Recovery<'_> {
         api: &mut Api,
         scope: &Scope,
         tell: &mut impl FnMut(&Line),
-    ) -> Result<Tally, RecoverError> {
+    ) -> Result<(), RecoverError> {
         let access = Access { redelivers: !self.is_dry_run, statuses: self.context.is_some() };
         let hook = choose_hook(api, &scope.owner, self.hook_url, access).await?;
         match &hook {
@@ -90,7 +90,6 @@ impl Recovery<'_> {
             settings: self,
             repositories: self.repositories(api, scope).await?,
             hook,
-            tally: Tally::default(),
             delivered: HashSet::new(),
             known: HashSet::new(),
             statuses_are_readable: true,
@@ -124,10 +123,7 @@ impl Recovery<'_> {
             walk.redeliver(api, batch, tell).await?;
         }
         walk.post_unknown(api, &merges, accepted, tell).await?;
-        match failed {
-            Some(error) => Err(error.into()),
-            None => Ok(walk.tally),
-        }
+        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
     async fn repositories(&self, api: &mut Api, scope: &Scope) -> Result<Vec<Repository>, ApiError> {
@@ -168,7 +164,6 @@ struct Walk<'a> {
     settings: &'a Recovery<'a>,
     repositories: Vec<Repository>,
     hook: Option<Hook>,
-    tally: Tally,
     /// Merges that a delivery is known of.
     delivered: HashSet<MergeKey>,
     /// Numbers of the attempts that were looked at.
@@ -192,11 +187,6 @@ enum Asked {
 }
 
 impl Walk<'_> {
-    fn tell(&mut self, line: &Line, tell: &mut impl FnMut(&Line)) {
-        self.tally.add(line);
-        tell(line);
-    }
-
     /// The deliveries of the time, oldest first.
     async fn deliveries(&mut self, api: &mut Api) -> Result<Vec<Delivery>, ApiError> {
         let Some(hook) = &self.hook else { return Ok(Vec::new()) };
@@ -223,11 +213,11 @@ impl Walk<'_> {
             let line = Line::of_attempt(&missed.attempt, None);
             match self.ask_again(api, &hook, missed).await {
                 Ok(Asked::Pending(line)) => drop(pending.insert(missed.attempt.guid.clone(), line)),
-                Ok(Asked::Decided(line)) => self.tell(&line, tell),
+                Ok(Asked::Decided(line)) => tell(&line),
                 Ok(Asked::Left) => {}
                 // One delivery does not hold up the others.
                 Err(error) if error.is_of_one_object() => {
-                    self.tell(&line.left(Outcome::Failed, error.to_string()), tell);
+                    tell(&line.left(Outcome::Failed, error.to_string()));
                 }
                 Err(error) => return Err(error),
             }
@@ -321,12 +311,12 @@ impl Walk<'_> {
                     detail => detail?,
                 };
                 let answer = detail["response"]["payload"].as_str().unwrap_or_default();
-                self.tell(&line.answered(Road::Redelivery, status, answer), tell);
+                tell(&line.answered(Road::Redelivery, status, answer));
             }
         }
         for line in pending.into_values() {
             let message = format!("GitHub did not deliver it again within {} s", self.settings.patience.as_secs());
-            self.tell(&line.left(Outcome::Failed, message), tell);
+            tell(&line.left(Outcome::Failed, message));
         }
         Ok(())
     }
@@ -350,7 +340,7 @@ impl Walk<'_> {
                 Err(error) if error.is_of_one_object() => line.left(Outcome::Failed, error.to_string()),
                 decided => decided?,
             };
-            self.tell(&line, tell);
+            tell(&line);
         }
         Ok(())
     }

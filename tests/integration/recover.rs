@@ -369,7 +369,8 @@ async fn says_what_is_wrong_in_one_line() {
     stage.github.knowledge().faults.push_back(github::Fault::Answer(404, Vec::new(), json!({"message": "Not Found"})));
     let end = stage.ask(&["--repository=acme/gone,acme/web"]).await;
     assert!(end.code == Some(1) && end.out.contains("recovered acme/web#1"), "{end:?}");
-    assert!(end.log.contains("ERROR acme/gone: "), "{end:?}");
+    assert!(end.log.contains("ERROR acme/gone: ") && end.log.contains("outcome=unknown"), "{end:?}");
+    assert!(end.log.contains("WARN recovered merges that were missed recovered=1 "), "the alert: {end:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
