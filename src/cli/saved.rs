@@ -1,12 +1,12 @@
-//! The flags of a saved delivery, for `render` and `send`.
+//! The flags of a saved delivery, for `render`, `send` and `why`.
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::delivery::saved::{self, Defaults, SavedError};
+use crate::delivery::saved::{self, Defaults, NIL_ID, SavedError};
 use crate::delivery::{Delivery, DeliveryId, EventKind};
 
 /// A saved delivery, and what it lacks.
@@ -20,7 +20,7 @@ pub(super) struct SavedArgs {
     #[arg(long, default_value = "pull_request", value_parser = parse_kind)]
     event: EventKind,
     /// Id of the delivery (X-GitHub-Delivery), if the file has none.
-    #[arg(long, default_value = "00000000-0000-0000-0000-000000000000", value_name = "ID", value_parser = parse_id)]
+    #[arg(long, default_value = NIL_ID, value_name = "ID", value_parser = parse_id)]
     delivery: DeliveryId,
 }
 
@@ -38,11 +38,15 @@ pub(super) enum PayloadError {
 impl SavedArgs {
     /// Reads the file. Fails when it cannot be read, or is not a delivery.
     pub(super) fn read(&self) -> Result<Delivery, PayloadError> {
-        let content =
-            fs::read(&self.payload).map_err(|source| PayloadError::Read { path: self.payload.clone(), source })?;
-        let text = String::from_utf8(content).map_err(|_| PayloadError::Text)?;
-        Ok(saved::read(&text, Defaults { kind: self.event.clone(), id: self.delivery.clone() })?)
+        read_payload(&self.payload, Defaults { kind: self.event.clone(), id: self.delivery.clone() })
     }
+}
+
+/// Reads a file; `defaults` fill in what it lacks. Fails when it cannot be read, or is not a delivery.
+pub(super) fn read_payload(path: &Path, defaults: Defaults) -> Result<Delivery, PayloadError> {
+    let content = fs::read(path).map_err(|source| PayloadError::Read { path: path.to_owned(), source })?;
+    let text = String::from_utf8(content).map_err(|_| PayloadError::Text)?;
+    Ok(saved::read(&text, defaults)?)
 }
 
 fn parse_kind(text: &str) -> Result<EventKind, &'static str> {

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::github::{GitHubArgs, parse_name};
+use super::saved::{self, PayloadError};
 use super::{LogArgs, NOTHING_TO_DO, OutputArgs, non_empty, pod_namespace, print, valid_templates};
 use crate::delivery::Delivery;
+use crate::delivery::saved::Defaults;
 use crate::github::Event;
 use crate::github::api::RepositoryName;
 use crate::kube::{Cluster, ConfigError};
@@ -15,7 +17,7 @@ use crate::names::{InvalidName, check_dns_label, check_service_name};
 use crate::team::Team;
 use crate::telemetry::log;
 use crate::telemetry::metrics::Registry;
-use crate::why::{Question, State, Step, Target, Unasked, saved_delivery, told};
+use crate::why::{Question, State, Step, Target, Unasked, told};
 
 /// The flags of `why`.
 #[derive(Debug, Args)]
@@ -78,8 +80,10 @@ enum WhyError {
     Start(#[from] std::io::Error),
     #[error(transparent)]
     Name(#[from] InvalidName),
-    #[error("cannot read the payload {}: {why}", path.display())]
+    #[error("the payload {}: {why}", path.display())]
     Payload { path: PathBuf, why: String },
+    #[error(transparent)]
+    Saved(#[from] PayloadError),
     #[error("{0}")]
     Templates(Box<dyn std::error::Error>),
 }
@@ -169,8 +173,7 @@ fn ask(args: &WhyArgs) -> Result<Vec<Step>, WhyError> {
 /// Reads a saved delivery of the merge.
 fn read_payload(path: &Path, merge: &Target) -> Result<Delivery, WhyError> {
     let failed = |why: String| WhyError::Payload { path: path.to_owned(), why };
-    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    let delivery = saved_delivery(&text).ok_or_else(|| failed("it is no delivery of GitHub's".to_owned()))?;
+    let delivery = saved::read_payload(path, Defaults::default())?;
     let event = Event::parse(delivery.clone()).map_err(|error| failed(error.to_string()))?;
     let name = event.repository_name().unwrap_or_default();
     let is_ours = match merge {

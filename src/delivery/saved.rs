@@ -19,6 +19,16 @@ pub(crate) struct Defaults {
     pub(crate) id: DeliveryId,
 }
 
+/// Id of a delivery that has none: the nil UUID.
+pub(crate) const NIL_ID: &str = "00000000-0000-0000-0000-000000000000";
+
+impl Default for Defaults {
+    /// An event of a pull request, with the nil id.
+    fn default() -> Self {
+        Self { kind: EventKind::PullRequest, id: DeliveryId(NIL_ID.to_owned()) }
+    }
+}
+
 /// Why a file cannot be read as a delivery.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SavedError {
@@ -57,6 +67,12 @@ pub(crate) fn read(text: &str, defaults: Defaults) -> Result<Delivery, SavedErro
         offset += line.len();
     }
     Err(SavedError::MissingPayload)
+}
+
+/// The delivery of a pull request's event that an object of GitHub's API tells of: a delivery, or a pull request. `id` is
+/// for a pull request, which has none. `None` if it is another object, or the id is invalid.
+pub(crate) fn from_api(object: &Value, id: &str) -> Option<Delivery> {
+    read(&object.to_string(), Defaults { kind: EventKind::PullRequest, id: DeliveryId::parse(id)? }).ok()
 }
 
 fn with_payload(headers: HeaderMap, payload: &str, defaults: Defaults) -> Result<Delivery, SavedError> {

@@ -6,8 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::log::{Delivery, group};
-use crate::delivery::saved::{self, Defaults};
-use crate::delivery::{DeliveryId, EventKind};
+use crate::delivery::saved;
 use crate::github::api::{Api, ApiError, Attempt, Hook, Owner, Permissions};
 
 /// A delivery may seem to be older than its merge by this, because it is another clock.
@@ -136,7 +135,7 @@ pub(super) struct Logged {
 impl Logged {
     /// Parses an attempt as GitHub's API gives it; `None` if GitHub no longer has its payload, or it is not JSON.
     pub(super) fn parse(detail: &Value) -> Option<Self> {
-        let delivery = saved_delivery(detail, detail["guid"].as_str()?)?;
+        let delivery = saved::from_api(detail, detail["guid"].as_str()?)?;
         let payload = serde_json::from_slice(&delivery.payload).ok()?;
         Some(Self { delivery, payload })
     }
@@ -147,10 +146,4 @@ impl Logged {
         let key = || Some((self.payload["repository"]["id"].as_u64()?, self.payload["number"].as_u64()?));
         key().filter(|_| is_merge)
     }
-}
-
-/// The delivery of an object of GitHub's API.
-pub(super) fn saved_delivery(object: &Value, id: &str) -> Option<crate::delivery::Delivery> {
-    let defaults = Defaults { kind: EventKind::PullRequest, id: DeliveryId::parse(id)? };
-    saved::read(&object.to_string(), defaults).ok()
 }

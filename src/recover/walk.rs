@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::hook::{Access, CLOCK_DIFFERENCE, Logged, MergeKey, RecoverError, choose_hook, saved_delivery};
+use super::hook::{Access, CLOCK_DIFFERENCE, Logged, MergeKey, RecoverError, choose_hook};
 use super::line::{Line, Outcome, Road};
 use super::log::{Delivery, group};
+use crate::delivery::saved;
 use crate::github::api::{
     Api, ApiError, Attempt, Hook, Merge, Owner, Repository, RepositoryName, state_of, status_below,
 };
@@ -373,7 +374,7 @@ impl Walk<'_> {
         line: Line,
     ) -> Result<Line, ApiError> {
         let pull_request = repository.pull_request(api, number).await?;
-        let Some(delivery) = saved_delivery(&pull_request, &line.delivery_id) else {
+        let Some(delivery) = saved::from_api(&pull_request, &line.delivery_id) else {
             return Ok(line.left(Outcome::Failed, "GitHub's answer is no pull request"));
         };
         let event = Event::parse(delivery.clone()).ok();

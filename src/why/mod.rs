@@ -8,7 +8,7 @@ mod road;
 mod run;
 mod service;
 
-pub(crate) use road::{Question, Target, Unasked, saved_delivery, told};
+pub(crate) use road::{Question, Target, Unasked, told};
 
 use serde::Serialize;
 

@@ -7,8 +7,7 @@ use serde_json::Value;
 
 use super::github::{delivered, merged, webhook};
 use super::{About, State, Step};
-use crate::delivery::saved::{self, Defaults};
-use crate::delivery::{Delivery, DeliveryId, EventKind};
+use crate::delivery::{Delivery, saved};
 use crate::github::api::{Api, ApiError as GitHubError, Repository, RepositoryName};
 use crate::github::{Commit, Event};
 use crate::kube::Cluster;
@@ -168,7 +167,7 @@ impl Road {
         }
         pull["merge_commit_sha"].as_str().unwrap_or_default().clone_into(&mut self.commit);
         self.repository = Some(repository.name.clone());
-        let from_api = saved_delivery(&pull.to_string());
+        let from_api = saved::from_api(&pull, saved::NIL_ID);
         self.delivery = self.delivery.take().or(from_api);
         let merged_at: Timestamp = pull["merged_at"].as_str().and_then(|time| time.parse().ok()).unwrap_or_default();
         let hours = Timestamp::now().duration_since(merged_at).as_hours().max(0);
@@ -188,7 +187,7 @@ impl Road {
                         self.expect_runs(&answer);
                         self.add(delivered(&about, Some(&attempt), &answer));
                         // What was really sent decides, not what the pull request is now.
-                        self.delivery = saved_delivery(&detail.to_string()).or(self.delivery.take());
+                        self.delivery = saved::from_api(&detail, saved::NIL_ID).or(self.delivery.take());
                     }
                 }
             }
@@ -292,10 +291,4 @@ impl Road {
             step.advice = again.as_ref().map(|again| format!("the templates are for it now: {again}"));
         }
     }
-}
-
-/// Parses a saved delivery; `None` if it is none.
-pub(crate) fn saved_delivery(text: &str) -> Option<Delivery> {
-    let defaults = Defaults { kind: EventKind::PullRequest, id: DeliveryId::parse("why")? };
-    saved::read(text, defaults).ok()
 }

@@ -135,6 +135,9 @@ async fn the_templates_may_not_be_for_it() {
     assert!(advice.contains("change the template's conditions"), "{advice}");
     let end = run(&["why", "other/web#2", "--payload", &payload, "--trigger-config", &templates]).await;
     assert!(end.code == Some(1) && end.log.contains("it is of other/web#1, and not of the merge"), "{end:?}");
+    let list = file("list", "[{}]");
+    let end = run(&["why", "other/web#1", "--payload", &list]).await;
+    assert!(end.code == Some(1) && end.log.contains("looks like a list; save one delivery of it"), "{end:?}");
     let end = run(&["why", "other/web#1"]).await;
     assert!(end.code == Some(1) && end.log.contains("nothing could be asked"), "{end:?}");
     let templates = file("template.yaml", &template.replace("acme/*", "other/*"));
