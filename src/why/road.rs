@@ -121,8 +121,9 @@ impl Road {
 
     async fn walk(&mut self) {
         // A run knows the repository and the number of a commit.
-        let mut runs = self.runs().await;
-        if let (None, Some(run)) = (self.number, runs.first()) {
+        if self.number.is_none()
+            && let Some(run) = self.runs().await.first()
+        {
             self.repository = self.repository.take().or(RepositoryName::parse(run.annotation("repository")));
             let page = run.annotation("pull-request-url");
             self.number = page.rsplit_once("/pull/").and_then(|(_, number)| number.parse().ok());
@@ -133,13 +134,13 @@ impl Road {
                 if !self.told_github(&mut api, &repository).await {
                     return;
                 }
-                runs = self.runs().await;
             }
             _ => {
                 let message = "no run has this commit, so that its repository is not known: give --repository";
                 self.add(Step::unknown("merge", message));
             }
         }
+        let runs = self.runs().await;
         self.told_template(runs.first().map(|run| run.namespace.clone()));
         self.told_runs(runs).await;
     }
