@@ -39,6 +39,17 @@ impl Stage {
     }
 }
 
+/// Says how the node is, when a test panics.
+struct OnFailure<'a>(&'a Cluster);
+
+impl Drop for OnFailure<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            say(&format!("cluster: the node: {}", self.0.condition()));
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let (mut arguments, names) = arguments();
     let selected = |stage| {
@@ -92,6 +103,7 @@ fn trials(stage: Option<Arc<Stage>>) -> Vec<Trial> {
             let stage = stage.clone();
             trials.push(Trial::test(concat!(stringify!($module), "::", stringify!($name)), move || {
                 let stage = stage.ok_or("not in the sandbox")?;
+                let _told = OnFailure(&stage.cluster);
                 stage.runtime.block_on($module::$name(Arc::clone(&stage)));
                 Ok(())
             }));

@@ -175,6 +175,16 @@ impl Cluster {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Conditions, taints and events of the node, and what the machine has left.
+    pub fn condition(&self) -> String {
+        let of_node = "{range .status.conditions[*]}{.type}={.status} {end}{.spec.taints}";
+        let node = self.try_kubectl(&["get", "node", "node", "-o", &format!("jsonpath={of_node}")]);
+        let events = self.try_kubectl(&["get", "events", "-A", "--field-selector=involvedObject.kind=Node"]);
+        let mut free = self.command("sh");
+        let free = free.args(["-c", "df -h /; df -i /; head -3 /proc/meminfo"]).output().expect("a shell");
+        [node, events, free].map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).join("\n")
+    }
+
     /// The output of `kubectl ... -o json`.
     pub fn json(&self, args: &[&str]) -> Value {
         serde_json::from_str(&self.kubectl(&[args, &["-o", "json"]].concat())).expect("JSON")

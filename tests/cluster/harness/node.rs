@@ -175,6 +175,8 @@ impl Node {
             format!("--root-ca-file={}", file("ca.crt")),
             "--use-service-account-credentials=true".to_owned(),
             "--leader-elect=false".to_owned(),
+            // A machine that is busy for a while is not a lost node.
+            "--node-monitor-grace-period=10m".to_owned(),
             "--bind-address=127.0.0.1".to_owned(),
         ]);
         let mut scheduler = self.program("kube-scheduler");
@@ -323,7 +325,10 @@ SystemdCgroup = false
             "failSwapOn": false, "maxPods": 250, "serializeImagePulls": false, "syncFrequency": "10s",
             "podLogsDir": self.path("pod-logs"), "resolvConf": "/etc/resolv.conf",
             "volumePluginDir": self.path("volume-plugins"),
-            "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1Gi"},
+            // The machine's own page cache counts as memory in use. A moment of pressure would evict pods, and keep new
+            // ones away for five minutes.
+            "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%",
+                "imagefs.available": "0%", "imagefs.inodesFree": "0%"},
             "imageGCHighThresholdPercent": 100,
         });
         self.write("kubelet.json", &config.to_string())
