@@ -129,7 +129,7 @@ impl TeamTemplateArgs {
 }
 
 /// The templates of a team, or those of the top level.
-/// Fails when there are none.
+/// Fails when there is no such team.
 fn find_team(mut teams: Vec<LintedTeam>, path: &Path, name: Option<&str>) -> Result<LintedTeam, UnknownTeam> {
     if let Some(index) = teams.iter().position(|linted| linted.team.name() == name) {
         return Ok(teams.swap_remove(index));
@@ -141,7 +141,7 @@ fn find_team(mut teams: Vec<LintedTeam>, path: &Path, name: Option<&str>) -> Res
 }
 
 /// Reads and checks the templates of a team, or those of the top level.
-/// Fails when there are none, or they are not valid.
+/// Fails when there is no such team, or they are not valid.
 fn valid_templates(path: &Path, team: Option<&str>) -> Result<TeamTemplates, Box<dyn std::error::Error>> {
     let (templates, findings) = find_team(template::lint(path)?, path, team)?.result?;
     match findings.iter().any(|finding| finding.severity == Severity::Error) {

@@ -168,7 +168,7 @@ fn recover(args: &RecoverArgs, tally: &mut Tally) -> Result<(), CommandError> {
             context: context.as_deref(),
             ignores: ignores.as_ref().map(|ignores| ignores as Ignores<'_>),
             sender: sender.as_ref(),
-            patience: Duration::from_secs(args.wait_timeout),
+            result_timeout: Duration::from_secs(args.wait_timeout),
             is_dry_run: args.dry_run,
         };
         let mut tell = |line: &Line| {

@@ -6,6 +6,8 @@
 mod hook;
 mod line;
 mod log;
+mod post;
+mod redelivery;
 mod walk;
 
 pub(crate) use hook::{Access, RecoverError, choose_hook, find_delivery};
