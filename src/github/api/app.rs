@@ -5,7 +5,8 @@ use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use super::RepositoryName;
-use super::call::{Api, Call, Identity};
+use super::call::Call;
+use super::client::{Api, Identity};
 use super::error::ApiError;
 
 /// Permissions of a token, for example `contents: read`.

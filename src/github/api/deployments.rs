@@ -3,7 +3,8 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::call::{Api, Call};
+use super::call::Call;
+use super::client::Api;
 use super::error::ApiError;
 use super::{RepositoryName, Written, cut};
 use crate::github::Commit;

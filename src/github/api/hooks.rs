@@ -5,7 +5,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Owner;
-use super::call::{Api, Call, Identity};
+use super::call::Call;
+use super::client::{Api, Identity};
 use super::error::ApiError;
 
 const REPOSITORY_PERMISSION: &str = "the permission `repository_hooks: write` (webhooks; to look only: read)";

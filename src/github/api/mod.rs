@@ -7,6 +7,7 @@
 
 mod app;
 mod call;
+mod client;
 mod credential;
 mod deployments;
 mod error;
@@ -15,7 +16,7 @@ mod pulls;
 mod statuses;
 
 pub(crate) use app::{InstallationToken, Owner, Permissions};
-pub(crate) use call::Api;
+pub(crate) use client::Api;
 pub(crate) use credential::Credential;
 pub(crate) use deployments::{DeploymentReport, DeploymentState};
 pub(crate) use error::ApiError;

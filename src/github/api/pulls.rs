@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::RepositoryName;
-use super::call::{Api, Call, Identity};
+use super::call::Call;
+use super::client::{Api, Identity};
 use super::error::ApiError;
 use crate::github::Commit;
 
