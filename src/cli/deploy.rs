@@ -199,6 +199,13 @@ async fn check(args: &DeployArgs) -> Result<(), DeployError> {
     write_result(args.results_dir.as_deref(), "outcome", outcome)
 }
 
+/// Makes sure that results can be written, before anything is changed.
+fn check_results(folder: Option<&Path>) -> Result<(), DeployError> {
+    let Some(path) = folder.map(|folder| folder.join("outcome")) else { return Ok(()) };
+    let opened = fs::OpenOptions::new().create(true).append(true).open(&path);
+    opened.map(drop).map_err(|error| DeployError::Result { path, error })
+}
+
 /// Writes a Tekton result, if there is a folder for it.
 fn write_result(folder: Option<&Path>, name: &str, value: &str) -> Result<(), DeployError> {
     let Some(folder) = folder else { return Ok(()) };
@@ -226,6 +233,7 @@ async fn deploy(args: &DeployArgs, journal: &Journal) -> Result<(), DeployError>
     let (cluster, found_namespace) = Cluster::connect(&Registry::default()).await?;
     let namespace = flag.or_else(pod_namespace).unwrap_or(found_namespace);
     check_dns_label("the namespace", &namespace)?;
+    check_results(args.results_dir.as_deref())?;
     let desired = Desired {
         name: args.service_name.clone(),
         namespace: namespace.clone(),

@@ -165,6 +165,11 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
             desired.force = false;
             desired.attempt = None;
             self.log_change(&plan);
+            if let (Plan::Create(_), TrafficMode::NoTraffic { .. } | TrafficMode::Canary { .. }) =
+                (&plan, &desired.traffic)
+            {
+                tracing::warn!("the Service is new: its first revision gets all users, and no tag");
+            }
             if !self.waits() {
                 return Ok(Finished { outcome: self.outcome(), service, previous });
             }
@@ -393,11 +398,12 @@ mod tests {
     use super::*;
     use crate::deploy::Stamp;
 
-    /// A Service that follows a script: each write is answered by the next answer, each read shows the current state.
+    /// A Service that follows a script: each write fails with the next failure, or succeeds where that is `None`; each read
+    /// shows the current state.
     #[derive(Default)]
     struct Fake {
         service: RefCell<Option<Value>>,
-        answers: RefCell<VecDeque<ServiceError>>,
+        failures: RefCell<VecDeque<Option<ServiceError>>>,
         writes: RefCell<Vec<Value>>,
         /// Whether revisions become ready at the read after their write.
         becomes_ready: bool,
@@ -406,7 +412,7 @@ mod tests {
     impl Fake {
         fn write(&self, service: Value) -> Result<Service, ServiceError> {
             self.writes.borrow_mut().push(service.clone());
-            if let Some(error) = self.answers.borrow_mut().pop_front() {
+            if let Some(Some(error)) = self.failures.borrow_mut().pop_front() {
                 return Err(error);
             }
             *self.service.borrow_mut() = Some(service.clone());
@@ -452,7 +458,10 @@ mod tests {
             return;
         };
         for (key, patch) in patch {
-            merge(&mut value[key], patch);
+            match patch {
+                Value::Null => drop(value.as_object_mut().map(|object| object.remove(key))),
+                patch => merge(&mut value[key], patch),
+            }
         }
     }
 
@@ -551,19 +560,47 @@ mod tests {
     async fn retries_conflicts_and_outages_but_not_refusals() {
         let unavailable = || ServiceError::Unavailable("away".into());
         let fake = Fake { becomes_ready: true, ..Fake::default() };
-        *fake.answers.borrow_mut() = [ServiceError::Conflict, unavailable(), ServiceError::Conflict].into();
+        *fake.failures.borrow_mut() =
+            [Some(ServiceError::Conflict), Some(unavailable()), Some(ServiceError::Conflict)].into();
         roll_out(&fake, "web:1", MINUTE).await.expect("a Service");
         assert_eq!(fake.writes.borrow().len(), 4);
         let refused = ServiceError::Refused { message: "no right".into(), source: "403".into() };
-        *fake.answers.borrow_mut() = [refused].into();
+        *fake.failures.borrow_mut() = [Some(refused)].into();
         let error = roll_out(&fake, "web:2", MINUTE).await.expect_err("a refusal");
         assert_eq!(error.to_string(), "no right");
-        *fake.answers.borrow_mut() = (0..200).map(|_| ServiceError::Conflict).collect();
+        *fake.failures.borrow_mut() = (0..200).map(|_| Some(ServiceError::Conflict)).collect();
         roll_out(&fake, "web:3", MINUTE).await.expect("a Service that others change all the time");
-        *fake.answers.borrow_mut() = (0..1000).map(|_| unavailable()).collect();
+        *fake.failures.borrow_mut() = (0..1000).map(|_| Some(unavailable())).collect();
         let begun = Instant::now();
         let error = roll_out(&fake, "web:2", MINUTE).await.expect_err("an outage");
         assert!(error.to_string().contains("does not answer: away"), "{error}");
         assert_eq!(begun.elapsed(), API_OUTAGE_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rollback_without_end_is_undone_past_a_conflict() {
+        let traffic = json!([{"latestRevision": true, "percent": 100}]);
+        let running = json!({
+            "metadata": {"name": "web", "generation": 3, "resourceVersion": "1",
+                "annotations": {"github-trigger.dev/rollback-to": "web-1"}},
+            "spec": {"template": {"spec": {"containers": [{"image": "web:2"}]}}, "traffic": traffic},
+            "status": {
+                "observedGeneration": 3, "latestCreatedRevisionName": "web-2", "latestReadyRevisionName": "web-2",
+                "traffic": [{"revisionName": "web-2", "percent": 100}],
+                "conditions": [{"type": "Ready", "status": "True"}],
+            },
+        });
+        let fake = Fake { service: RefCell::new(Some(running)), ..Fake::default() };
+        *fake.failures.borrow_mut() = [None, Some(ServiceError::Conflict)].into();
+        let traffic_mode = TrafficMode::Rollback { to: None, is_named: false };
+        let desired = Desired { image: None, traffic: traffic_mode, ..desired("web:2", MINUTE) };
+        let journal = Journal::default();
+        let error = Rollout::new(&fake, desired, Duration::from_secs(30), &journal).run().await.expect_err("no end");
+        let RolloutError::Undone(cause) = &error else { panic!("{error}") };
+        assert!(matches!(**cause, RolloutError::Timeout { .. }), "{cause}");
+        let writes = fake.writes.borrow();
+        let targets: Vec<&Value> = writes.iter().map(|write| &write["spec"]["traffic"]).collect();
+        assert_eq!(targets[0][0]["revisionName"], "web-1");
+        assert_eq!((targets.len(), targets[1], targets[2]), (3, &traffic, &traffic), "the conflict is tried again");
     }
 }

@@ -146,6 +146,12 @@ async fn creates_and_updates_service_and_skips_unchanged_one() {
     let creator = "system:serviceaccount:deploy-life:deployer";
     assert_eq!(created["metadata"]["annotations"]["serving.knative.dev/creator"], creator, "set by Serving's defaults");
 
+    let nowhere = stage.deploy(&[&image(9), "--results-dir=/no/such/folder"]).await;
+    assert!(!nowhere.status.success(), "results cannot be written");
+    assert!(text(&nowhere.stderr).contains("/no/such/folder"), "{}", text(&nowhere.stderr));
+    assert_eq!(stage.users().await, one("web-00001"), "nothing is changed then");
+    assert_eq!(stage.get().await["metadata"]["generation"], 1);
+
     // The original program's command line (the seed), with its misspelled flag.
     let namespace = format!("--namespace={}", stage.namespace);
     let mut seed = Command::new(PROGRAM);
@@ -166,7 +172,9 @@ async fn creates_and_updates_service_and_skips_unchanged_one() {
 async fn exposes_tagged_revision_without_traffic_and_promotes_it() {
     let Some(stage) = Stage::new("deploy-tag").await else { return };
     let _serving = Serving::start(stage.services.clone());
-    stage.deployed(&[&image(1)]).await;
+    let first = stage.deploy(&[&image(1), "--no-traffic"]).await;
+    let log = text(&first.stderr);
+    assert!(first.status.success() && log.contains("the Service is new: its first revision gets all users"), "{log}");
     let said = stage.deployed(&[&image(2), "--no-traffic"]).await;
     assert!(said.contains("revision: web-00002\n") && said.contains("tag-url: http://test-web."), "{said}");
     assert_eq!(stage.users().await, one("web-00001"));
