@@ -148,11 +148,8 @@ async fn interleave(
 ) -> Vec<String> {
     let ends = join_all(merges.iter().map(|merge| deploy(kubeconfig, name, merge))).await;
     let mut problems: Vec<String> = ends.into_iter().flatten().collect();
-    // Without a wait, the last change may not be observed yet.
-    sleep(Duration::from_millis(300)).await;
     let newest = merges.iter().max_by_key(|merge| merge.age).expect("a merge");
-    let object = services.get(name).await.expect("the Service");
-    let object = serde_json::to_value(&object).expect("JSON");
+    let object = observed(services, name).await;
     let stamp = object["metadata"]["annotations"]["github-trigger.dev/commit"].as_str().unwrap_or_default();
     let last = seen(&object);
     if last.image != newest.image() || stamp != format!("{:040x}", newest.age + 1) {
@@ -161,6 +158,20 @@ async fn interleave(
     let states = history.lock().expect("the history").get(name).cloned().unwrap_or_default();
     problems.extend(went_back(&states));
     problems.iter().map(|problem| format!("{name}: {problem}; {merges:?}")).collect()
+}
+
+/// A Service whose last change is observed: `deploy` does not always wait for that.
+async fn observed(services: &Api<DynamicObject>, name: &str) -> Value {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let object = services.get(name).await.expect("the Service");
+        let object = serde_json::to_value(&object).expect("JSON");
+        if object["status"]["observedGeneration"] == object["metadata"]["generation"] {
+            return object;
+        }
+        assert!(Instant::now() < end, "the last change is not observed: {object}");
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Deploys a merge when its image is built; it is killed and repeated. Returns what was wrong with its end.
