@@ -67,7 +67,7 @@ fn start(assets: Assets, forwards: &[gateway::Forward]) -> Result<ExitCode, Stri
     fs::create_dir_all(&run_folder).expect("a folder");
     let sockets = tempfile::tempdir().expect("a folder");
     gateway::serve_outside(sockets.path(), forwards);
-    let folders = Folders { assets, run: run_folder, sockets: sockets.path().to_owned() };
+    let folders = Folders { assets, run: run_folder.clone(), sockets: sockets.path().to_owned() };
     // The shell is process 1 of the PID namespace, and reaps orphaned processes.
     let mut child = Command::new("unshare")
         .args(["--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc"])
@@ -82,6 +82,8 @@ fn start(assets: Assets, forwards: &[gateway::Forward]) -> Result<ExitCode, Stri
     let _held = child.stdin.take();
     let status = child.wait().expect("the end of the cluster");
     remove_cgroups();
+    // Several gigabytes of images and build steps; the logs stay.
+    let _ = fs::remove_dir_all(run_folder.join("containerd"));
     Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
 }
 
