@@ -47,11 +47,11 @@ pub async fn builds_a_missed_merge(stage: Arc<Stage>) {
     let pull = r#"{"imagePullSecrets":[{"name":"registry-push"}]}"#;
     cluster.kubectl(&["-n", NAMESPACE, "patch", "serviceaccount", "github-trigger-recover", "-p", pull]);
 
-    let merge = product.merge(3, "missed");
-    cluster.github.pull_request(REPOSITORY, 3, &merge.commit, Some(&ago(60)));
+    let merge = product.merge(11, "missed");
+    cluster.github.pull_request(REPOSITORY, 11, &merge.commit, Some(&ago(60)));
     let before = runs(cluster, NAMESPACE);
     let log = look(cluster, "missed-1");
-    assert!(log.contains(&format!("recovered {REPOSITORY}#3 ")), "{log}");
+    assert!(log.contains(&format!("recovered {REPOSITORY}#11 ")), "{log}");
     assert!(log.contains("WARN recovered merges that were missed recovered=1 "), "{log}");
     let after = runs(cluster, NAMESPACE);
     let made: Vec<&String> = after.difference(&before).collect();
@@ -60,7 +60,7 @@ pub async fn builds_a_missed_merge(stage: Arc<Stage>) {
     assert_eq!(run["metadata"]["annotations"]["github-trigger.dev/commit"], merge.commit.as_str());
 
     let log = look(cluster, "missed-2");
-    assert!(log.contains(&format!("duplicate {REPOSITORY}#3 ")) && log.contains("INFO nothing is missing"), "{log}");
+    assert!(log.contains(&format!("duplicate {REPOSITORY}#11 ")) && log.contains("INFO nothing is missing"), "{log}");
     assert_eq!(runs(cluster, NAMESPACE), after);
     assert!(!log.contains(TOKEN), "the credential is in the log");
     cluster.kubectl(&[

@@ -1,5 +1,6 @@
-//! From a merge on GitHub to the new page, with the shipped manifests, twice.
+//! From a merge on GitHub to the new page, with the shipped manifests, three times.
 
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -9,8 +10,8 @@ use tokio::time::sleep;
 
 use crate::Stage;
 use crate::harness::Cluster;
-use crate::harness::names::DOMAIN;
-use crate::product::{NAMESPACE, REPOSITORY, Run, get};
+use crate::harness::names::{DOMAIN, OWN_REGISTRY};
+use crate::product::{NAMESPACE, Product, REPOSITORY, Run, get};
 use crate::support::command::run_with;
 use crate::support::github::TOKEN;
 use crate::support::go::say;
@@ -57,14 +58,19 @@ impl Visitor {
     }
 }
 
-/// Each of two merges is answered with 201, built, pushed, deployed, stamped, and seen through the ingress; between them,
+/// Each of three merges is answered with 201, built, pushed, deployed, stamped, and seen through the ingress; between them,
 /// no visitor sees a failure. The first one is of a public repository, without a credential for GitHub; then the repository
-/// is private, and GitHub is told.
+/// is private, and GitHub is told, and the build uses overlay and a cache. The third one's first fetch fails, and its layers
+/// come from the cache.
 pub async fn leads_from_merge_to_page(stage: Arc<Stage>) {
     let (cluster, product) = (&stage.cluster, stage.product());
     let mut visitor = None;
-    for (number, version) in [(1, "first"), (2, "second")] {
+    for (number, version) in [(1, "first"), (2, "second"), (3, "third")] {
+        if number == 3 {
+            cluster.git_host.fail_once();
+        }
         if number == 2 {
+            use_cache(cluster, product);
             let token = format!("--from-literal=token={TOKEN}");
             cluster.kubectl(&["-n", NAMESPACE, "create", "secret", "generic", "github-credential", &token]);
             cluster.git_host.make_private();
@@ -100,6 +106,11 @@ pub async fn leads_from_merge_to_page(stage: Arc<Stage>) {
             assert_credential_is_nowhere(cluster, &run);
             assert_why_follows(cluster, &merge.commit).await;
         }
+        if number == 3 {
+            let log = log_of_build(cluster, &run);
+            assert!(log.contains("trying again in 2 s"), "the fetch was not tried again:\n{log}");
+            assert!(log.contains("Cache pulled from remote"), "nothing came from the cache:\n{log}");
+        }
         let page = get(&HttpClient::new(), &sample(), "/").await;
         assert!(page.body.starts_with(&format!("Hello {version} from hello-sample-")), "{}", page.body);
         say(&format!(
@@ -115,6 +126,30 @@ pub async fn leads_from_merge_to_page(stage: Arc<Stage>) {
 
     let claims = cluster.json(&["get", "persistentvolumeclaims", "-A"]);
     assert_eq!(claims["items"], serde_json::json!([]), "a merge leaves no volume behind");
+}
+
+/// Lets builds use overlay and a cache, and waits until the service has the changed template.
+fn use_cache(cluster: &Cluster, product: &Product) {
+    let logs =
+        ["logs", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=github-trigger", "-c", "user-container", "--tail=-1"];
+    let reloads = || cluster.kubectl(&logs).matches("templates changed and are in use").count();
+    let before = reloads();
+    let template = product.checkout.join("config/base/deployer-trigger.yaml");
+    let text = fs::read_to_string(&template).expect("the template");
+    let params = format!(
+        "    - name: storage-driver\n      value: overlay\n    - name: cache\n      value: {OWN_REGISTRY}/cache\n"
+    );
+    fs::write(&template, text.replace("  params:\n", &format!("  params:\n{params}"))).expect("the template");
+    let mut kubectl = cluster.command("kubectl");
+    let applied =
+        kubectl.args(["apply", "-k", "config/direct"]).current_dir(&product.checkout).output().expect("kubectl");
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    cluster.wait_for("the changed template", || reloads() > before);
+}
+
+fn log_of_build(cluster: &Cluster, run: &Run) -> String {
+    let label = format!("tekton.dev/pipelineRun={},tekton.dev/pipelineTask=build", run.name);
+    cluster.kubectl(&["logs", "-n", NAMESPACE, "-l", &label, "--all-containers", "--tail=-1"])
 }
 
 /// `why` finds the whole road on the real objects.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use axum::body::Body;
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -35,17 +35,29 @@ pub struct Host {
     client: HttpClient,
     /// Whether a clone needs a token.
     is_private: AtomicBool,
+    /// How many of the next fetches fail.
+    failing: AtomicU32,
 }
 
 impl Host {
     pub fn new(repositories: &Path, api: SocketAddr) -> Arc<Self> {
-        let is_private = AtomicBool::new(false);
-        Arc::new(Self { repositories: repositories.to_owned(), api, client: HttpClient::new(), is_private })
+        let (is_private, failing) = (AtomicBool::new(false), AtomicU32::new(0));
+        Arc::new(Self { repositories: repositories.to_owned(), api, client: HttpClient::new(), is_private, failing })
     }
 
     /// Asks for [`TOKEN`] from now on.
     pub fn make_private(&self) {
         self.is_private.store(true, Ordering::Relaxed);
+    }
+
+    /// Answers the next fetch with 503.
+    pub fn fail_once(&self) {
+        self.failing.store(1, Ordering::Relaxed);
+    }
+
+    /// Whether this fetch is to fail.
+    fn fails(&self) -> bool {
+        self.failing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
     }
 }
 
@@ -90,6 +102,8 @@ async fn answer(request: Request<Incoming>, host: &Host) -> Response<Body> {
     } else if host.is_private.load(Ordering::Relaxed) && !is_authenticated(request.headers()) {
         let unauthorized = Response::builder().status(401).header(header::WWW_AUTHENTICATE, "Basic realm=\"GitHub\"");
         unauthorized.body(Body::from("Repository not found.")).map_err(Into::into)
+    } else if request.uri().path().ends_with("/info/refs") && host.fails() {
+        Response::builder().status(503).body(Body::from("No server is available.")).map_err(Into::into)
     } else {
         backend(request, &host.repositories).await
     };
