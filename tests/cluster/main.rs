@@ -10,6 +10,7 @@ mod support;
 mod deployer;
 mod eventing;
 mod harness;
+mod observability;
 mod product;
 mod recover;
 mod road;
@@ -118,6 +119,8 @@ fn trials(stage: Option<Arc<Stage>>) -> Vec<Trial> {
         serving::follows_a_rotated_secret,
         serving::survives_hostile_load_within_its_memory,
         eventing::delivers_or_keeps_each_event,
+        eventing::sends_tokens_that_the_service_checks,
+        observability::traces_a_merge_and_alerts_on_lines,
         deployer::sends_users_where_it_says,
         deployer::deploys_a_moving_tag_each_time,
         deployer::says_why_a_revision_fails,

@@ -17,7 +17,7 @@ use crate::harness::names::{DOMAIN, OWN_REGISTRY, PUBLIC, REGISTRY_LOGIN};
 use crate::support::go::say;
 use crate::support::http::{HttpClient, Reply};
 use crate::support::service::PROGRAM;
-use crate::support::webhook::{merged, now, sha256};
+use crate::support::webhook::{headers_signed_with, merged, now};
 
 /// The page.
 const PAGE: &str = include_str!("../../docs/first-release.md");
@@ -36,9 +36,15 @@ pub struct Product {
     pub host: String,
     /// The copy of the project that the page's commands were run in.
     pub checkout: PathBuf,
-    /// The sample application's working copy.
-    copy: PathBuf,
+    sample: Repository,
     client: HttpClient,
+}
+
+/// A repository in the git server.
+pub struct Repository {
+    name: &'static str,
+    /// A working copy.
+    pub copy: PathBuf,
 }
 
 /// A merge in the git server, and its webhook.
@@ -91,23 +97,18 @@ impl Product {
         let secret = lines.next().expect("the secret").to_owned();
         let url = lines.next().expect("the URL");
         let host = url.strip_prefix("http://").unwrap_or_else(|| panic!("no URL: {url}")).to_owned();
-        let copy = make_repository(cluster, &checkout.join("examples/hello-sample"));
-        Self { secret, host, checkout, copy, client: HttpClient::new() }
+        let sample = Repository::create(cluster, REPOSITORY, &checkout.join("examples/hello-sample"));
+        Self { secret, host, checkout, sample, client: HttpClient::new() }
     }
 
     /// Commits a version of the sample application whose page greets `version`, and pushes it.
     pub fn merge(&self, number: u64, version: &str) -> Merge {
-        let dockerfile = self.copy.join("Dockerfile");
+        let dockerfile = self.sample.copy.join("Dockerfile");
         let text = fs::read_to_string(&dockerfile).expect("the Dockerfile");
         let lines = text.lines().filter(|line| !line.starts_with("ENV TARGET="));
         let text: String = lines.map(|line| format!("{line}\n")).collect();
         fs::write(&dockerfile, format!("{text}ENV TARGET={version} FAIL_PERCENT=0\n")).expect("the Dockerfile");
-        git(&self.copy, &["commit", "--quiet", "--all", "--message", version]);
-        git(&self.copy, &["push", "--quiet", "origin", "HEAD:main"]);
-        let commit = git(&self.copy, &["rev-parse", "HEAD"]);
-        let mut payload = merged(REPOSITORY, number, &commit);
-        payload["pull_request"]["merged_at"] = now().into();
-        Merge { commit, payload }
+        self.sample.merge(number, version)
     }
 
     /// Posts a delivery to the service through the ingress, signed as GitHub does.
@@ -208,15 +209,26 @@ pub async fn deliver_text(
     event: &str,
     body: String,
 ) -> Result<Reply, Box<dyn std::error::Error + Send + Sync>> {
-    let headers = [
-        ("host", host.to_owned()),
-        ("content-type", "application/json".to_owned()),
-        ("x-github-event", event.to_owned()),
-        ("x-github-delivery", format!("{:032x}", fastrand::u128(..))),
-        ("x-hub-signature-256", sha256(secret, body.as_bytes())),
-    ]
-    .map(|(name, value)| (name.to_owned(), value));
+    let headers = signed(host, secret, event, &body);
     client.send(Method::POST, ingress(), "/", &headers, body).await
+}
+
+/// The headers of a delivery to a host, signed as GitHub does.
+pub fn signed(host: &str, secret: &str, event: &str, body: &str) -> Vec<(String, String)> {
+    let delivery = format!("{:032x}", fastrand::u128(..));
+    let mut headers = headers_signed_with(secret, event, &delivery, body.as_bytes());
+    headers.push(("host".to_owned(), host.to_owned()));
+    headers
+}
+
+/// Takes the right to create runs from the service in a namespace, or gives it back, and waits until that has an effect.
+pub fn allow(cluster: &Cluster, namespace: &str, allowed: bool) {
+    let verb = if allowed { "create" } else { "get" };
+    let patch = format!(r#"[{{"op":"replace","path":"/rules/0/verbs","value":["{verb}"]}}]"#);
+    cluster.kubectl(&["patch", "role", "github-trigger", "-n", namespace, "--type=json", "-p", &patch]);
+    let user = format!("--as=system:serviceaccount:{namespace}:github-trigger");
+    let question = ["auth", "can-i", "create", "pipelineruns.tekton.dev", "-n", namespace, &user];
+    cluster.wait_for("the changed right", || cluster.try_kubectl(&question).status.success() == allowed);
 }
 
 /// Requests a path of a Knative Service through the ingress.
@@ -255,19 +267,31 @@ fn write_tools(home: &Path) -> PathBuf {
     folder
 }
 
-/// Makes the repository of the sample application in the git server, and returns a working copy.
-fn make_repository(cluster: &Cluster, source: &Path) -> PathBuf {
-    let bare = cluster.folders.run.join("git").join(format!("{REPOSITORY}.git"));
-    fs::create_dir_all(&bare).expect("a folder");
-    git(&bare, &["init", "--quiet", "--bare", "--initial-branch=main"]);
-    git(source, &["init", "--quiet", "--initial-branch=main"]);
-    for (key, value) in [("user.name", "tests"), ("user.email", "tests@example.com")] {
-        git(source, &["config", key, value]);
+impl Repository {
+    /// Makes a repository of a folder, which becomes its working copy.
+    pub fn create(cluster: &Cluster, name: &'static str, folder: &Path) -> Self {
+        let bare = cluster.folders.run.join("git").join(format!("{name}.git"));
+        fs::create_dir_all(&bare).expect("a folder");
+        git(&bare, &["init", "--quiet", "--bare", "--initial-branch=main"]);
+        git(folder, &["init", "--quiet", "--initial-branch=main"]);
+        for (key, value) in [("user.name", "tests"), ("user.email", "tests@example.com")] {
+            git(folder, &["config", key, value]);
+        }
+        git(folder, &["add", "."]);
+        git(folder, &["commit", "--quiet", "--message", "first"]);
+        git(folder, &["remote", "add", "origin", &bare.display().to_string()]);
+        Self { name, copy: folder.to_owned() }
     }
-    git(source, &["add", "."]);
-    git(source, &["commit", "--quiet", "--message", "first"]);
-    git(source, &["remote", "add", "origin", &bare.display().to_string()]);
-    source.to_owned()
+
+    /// Commits the changed files and pushes them, as a pull request that is merged now.
+    pub fn merge(&self, number: u64, title: &str) -> Merge {
+        git(&self.copy, &["commit", "--quiet", "--all", "--message", title]);
+        git(&self.copy, &["push", "--quiet", "origin", "HEAD:main"]);
+        let commit = git(&self.copy, &["rev-parse", "HEAD"]);
+        let mut payload = merged(self.name, number, &commit);
+        payload["pull_request"]["merged_at"] = now().into();
+        Merge { commit, payload }
+    }
 }
 
 fn git(folder: &Path, args: &[&str]) -> String {

@@ -29,7 +29,7 @@ fn set_template_annotations(cluster: &Cluster, namespace: &str, annotations: &se
 }
 
 /// Waits until the newest revision of the service is the ready one.
-fn wait_for_revision(cluster: &Cluster, namespace: &str) {
+pub fn wait_for_revision(cluster: &Cluster, namespace: &str) {
     cluster.wait_for("a new revision", || {
         let service = cluster.json(&["get", "ksvc", "github-trigger", "-n", namespace]);
         let (metadata, status) = (&service["metadata"], &service["status"]);

@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use http::Method;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::support::fake_api::{FakeApi, Fault};
 use crate::support::go;
-use crate::support::http::HttpClient;
 use crate::support::process::{Guarded, free_ports};
+use crate::support::prometheus::Prometheus;
 use crate::support::receiver::Receiver;
 use crate::support::service::{LOGGED, Service, Setup};
 use crate::support::webhook::{SHA, merged};
 
 const RULES: &str = "config/observability/prometheus-rules.yaml";
+/// Prometheus has started, scraped and evaluated by then.
+const SEEN: Duration = Duration::from_secs(40);
 
 /// Path of a program on `PATH`. Returns `None` if it is not installed, after printing what to install; panics then if
 /// `REQUIRE_CONTROL_PLANE` is set.
@@ -37,10 +37,10 @@ fn program(name: &str) -> Option<PathBuf> {
 
 /// Prometheus and Alertmanager for one service, with the shipped rules and intervals of a second instead of a minute.
 struct Watch {
-    prometheus: SocketAddr,
+    prometheus: Prometheus,
     alerts: Receiver,
     _processes: [Guarded; 2],
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 impl Watch {
@@ -86,37 +86,9 @@ impl Watch {
             Guarded::spawn(&alertmanager, &folder.path().join("alertmanager.log")),
             Guarded::spawn(&prometheus, &folder.path().join("prometheus.log")),
         ];
-        let prometheus = SocketAddr::from(([127, 0, 0, 1], prometheus_port));
-        Some(Self { prometheus, alerts, _processes: processes, folder })
-    }
-
-    /// The samples of an instant query; empty while Prometheus is starting.
-    async fn query(&self, expression: &str) -> Vec<Value> {
-        let path = format!("/api/v1/query?query={}", utf8_percent_encode(expression, NON_ALPHANUMERIC));
-        let Ok(reply) = HttpClient::new().send(Method::GET, self.prometheus, &path, &[], Vec::new()).await else {
-            return Vec::new();
-        };
-        let answer: Value = serde_json::from_str(&reply.body).unwrap_or_default();
-        assert!(answer["status"] == "success" || answer.is_null(), "{expression}: {answer}");
-        answer["data"]["result"].as_array().cloned().unwrap_or_default()
-    }
-
-    async fn number(&self, expression: &str) -> Option<f64> {
-        self.query(expression).await.first()?["value"][1].as_str()?.parse().ok()
-    }
-
-    /// Waits until a query returns this value, 40 s at most.
-    async fn wait_for(&self, expression: &str, wanted: f64) {
-        let end = Instant::now() + Duration::from_secs(40);
-        loop {
-            let found = self.number(expression).await;
-            if found == Some(wanted) {
-                return;
-            }
-            let log = || fs::read_to_string(self.folder.path().join("prometheus.log")).unwrap_or_default();
-            assert!(Instant::now() < end, "{expression} is {found:?}, not {wanted}\n{}", log());
-            sleep(Duration::from_millis(100)).await;
-        }
+        let address = SocketAddr::from(([127, 0, 0, 1], prometheus_port));
+        let prometheus = Prometheus { address, log: folder.path().join("prometheus.log") };
+        Some(Self { prometheus, alerts, _processes: processes, _folder: folder })
     }
 
     /// Whether Alertmanager has sent an alert with this name.
@@ -137,7 +109,7 @@ async fn alerts_on_more_than_three_errors_in_a_minute() {
     let setup = Setup::cluster(&api.kubeconfig()).arg("--metrics-addr=127.0.0.1:0").arg("--deadline=1");
     let service = setup.start();
     let Some(watch) = Watch::start(&service).await else { return };
-    watch.wait_for("github_trigger:log_errors:delta1m", 0.0).await;
+    watch.prometheus.wait_for("github_trigger:log_errors:delta1m", 0.0, SEEN).await;
     service.merge("d1", &merged("acme/web", 1, SHA)).await;
     service.merge("d2", &merged("acme/web", 1, SHA)).await;
 
@@ -145,9 +117,12 @@ async fn alerts_on_more_than_three_errors_in_a_minute() {
     for number in 2..5 {
         fail(&service, number).await;
     }
-    watch.wait_for("github_trigger:log_errors:delta1m", 3.0).await;
+    watch.prometheus.wait_for("github_trigger:log_errors:delta1m", 3.0, SEEN).await;
     sleep(Duration::from_secs(3)).await;
-    assert!(watch.query("ALERTS{alertname=\"GithubTriggerErrors\"}").await.is_empty(), "three errors fire no alert");
+    assert!(
+        watch.prometheus.query("ALERTS{alertname=\"GithubTriggerErrors\"}").await.is_empty(),
+        "three errors fire no alert"
+    );
     assert!(!watch.has_arrived("GithubTriggerErrors"));
 
     fail(&service, 5).await;
@@ -167,7 +142,7 @@ async fn alerts_on_more_than_three_errors_in_a_minute() {
     for panel in panels {
         for target in panel["targets"].as_array().expect("targets") {
             let expression = target["expr"].as_str().expect("a query").replace("$__rate_interval", "1m");
-            let answer = watch.query(&expression).await;
+            let answer = watch.prometheus.query(&expression).await;
             let numbers = answer.iter().filter_map(|sample| sample["value"][1].as_str()?.parse::<f64>().ok());
             assert!(
                 numbers.filter(|number| number.is_finite()).count() > 0,
@@ -191,9 +166,11 @@ fn shipped_rules_and_routes_pass_promtool_and_amtool() {
     // Debian's Prometheus is built without Kubernetes service discovery: check the rest with a static target.
     let config = fs::read_to_string("config/observability/prometheus.yaml").expect("the configuration");
     let mut config: Value = serde_saphyr::from_str(&config).expect("YAML");
-    let job = config["scrape_configs"][0].as_object_mut().expect("a job");
-    job.remove("kubernetes_sd_configs").expect("the discovery");
-    job.insert("static_configs".to_owned(), json!([{"targets": ["127.0.0.1:9464"]}]));
+    for job in config["scrape_configs"].as_array_mut().expect("jobs") {
+        let job = job.as_object_mut().expect("a job");
+        job.remove("kubernetes_sd_configs").expect("the discovery");
+        job.insert("static_configs".to_owned(), json!([{"targets": ["127.0.0.1:9464"]}]));
+    }
     config["rule_files"] = json!([fs::canonicalize(RULES).expect("the rules")]);
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("prometheus.yaml");

@@ -309,7 +309,7 @@ fn admission_of_each_project_rejects_invalid_objects() {
     }
 }
 
-/// `config/observability`, and the observability settings of Knative.
+/// `config/observability`, and the observability settings of Knative and Tekton.
 #[test]
 fn applies_observability_manifests() {
     let Some(plane) = own() else { return };
@@ -318,9 +318,11 @@ fn applies_observability_manifests() {
     let args = "jsonpath={.spec.template.spec.containers[0].args}";
     let args = plane.kubectl(&["get", "ksvc", "github-trigger", "-n", "github-trigger", "-o", args]);
     assert!(args.contains("--require-sha256") && args.contains("--metrics-addr=0.0.0.0:9464"), "{args}");
-    for namespace in ["knative-serving", "knative-eventing"] {
+    for namespace in ["knative-serving", "knative-eventing", "tekton-pipelines"] {
         plane.namespace(namespace);
     }
+    let applied = plane.kubectl(&["apply", "--validate=strict", "-f", "config/observability/tekton.yaml"]);
+    assert!(applied.contains("configmap/config-tracing created"), "{applied}");
     let applied = plane.kubectl(&["apply", "--validate=strict", "-f", "config/observability/knative.yaml"]);
     assert_eq!(applied.matches("configmap/config-observability created").count(), 2, "{applied}");
 }

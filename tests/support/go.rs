@@ -87,7 +87,7 @@ pub fn module_folder(requiring: &Path, module: &str) -> Result<PathBuf, String> 
     answer["Dir"].as_str().map(PathBuf::from).ok_or(format!("go mod download {module}: {answer}"))
 }
 
-/// Adds the names and contents of all files in a folder and below it to a hash.
+/// Adds the names and contents of all files in a folder and below it to a hash, wherever the folder is.
 ///
 /// # Errors
 /// If a file cannot be read.
@@ -95,10 +95,10 @@ pub fn hash_folder(folder: &Path, hash: &mut Sha256) -> io::Result<()> {
     let mut entries: Vec<PathBuf> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     entries.sort();
     for entry in entries {
+        hash.update(entry.file_name().unwrap_or_default().as_encoded_bytes());
         if entry.is_dir() {
             hash_folder(&entry, hash)?;
         } else {
-            hash.update(entry.to_string_lossy().as_bytes());
             hash.update(fs::read(&entry)?);
         }
     }

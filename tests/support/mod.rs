@@ -14,6 +14,7 @@ pub mod http;
 pub mod mount;
 pub mod peers;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod receiver;
 pub mod service;

@@ -1,7 +1,8 @@
 //! An HTTP server that records its requests: a dead letter sink, a reply sink, an OpenTelemetry collector or an alert
 //! webhook.
 
-use std::net::SocketAddr;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use flate2::read::GzDecoder;
 use http::{HeaderMap, StatusCode, Uri};
 use tokio::net::TcpListener;
 
@@ -21,13 +23,23 @@ pub struct Received {
 }
 
 impl Received {
+    /// The body, without its compression.
+    pub fn content(&self) -> Vec<u8> {
+        if self.header("content-encoding") != "gzip" {
+            return self.body.to_vec();
+        }
+        let mut content = Vec::new();
+        GzDecoder::new(&self.body[..]).read_to_end(&mut content).expect("a compressed body");
+        content
+    }
+
     /// Value of a header; empty if there is none or it is not ASCII text.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
-/// A receiver on loopback.
+/// A running receiver.
 #[derive(Clone)]
 pub struct Receiver {
     pub address: SocketAddr,
@@ -48,7 +60,16 @@ impl Receiver {
 
     /// Starts a receiver that answers every request with this status and body.
     pub async fn answering(status: StatusCode, body: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        Self::listening(Ipv4Addr::LOCALHOST.into(), status, body).await
+    }
+
+    /// Starts a receiver at another address than loopback.
+    pub async fn at(address: IpAddr) -> Self {
+        Self::listening(address, StatusCode::OK, "").await
+    }
+
+    async fn listening(address: IpAddr, status: StatusCode, body: &'static str) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.expect("a listener");
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(Inner { received: Mutex::default(), status, body });
         let router = Router::new().fallback(receive).with_state(Arc::clone(&state));

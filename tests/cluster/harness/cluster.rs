@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::assets::IMAGES;
+use super::assets::{Assets, IMAGES};
 use super::images::{Blob, Content, Layer, Registry, Runs, layer_of_folder};
 use super::ingress::{self, Files};
 use super::manifests::{self, SHELL_IMAGE, is_first};
@@ -28,6 +28,9 @@ const START: Duration = Duration::from_secs(300);
 /// Images of build steps, by the names that the pipeline's manifests use.
 const BUILD_IMAGES: &[(&str, &str)] =
     &[("buildah/stable", "v1"), ("tektoncd-catalog/git-clone", "v1.7.0"), (SHELL_IMAGE.0, SHELL_IMAGE.1)];
+
+/// The file of trusted certificates in images.
+const BUNDLE: &str = "etc/ssl/certs/ca-certificates.crt";
 
 /// A node with Tekton and Knative. It ends with the process.
 pub struct Cluster {
@@ -107,7 +110,7 @@ impl Cluster {
     }
 
     /// Applies objects, those first on which others depend.
-    fn apply_in_order(&self, objects: Vec<Value>) {
+    pub fn apply_in_order(&self, objects: Vec<Value>) {
         let (first, then): (Vec<Value>, Vec<Value>) = objects.into_iter().partition(is_first);
         self.apply(&first);
         self.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
@@ -125,7 +128,8 @@ impl Cluster {
         }
     }
 
-    fn wait_for_controllers(&self) {
+    /// Waits until all Deployments have their pods.
+    pub fn wait_for_controllers(&self) {
         self.wait_for("controllers", || {
             let deployments = self.json(&["get", "deployments", "-A"]);
             let mut deployments = deployments["items"].as_array().into_iter().flatten();
@@ -142,7 +146,8 @@ impl Cluster {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn try_apply(&self, objects: &[Value]) -> Output {
+    /// As [`Self::apply`], and returns kubectl's output.
+    pub fn try_apply(&self, objects: &[Value]) -> Output {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
         let file = self.folders.run.join("apply.json");
         fs::write(&file, list.to_string()).expect("a file");
@@ -206,6 +211,13 @@ impl Cluster {
         self.node.lock().expect("the node")
     }
 
+    /// Pushes an image with one of a controller's programs under the name that manifests give it.
+    pub async fn push_controller(&self, prefix: &str, package: &str, file: &Path) {
+        let (layers, program) = controller_image(&self.folders.assets, super::assets::last(package), file);
+        let runs = Runs { entrypoint: &[&program], user: "65532", ..Runs::default() };
+        Registry::new(REGISTRY_PUSH).push(&manifests::image(prefix, package), "1", &layers, &runs).await;
+    }
+
     /// The registry of the project's pages.
     pub fn registry(&self) -> Registry {
         Registry::new(PRIVATE_REGISTRY_PUSH)
@@ -224,28 +236,33 @@ fn overlay(lower: &Path, scratch: &Path) -> PathBuf {
     merged
 }
 
+/// The layers of an image with one of a controller's programs, and the program's path in it.
+fn controller_image(assets: &Assets, name: &str, file: &Path) -> ([Blob; 1], String) {
+    let program = format!("/ko-app/{name}");
+    let bundle = Content::File(assets.pki.join("bundle.crt"));
+    let layer = Layer::new().add(BUNDLE, 0o644, bundle).add("tmp", 0o1777, Content::Folder).add(
+        &program[1..],
+        0o755,
+        Content::File(file.to_owned()),
+    );
+    ([Blob::new(layer.bytes())], program)
+}
+
 async fn push_images(folders: &Folders) {
     let registry = Registry::new(REGISTRY_PUSH);
     while !registry.is_up().await {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let assets = &folders.assets;
-    let bundle = || Content::File(assets.pki.join("bundle.crt"));
-    const BUNDLE: &str = "etc/ssl/certs/ca-certificates.crt";
     let pause = Layer::new().add("pause", 0o755, Content::File(assets.programs.join("pause")));
     let runs = Runs { entrypoint: &["/pause"], user: "65535", ..Runs::default() };
     registry.push(PAUSE_IMAGE.0, PAUSE_IMAGE.1, &[Blob::new(pause.bytes())], &runs).await;
     for (prefix, _, packages) in IMAGES {
         for package in *packages {
             let name = super::assets::last(package);
-            let program = format!("/ko-app/{name}");
-            let layer = Layer::new().add(BUNDLE, 0o644, bundle()).add("tmp", 0o1777, Content::Folder).add(
-                &program[1..],
-                0o755,
-                Content::File(assets.pods.join(format!("{prefix}-{name}"))),
-            );
+            let file = assets.pods.join(format!("{prefix}-{name}"));
+            let (layers, program) = controller_image(assets, name, &file);
             let runs = Runs { entrypoint: &[&program], user: "65532", ..Runs::default() };
-            let layers = [Blob::new(layer.bytes())];
             registry.push(&manifests::image(prefix, package), "1", &layers, &runs).await;
             // The dead letters' Service names this one as the project publishes it.
             if name == "event_display" {
@@ -259,7 +276,7 @@ async fn push_images(folders: &Folders) {
         Blob::new(layer_of_folder(&assets.root.join("root"), &["./proc/*", "./sys/*", "./dev/*"], &folders.run)),
         Blob::new(
             Layer::new()
-                .add(BUNDLE, 0o644, bundle())
+                .add(BUNDLE, 0o644, Content::File(assets.pki.join("bundle.crt")))
                 .add("etc/containers/registries.conf", 0o644, Content::Bytes(REGISTRIES_CONF.into()))
                 .bytes(),
         ),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::assets::{IMAGES, last};
+use super::assets::{IMAGES, TRIGGERS, last};
 use super::names::{CLUSTER_IMAGES, DOMAIN, INGRESS_CLASS};
 
 /// The repository of the images of [`IMAGES`] in the registry. The name leads to it, as those of all public registries.
@@ -71,6 +71,11 @@ pub fn eventing(manifests: &Path) -> Vec<Value> {
         ],
     ));
     objects
+}
+
+/// The objects of Tekton Triggers, from the `config` folder of its module.
+pub fn triggers(config: &Path) -> Vec<Value> {
+    objects(&[files_in(config), files_in(&config.join("interceptors"))].concat())
 }
 
 /// Whether an object must exist before others are applied.
@@ -148,8 +153,9 @@ fn with_images(text: &str) -> String {
     while let Some((before, reference)) = rest.split_once("ko://") {
         let end = reference.find(|c: char| !(c.is_ascii_alphanumeric() || "._-/".contains(c)));
         let (package, after) = reference.split_at(end.unwrap_or(reference.len()));
-        let known = IMAGES.iter().find(|(_, module, _)| package.starts_with(module));
-        let (prefix, ..) = known.unwrap_or_else(|| panic!("no image for {package}"));
+        let mut known = IMAGES.iter().map(|(prefix, module, _)| (prefix, module)).chain([(&TRIGGERS.0, &TRIGGERS.1)]);
+        let known = known.find(|(_, module)| package.starts_with(**module));
+        let (prefix, _) = known.unwrap_or_else(|| panic!("no image for {package}"));
         result += &format!("{before}{CLUSTER_IMAGES}/{}:1", image(prefix, package));
         rest = after;
     }

@@ -73,6 +73,11 @@ impl Node {
         self.processes.insert(name.to_owned(), process);
     }
 
+    /// Ends a program that was started by this name.
+    pub fn stop(&mut self, name: &str) {
+        self.processes.remove(name);
+    }
+
     /// Panics if a process has ended.
     pub fn check(&mut self) {
         self.processes.values_mut().for_each(Process::check);
