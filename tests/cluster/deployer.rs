@@ -4,6 +4,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -17,6 +18,8 @@ use crate::support::http::HttpClient;
 use crate::support::service::PROGRAM;
 
 const NAMESPACE: &str = "deployer";
+/// Flags of a deployment that fails soon.
+const IMPATIENT: &[&str] = &["--wait-timeout", "100", "--failure-window", "10"];
 
 /// How an image of the application behaves, see `modules/pods/app`.
 #[derive(Clone, Copy)]
@@ -192,40 +195,46 @@ pub async fn deploys_a_moving_tag_each_time(stage: Arc<Stage>) {
 
 /// Revisions that cannot work on a Service that works: the reason is said, and users stay where they are.
 pub async fn says_why_a_revision_fails(stage: Arc<Stage>) {
-    const NAME: &str = "failures";
     let cluster = &stage.cluster;
     prepare(cluster);
     let good = App::serves("good").push(cluster).await;
-    deploy(cluster, NAME, &["--image", &good]).await.assert_outcome("deployed");
-    // Serving's own patience is ten minutes, unless a Service says otherwise.
-    let patch =
-        json!({"spec": {"template": {"metadata": {"annotations": {"serving.knative.dev/progress-deadline": "20s"}}}}});
-    cluster.kubectl(&["patch", "ksvc", NAME, "-n", NAMESPACE, "--type=merge", "-p", &patch.to_string()]);
-
     let digest = format!("{OWN_REGISTRY}/app@sha256:{}", "0".repeat(64));
     let tag = format!("{OWN_REGISTRY}/app:none");
     let root = App { user: "", ..App::that("root") }.push(cluster).await;
     let (exit, port) = (App::that("exit").push(cluster).await, App::that("port").push(cluster).await);
-    let window = ["--wait-timeout", "100", "--failure-window", "10"];
-    for (image, words) in [
-        (&tag, &["none"][..]),
-        (&digest, &["not found"]),
-        (&exit, &["cannot read the configuration"]),
-        (&root, &["runAsNonRoot"]),
-        (&port, &["timed out progressing"]),
-    ] {
-        let ended = deploy(cluster, NAME, &[&["--image", image.as_str()], &window[..]].concat()).await;
-        ended.assert_failed(words);
-        assert!(ended.log.contains(NAME), "no revision is named: {}", ended.log);
-        assert_eq!(page(NAME).await, "good", "users stay on the revision that works");
-    }
+    let cases = [
+        ("no-tag", &tag, &["none"][..]),
+        ("no-digest", &digest, &["not found"]),
+        ("exits", &exit, &["cannot read the configuration"]),
+        ("is-root", &root, &["runAsNonRoot"]),
+        ("other-port", &port, &["timed out progressing"]),
+    ];
+    // Each at its own Service: they wait for Serving at the same time.
+    join_all(cases.map(|(name, image, words)| fail(cluster, name, &good, image, words))).await;
     // What failed is made anew when it is tried again, and may work then.
-    let failed = service(cluster, NAME)["status"]["latestCreatedRevisionName"].clone();
-    let again = deploy(cluster, NAME, &[&["--image", port.as_str()], &window[..]].concat()).await;
+    let name = "other-port";
+    let failed = service(cluster, name)["status"]["latestCreatedRevisionName"].clone();
+    let again = deploy(cluster, name, &[&["--image", port.as_str()], IMPATIENT].concat()).await;
     again.assert_failed(&["timed out progressing"]);
-    assert_ne!(service(cluster, NAME)["status"]["latestCreatedRevisionName"], failed);
+    assert_ne!(service(cluster, name)["status"]["latestCreatedRevisionName"], failed);
     // With the good image again all is well.
-    deploy(cluster, NAME, &["--image", &good]).await.assert_outcome("deployed");
+    deploy(cluster, name, &["--image", &good]).await.assert_outcome("deployed");
+    // Other tests need the room.
+    let all = cases.map(|(name, ..)| name);
+    cluster.kubectl(&[&["delete", "ksvc", "-n", NAMESPACE, "--wait=false"], &all[..]].concat());
+}
+
+/// Deploys an image that fails to a Service with a good one. The log must have all `words`.
+async fn fail(cluster: &Cluster, name: &str, good: &str, image: &str, words: &[&str]) {
+    deploy(cluster, name, &["--image", good]).await.assert_outcome("deployed");
+    // Serving's own patience is ten minutes, unless a Service says otherwise.
+    let patch =
+        json!({"spec": {"template": {"metadata": {"annotations": {"serving.knative.dev/progress-deadline": "20s"}}}}});
+    cluster.kubectl(&["patch", "ksvc", name, "-n", NAMESPACE, "--type=merge", "-p", &patch.to_string()]);
+    let ended = deploy(cluster, name, &[&["--image", image], IMPATIENT].concat()).await;
+    ended.assert_failed(words);
+    assert!(ended.log.contains(name), "no revision is named: {}", ended.log);
+    assert_eq!(page(name).await, "good", "users stay on the revision that works");
 }
 
 /// Before Serving has given up, its conditions may not say why: then the message names the revision, and the command whose
