@@ -20,7 +20,7 @@ use crate::support::go;
 use crate::support::process::free_ports;
 use crate::support::webhook::{SECRET, SHA, merged};
 
-const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/event-listener");
+pub const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/event-listener");
 const TRIGGERS: &str = "github.com/tektoncd/triggers";
 const NAMESPACE: &str = "event-listener";
 /// Port of `cmd/interceptors`, which cannot be configured.
@@ -140,7 +140,9 @@ struct Listener {
 
 impl Listener {
     fn prepare(plane: &ControlPlane) -> Option<Self> {
-        let programs = programs()?;
+        control_plane::assets()?;
+        let built = go::target_folder().join("peers").join("event-listener");
+        programs(&built, &["eventlistenersink", "interceptors"]);
         let folder = tempfile::tempdir().expect("a folder");
         let crds = folder.path().join("crds");
         fs::create_dir(&crds).expect("a folder");
@@ -159,7 +161,7 @@ impl Listener {
         plane.kubectl(&["create", "-f", &objects.display().to_string()]);
         let kubeconfig = plane.admin_kubeconfig();
         let log = File::create(folder.path().join("interceptors.log")).expect("a file");
-        let interceptors = Command::new(programs.join("interceptors"))
+        let interceptors = Command::new(built.join("interceptors"))
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
             .envs([
                 ("SYSTEM_NAMESPACE", NAMESPACE),
@@ -183,7 +185,7 @@ impl Listener {
             );
             std::thread::sleep(Duration::from_millis(50));
         }
-        Some(Self { programs, kubeconfig, _interceptors: interceptors, folder })
+        Some(Self { programs: built, kubeconfig, _interceptors: interceptors, folder })
     }
 
     /// Starts the EventListener's sink with its Deployment's settings.
@@ -213,17 +215,14 @@ impl Listener {
     }
 }
 
-/// Folder of Tekton's own programs, which are built once. `None` if there is no control plane.
-fn programs() -> Option<PathBuf> {
-    control_plane::assets()?;
-    let folder = go::target_folder().join("peers").join("event-listener");
-    fs::create_dir_all(&folder).expect("a folder");
-    let _lock = go::lock(&folder).expect("a lock");
-    for name in ["eventlistenersink", "interceptors"] {
+/// Builds Tekton's own programs into a folder, once.
+pub fn programs(folder: &Path, names: &[&str]) {
+    fs::create_dir_all(folder).expect("a folder");
+    let _lock = go::lock(folder).expect("a lock");
+    for name in names {
         let package = format!("{TRIGGERS}/cmd/{name}");
         go::build(Path::new(MODULE), &package, &folder.join(name)).expect("a build");
     }
-    Some(folder)
 }
 
 /// The objects of an operator and of Tekton Triggers, with the defaults that its admission would set.
@@ -234,12 +233,16 @@ fn objects_of_an_installation() -> Value {
             "metadata": {"name": name, "labels": {"server/type": "https"}},
             "spec": {"clientConfig": {"url": format!("https://localhost:{INTERCEPTORS}/{name}")}}})
     };
-    json!({"apiVersion": "v1", "kind": "List", "items": [
-        interceptor("github"),
-        interceptor("cel"),
-        {"apiVersion": "v1", "kind": "Secret", "metadata": named("interceptors-certs")},
-        {"apiVersion": "v1", "kind": "Secret", "metadata": named("webhook"), "stringData": {"github": SECRET}},
-        {"apiVersion": "triggers.tekton.dev/v1beta1", "kind": "EventListener", "metadata": named("github-listener"),
+    let certificates = json!({"apiVersion": "v1", "kind": "Secret", "metadata": named("interceptors-certs")});
+    let items = [&[interceptor("github"), interceptor("cel"), certificates], listener(NAMESPACE).as_slice()].concat();
+    json!({"apiVersion": "v1", "kind": "List", "items": items})
+}
+
+/// An EventListener for merges, first, and what it refers to: every merge becomes a run with its commit and branch.
+pub fn listener(namespace: &str) -> [Value; 4] {
+    let named = |name: &str| json!({"name": name, "namespace": namespace});
+    [
+        json!({"apiVersion": "triggers.tekton.dev/v1beta1", "kind": "EventListener", "metadata": named("github-listener"),
             "spec": {"triggers": [{
                 "name": "merged",
                 "interceptors": [
@@ -249,16 +252,17 @@ fn objects_of_an_installation() -> Value {
                     {"ref": {"name": "cel", "kind": "ClusterInterceptor"}, "params": [
                         {"name": "filter", "value": "body.action == 'closed' && body.pull_request.merged"}]}],
                 "bindings": [{"ref": "merge", "kind": "TriggerBinding"}],
-                "template": {"ref": "build"}}]}},
-        {"apiVersion": "triggers.tekton.dev/v1beta1", "kind": "TriggerBinding", "metadata": named("merge"),
+                "template": {"ref": "build"}}]}}),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": named("webhook"), "stringData": {"github": SECRET}}),
+        json!({"apiVersion": "triggers.tekton.dev/v1beta1", "kind": "TriggerBinding", "metadata": named("merge"),
             "spec": {"params": [
                 {"name": "revision", "value": "$(body.pull_request.merge_commit_sha)"},
-                {"name": "branch", "value": "$(body.pull_request.base.ref)"}]}},
-        {"apiVersion": "triggers.tekton.dev/v1beta1", "kind": "TriggerTemplate", "metadata": named("build"),
+                {"name": "branch", "value": "$(body.pull_request.base.ref)"}]}}),
+        json!({"apiVersion": "triggers.tekton.dev/v1beta1", "kind": "TriggerTemplate", "metadata": named("build"),
             "spec": {"params": [{"name": "revision"}, {"name": "branch"}], "resourcetemplates": [
                 {"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"generateName": "build-"},
                     "spec": {"pipelineRef": {"name": "build"}, "params": [
                         {"name": "revision", "value": "$(tt.params.revision)"},
-                        {"name": "branch", "value": "$(tt.params.branch)"}]}}]}}
-    ]})
+                        {"name": "branch", "value": "$(tt.params.branch)"}]}}]}}),
+    ]
 }

@@ -9,7 +9,15 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+#[path = "../tests/cluster/harness/mod.rs"]
+mod harness;
+
+#[path = "../tests/cluster/product.rs"]
+#[allow(dead_code)]
+mod product;
+
 mod client;
+mod cluster;
 mod created;
 mod event_listener;
 mod lint;
@@ -25,7 +33,7 @@ use std::sync::OnceLock;
 use support::service::PROGRAM;
 
 const HELP: &str = "cargo bench -- [PART...] [--program PATH] [--event-listener]
-parts: startup load created memory lint (default: all)
+parts: startup load created memory lint (default: these), cluster (needs root, takes half an hour)
 --program PATH     measure this github-trigger program instead of the one that cargo built
 --event-listener   compare start, load and kill with Tekton Triggers' EventListener as well";
 
@@ -37,6 +45,9 @@ fn program() -> &'static Path {
 }
 
 fn main() {
+    if let Some(folders) = harness::sandbox::inside() {
+        return cluster::measure_inside(folders);
+    }
     let mut parts = Vec::new();
     let mut with_event_listener = false;
     let mut arguments = env::args().skip(1);
@@ -51,7 +62,7 @@ fn main() {
                 let path = path.canonicalize().unwrap_or_else(|error| end_with(&error.to_string()));
                 let _ = MEASURED.set(path);
             }
-            "startup" | "load" | "created" | "memory" | "lint" => parts.push(argument),
+            "startup" | "load" | "created" | "memory" | "lint" | "cluster" => parts.push(argument),
             _ => end_with(HELP),
         }
     }
@@ -67,6 +78,9 @@ fn main() {
         if parts.is_empty() || parts.iter().any(|named| named == part) {
             measure();
         }
+    }
+    if parts.iter().any(|named| named == "cluster") {
+        cluster::measure();
     }
     if with_event_listener {
         event_listener::measure();
