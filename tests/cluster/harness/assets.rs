@@ -1,6 +1,7 @@
 //! Everything that the cluster runs, built or downloaded once below `target/cluster/`.
 //!
-//! Each part has a folder whose name contains a hash of what it is made of: a changed version makes a new folder.
+//! Each part has a folder whose name contains a hash of what it is made of: a changed version makes a new folder, and removes
+//! the old one.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -158,6 +159,7 @@ impl Assets {
 /// A folder `<name>-<hash>`, filled by `fill` unless it exists. An interrupted `fill` leaves no such folder.
 fn part(name: &str, hash: &str, fill: impl FnOnce(&Path) -> Result<(), String>) -> Result<PathBuf, String> {
     let finished = folder().join(format!("{name}-{hash}"));
+    remove_other_versions(name, &finished);
     if finished.exists() {
         return Ok(finished);
     }
@@ -171,8 +173,19 @@ fn part(name: &str, hash: &str, fill: impl FnOnce(&Path) -> Result<(), String>) 
     Ok(finished)
 }
 
+/// Removes the other versions of a part, which are gigabytes.
+pub fn remove_other_versions(name: &str, kept: &Path) {
+    let prefix = format!("{name}-");
+    for entry in fs::read_dir(folder()).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) && entry.path() != kept {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 fn programs(versions: &str) -> Result<PathBuf, String> {
     let folder = folder().join(format!("programs-{versions}"));
+    remove_other_versions("programs", &folder);
     fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     for (module, package, name) in PROGRAMS {
         let variables: &[&str] = if *module == "kubernetes" { &[VERSION] } else { &[] };
@@ -188,6 +201,7 @@ fn programs(versions: &str) -> Result<PathBuf, String> {
 
 fn pods(versions: &str) -> Result<PathBuf, String> {
     let folder = folder().join(format!("pods-{versions}"));
+    remove_other_versions("pods", &folder);
     fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     let module_folder = Path::new(MODULES).join("knative");
     for (prefix, module, packages) in IMAGES {
@@ -202,6 +216,7 @@ fn pods(versions: &str) -> Result<PathBuf, String> {
 fn collector() -> Result<PathBuf, String> {
     let module = Path::new(MODULES).join("collector");
     let folder = folder().join(format!("collector-{}", hash_of_folder(&module)?));
+    remove_other_versions("collector", &folder);
     fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     let program = folder.join("otelcol");
     go::build(&module, ".", &program)?;

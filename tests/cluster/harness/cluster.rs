@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::assets::{Assets, IMAGES};
+use super::assets::{Assets, IMAGES, remove_other_versions};
 use super::images::{Blob, Content, Layer, Registry, Runs, layer_of_folder};
 use super::ingress::{self, Files};
 use super::manifests::{self, SHELL_IMAGE, is_first};
@@ -52,6 +52,7 @@ impl Cluster {
         gateway::serve_inside(&folders.sockets).await.expect("the gateway");
         let mut node = Node::new(&folders);
         let storage = folders.assets.registry();
+        remove_other_versions("registry", &storage);
         if !storage.exists() {
             say("cluster: packing images; this is done once and takes a minute or two");
             let unfinished = storage.with_extension("part");
