@@ -70,7 +70,7 @@ impl Api {
     }
 
     /// For an App: takes a token of its installation, for later calls. It is taken anew when GitHub no longer accepts it.
-    /// Fails when there is none.
+    /// Fails when the App is not installed there, or GitHub gives no token.
     pub(crate) async fn authenticate(
         &mut self,
         owner: impl Into<Owner>,
