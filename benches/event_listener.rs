@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::client::{Connection, USUAL, padded, request, runtime};
+use crate::harness::assets::TRIGGERS;
 use crate::row;
 use crate::servers::{Server, Service};
 use crate::support::control_plane::{self, ControlPlane, write_crds};
@@ -21,12 +22,11 @@ use crate::support::process::free_ports;
 use crate::support::webhook::{SECRET, SHA, merged};
 
 pub const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/event-listener");
-const TRIGGERS: &str = "github.com/tektoncd/triggers";
 const NAMESPACE: &str = "event-listener";
 /// Port of `cmd/interceptors`, which cannot be configured.
 const INTERCEPTORS: u16 = 8443;
-const MERGES: u64 = 300;
-const PER_SECOND: u64 = 20;
+pub const MERGES: u64 = 300;
+pub const PER_SECOND: u64 = 20;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Figures of one of the two: times in milliseconds, memory in MiB.
@@ -120,7 +120,8 @@ async fn send(server: &Server) -> BTreeSet<String> {
     answers.into_iter().filter_map(|answer| answer.expect("an answer")).collect()
 }
 
-fn commit(number: u64) -> String {
+/// The merge commit of a merge.
+pub fn commit(number: u64) -> String {
     format!("{number:08x}{}", &SHA[8..])
 }
 
@@ -146,7 +147,7 @@ impl Listener {
         let folder = tempfile::tempdir().expect("a folder");
         let crds = folder.path().join("crds");
         fs::create_dir(&crds).expect("a folder");
-        let config = go::module_folder(Path::new(MODULE), TRIGGERS).expect("the module").join("config");
+        let config = go::module_folder(Path::new(MODULE), TRIGGERS.1).expect("the module").join("config");
         for entry in fs::read_dir(&config).expect("a folder").flatten() {
             if entry.file_name().to_string_lossy().starts_with("300-") {
                 write_crds(&entry.path(), &crds).expect("a CRD");
@@ -220,7 +221,7 @@ pub fn programs(folder: &Path, names: &[&str]) {
     fs::create_dir_all(folder).expect("a folder");
     let _lock = go::lock(folder).expect("a lock");
     for name in names {
-        let package = format!("{TRIGGERS}/cmd/{name}");
+        let package = format!("{}/cmd/{name}", TRIGGERS.1);
         go::build(Path::new(MODULE), &package, &folder.join(name)).expect("a build");
     }
 }

@@ -33,7 +33,7 @@ use std::sync::OnceLock;
 use support::service::PROGRAM;
 
 const HELP: &str = "cargo bench -- [PART...] [--program PATH] [--event-listener]
-parts: startup load created memory lint (default: these), cluster (needs root, takes half an hour)
+parts: startup load created memory lint (default: these), cluster (needs root, takes a quarter of an hour)
 --program PATH     measure this github-trigger program instead of the one that cargo built
 --event-listener   compare start, load and kill with Tekton Triggers' EventListener as well";
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::client::{USUAL, padded};
-use crate::event_listener::{MODULE, listener, programs};
+use crate::event_listener::{MERGES, MODULE, PER_SECOND, commit, listener, programs};
 use crate::harness::Cluster;
 use crate::harness::assets::{self, TRIGGERS, run};
 use crate::harness::manifests;
@@ -22,15 +22,13 @@ use crate::product::{ingress, install_copy, signed};
 use crate::support::go;
 use crate::support::http::HttpClient;
 use crate::support::process::memory;
-use crate::support::webhook::{SECRET, SHA, merged};
+use crate::support::webhook::{SECRET, merged};
 use crate::{median, row};
 
 const PROGRAMS: [&str; 4] = ["controller", "eventlistenersink", "interceptors", "webhook"];
 /// Namespaces of the two.
 const THEIRS: &str = "listener";
 const OURS: &str = "service";
-const MERGES: u64 = 300;
-const PER_SECOND: u64 = 20;
 const PATIENCE: Duration = Duration::from_secs(180);
 /// The service's pods.
 const SERVICE: &str = "serving.knative.dev/service=github-trigger";
@@ -197,10 +195,6 @@ async fn send(target: &Target) -> BTreeSet<String> {
     }
     let answers = futures_util::future::join_all(senders).await;
     answers.into_iter().filter_map(|answer| answer.expect("an answer")).collect()
-}
-
-fn commit(number: u64) -> String {
-    format!("{number:08x}{}", &SHA[8..])
 }
 
 /// The commits of a namespace's runs.

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::harness::Cluster;
 use crate::harness::names::DOMAIN;
-use crate::product::{Merge, NAMESPACE, Product, Repository, ingress};
+use crate::product::{Merge, NAMESPACE, Product, Repository, ingress, seconds};
 use crate::support::go::say;
 use crate::support::http::HttpClient;
 use crate::{median, row};
@@ -184,10 +184,4 @@ async fn follow(cluster: &Cluster, run: &str, page: &str) -> Parts {
     }
     parts.insert("tasks", in_tasks);
     parts
-}
-
-/// The seconds between two of Kubernetes' times.
-fn seconds(from: &Value, to: &Value) -> f64 {
-    let time = |value: &Value| value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    time(from).zip(time(to)).map_or(0.0, |(from, to)| to.duration_since(from).as_secs_f64())
 }

@@ -179,6 +179,12 @@ pub fn runs(cluster: &Cluster, namespace: &str) -> BTreeSet<String> {
     names.split_whitespace().map(str::to_owned).collect()
 }
 
+/// The seconds between two of Kubernetes' times, which are whole seconds; 0 if one is missing.
+pub fn seconds(from: &Value, to: &Value) -> f64 {
+    let time = |value: &Value| value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    time(from).zip(time(to)).map_or(0.0, |(from, to)| to.duration_since(from).as_secs_f64())
+}
+
 /// Envoy's public listener.
 pub fn ingress() -> SocketAddr {
     SocketAddr::new(PUBLIC, 80)

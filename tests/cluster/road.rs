@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::Stage;
 use crate::harness::Cluster;
 use crate::harness::names::{DOMAIN, OWN_REGISTRY};
-use crate::product::{NAMESPACE, Product, REPOSITORY, Run, get};
+use crate::product::{NAMESPACE, Product, REPOSITORY, Run, get, seconds};
 use crate::support::command::run_with;
 use crate::support::github::TOKEN;
 use crate::support::go::say;
@@ -222,10 +221,6 @@ async fn image_of(cluster: &Cluster, tag: &str) -> (String, String) {
 
 /// How long each part of a run took, from its tasks and their steps.
 fn parts(cluster: &Cluster, run: &Run) -> String {
-    let seconds = |from: &Value, to: &Value| {
-        let time = |value: &Value| value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
-        time(from).zip(time(to)).map_or(0, |(from, to)| to.duration_since(from).as_secs())
-    };
     let label = format!("tekton.dev/pipelineRun={}", run.name);
     let tasks = cluster.json(&["get", "taskruns", "-n", NAMESPACE, "-l", &label, "--sort-by=.status.startTime"]);
     let mut parts = Vec::new();
