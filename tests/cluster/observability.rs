@@ -23,7 +23,7 @@ use crate::harness::names::{NODE, OWN_REGISTRY};
 use crate::product::{allow, create_pull_secret, deliver, ingress, install_copy, signed};
 use crate::support::go::say;
 use crate::support::http::HttpClient;
-use crate::support::prometheus::Prometheus;
+use crate::support::prometheus::{Prometheus, provoke};
 use crate::support::receiver::Receiver;
 use crate::support::webhook::merged;
 
@@ -79,8 +79,13 @@ pub async fn traces_a_merge_and_alerts_on_lines(stage: Arc<Stage>) {
     let alert =
         format!("count(ALERTS{{alertname=\"ErrorsInLog\",alertstate=\"firing\",k8s_namespace_name=\"{SERVICE}\"}})");
     assert_eq!(prometheus.number(&alert).await, None, "three ERROR lines in a minute");
-    fail(5).await;
-    prometheus.wait_for(&alert, 1.0, ARRIVED).await;
+    let mut number = 4;
+    let fail_again = async || {
+        number += 1;
+        fail(number).await;
+    };
+    let fires = async || prometheus.number(&alert).await == Some(1.0);
+    provoke("the alert ErrorsInLog", ARRIVED, fail_again, fires).await;
     allow(cluster, SERVICE, true);
 
     for file in &files {

@@ -12,6 +12,26 @@ use tokio::time::sleep;
 
 use super::http::HttpClient;
 
+/// Pause before what an alert counts happens once more.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Lets one more of what an alert counts within a minute happen, until the alert is there: on a busy machine the first ones
+/// may be older than a minute when the last one is seen. Panics with `what` if it is not there within `limit`.
+pub async fn provoke(what: &str, limit: Duration, mut happen: impl AsyncFnMut(), is_there: impl AsyncFn() -> bool) {
+    let end = Instant::now() + limit;
+    loop {
+        happen().await;
+        let pause = Instant::now() + AGAIN;
+        while Instant::now() < pause {
+            if is_there().await {
+                return;
+            }
+            assert!(Instant::now() < end, "{what} is not there after {limit:?}");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
 /// A Prometheus that something else has started and ends.
 pub struct Prometheus {
     pub address: SocketAddr,
