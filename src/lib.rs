@@ -10,9 +10,9 @@
 //! | select templates, render runs | `template` | 200 ignored, 422 |
 //! | the Kubernetes API | `kube` | 422, 503 |
 //!
-//! `deploy` is the Deployer at the pipeline's end, `recover` finds missed merges, and `why` judges each place on a merge's road. `mounted` reads ConfigMaps and Secrets, `team` tells whose
-//! they are, `telemetry` has logs, metrics and
-//! traces, and `cli` starts everything.
+//! `deploy` is the Deployer at the pipeline's end, `recover` finds missed merges, and `why` judges each place on a merge's
+//! road. `mounted` reads ConfigMaps and Secrets, `team` tells whose they are, `telemetry` has logs, metrics and traces, and
+//! `cli` starts everything.
 
 #![warn(unreachable_pub)]
 

@@ -9,7 +9,8 @@ use std::{fs, io};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{LogArgs, non_empty, pod_namespace, print};
+use super::args::{LogArgs, non_empty, pod_namespace};
+use super::process::{print, runtime};
 use crate::deploy::{
     Desired, Finished, Image, ImageError, Journal, Outcome, Rollout, RolloutError, ServiceClient, Stamp, TrafficMode,
     Wait,
@@ -156,7 +157,7 @@ pub(super) fn run(args: &DeployArgs) -> ExitCode {
 }
 
 fn start(args: &DeployArgs) -> Result<(), DeployError> {
-    super::runtime()?.block_on(async {
+    runtime()?.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let journal = Journal::default();

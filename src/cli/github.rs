@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::token::DeployKey;
 use crate::github::api::{Api, Credential, RepositoryName};
 use crate::remote::{RemoteError, Server};
 
@@ -43,6 +42,14 @@ pub(super) struct GitHubArgs {
     /// Seconds in which failures of GitHub that may pass are tried again.
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=3600))]
     github_patience: u64,
+}
+
+/// A mounted deploy key.
+pub(super) struct DeployKey {
+    /// The private key.
+    pub(super) key: PathBuf,
+    /// The keys of the hosts, as `ssh-keyscan` prints them.
+    pub(super) known_hosts: PathBuf,
 }
 
 /// Why GitHub's API cannot be asked.

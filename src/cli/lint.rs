@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{TeamTemplateArgs, print, print_error};
+use super::process::{print, print_error, runtime};
+use super::team_templates::TeamTemplateArgs;
 use crate::kube::{Cluster, ConfigError, advice};
 use crate::names::{InvalidName, check_dns_label};
 use crate::telemetry::metrics::Registry;
@@ -131,7 +132,7 @@ enum ServerError {
 
 /// Asks the API server about each template by a dry run. Returns a finding for each refusal.
 fn ask_server(teams: &[TeamTemplates], namespace: Option<&str>) -> Result<Vec<Finding>, ServerError> {
-    super::runtime()?.block_on(async {
+    runtime()?.block_on(async {
         namespace.iter().try_for_each(|namespace| check_dns_label("--namespace", namespace))?;
         let (cluster, configured) = Cluster::connect(&Registry::default()).await?;
         let mut refused = Vec::new();

@@ -8,8 +8,10 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 
+use super::args::{LogArgs, OutputArgs, non_empty};
 use super::github::{GitHubArgs, GitHubArgsError, parse_name, parse_organization};
-use super::{LogArgs, NOTHING_TO_DO, OutputArgs, non_empty, print, valid_templates};
+use super::process::{NOTHING_TO_DO, print, runtime};
+use super::team_templates::valid_templates;
 use crate::github::Event;
 use crate::github::api::{Owner, RepositoryName};
 use crate::recover::{Ignores, Line, RecoverError, Recovery, Scope, Tally};
@@ -155,8 +157,7 @@ fn recover(args: &RecoverArgs, tally: &mut Tally) -> Result<(), CommandError> {
     let templates = args.trigger_config.as_deref().map(|path| valid_templates(path, args.team.as_deref()));
     let templates = templates.transpose().map_err(CommandError::Templates)?;
     let ignores = templates.as_ref().map(|templates| move |event: &Event| why_ignored(templates, event));
-    let runtime = super::runtime()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let sender = match &args.url {
             Some(url) => Some(Sender::new(url, args.ca_file.as_deref(), args.secret_file.as_deref())?),
             None => None,

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::process::{NOTHING_TO_DO, print_error};
 use super::saved::SavedArgs;
-use super::{NOTHING_TO_DO, TeamTemplateArgs, print_error};
+use super::team_templates::TeamTemplateArgs;
 use crate::github::Event;
 use crate::http::print_run;
 use crate::names::check_dns_label;

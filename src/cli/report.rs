@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use super::args::{LogArgs, OutputArgs, non_empty};
 use super::github::{GitHubArgs, GitHubArgsError, MaybeRepository, parse_repository};
-use super::{LogArgs, NOTHING_TO_DO, OutputArgs, non_empty, print};
+use super::process::{NOTHING_TO_DO, print, runtime};
 use crate::github::Commit;
 use crate::github::api::{
     ApiError, CommitState, DeploymentReport, DeploymentState, Permissions, RepositoryName, StatusReport, Written,
@@ -142,8 +143,7 @@ pub(super) fn run(args: &ReportArgs) -> ExitCode {
 }
 
 fn report(args: &ReportArgs, repository: &RepositoryName, commit: &Commit) -> Result<Written, ReportError> {
-    let runtime = super::runtime()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let target_url = url("--target-url", args.target_url.clone(), args.in_pipeline)?;
         let environment_url = url("--environment-url", args.environment_url.clone(), args.in_pipeline)?;
         let environment = non_empty(args.environment.clone());

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{NOTHING_TO_DO, OutputArgs, print, print_error};
+use super::args::OutputArgs;
+use super::process::{NOTHING_TO_DO, print, print_error, runtime};
 use crate::kube::{ApiError, ApiErrorKind, Cluster, ConfigError, Creation};
 use crate::names::is_subdomain;
 use crate::telemetry::metrics::Registry;
@@ -115,8 +116,7 @@ pub(super) fn run(args: &RerunArgs) -> ExitCode {
 }
 
 fn repeat(reference: &Reference) -> Result<Rerun, RerunError> {
-    let runtime = super::runtime()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let (cluster, _) = Cluster::connect(&Registry::default()).await?;
         let Reference { namespace, name } = reference;
         let failed = |verb, error: ApiError| match error.kind() {

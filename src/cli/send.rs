@@ -9,8 +9,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
+use super::args::OutputArgs;
+use super::process::{NOTHING_TO_DO, print, print_error, runtime};
 use super::saved::SavedArgs;
-use super::{NOTHING_TO_DO, OutputArgs, print, print_error};
 use crate::delivery::Delivery;
 use crate::github::Event;
 use crate::sender::{Reply, SendError, Sender, webhook};
@@ -72,8 +73,7 @@ fn send(args: &SendArgs, delivery: Delivery) -> Result<(StatusCode, Value), Send
         None => webhook(delivery),
         Some(mode) => cloud_event(delivery, mode),
     };
-    let runtime = super::runtime().map_err(SendError::Start)?;
-    let Reply { status, text, answer } = runtime.block_on(async {
+    let Reply { status, text, answer } = runtime().map_err(SendError::Start)?.block_on(async {
         let sender = Sender::new(&args.url, args.ca_file.as_deref(), args.secret_file.as_deref())?;
         sender.post(headers, body).await
     })?;

@@ -12,14 +12,14 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::args::{DEFAULT_TRIGGER_CONFIG, LogArgs, TemplateArgs, non_empty, pod_namespace};
 use super::auth::{AuthArgs, AuthError};
-use super::{DEFAULT_TRIGGER_CONFIG, LogArgs, TemplateArgs, non_empty, pod_namespace};
 use crate::delivery::SignaturePolicy;
 use crate::http::{self, App, Config, Limits, ReplyEvents, Sink};
 use crate::kube::{Cluster, ConfigError};
 use crate::mounted::File;
-use crate::mounted::reload::{ReloadMetrics, Reloading};
-use crate::mounted::secrets::{SecretSources, SecretsError};
+use crate::mounted::reload::{Faults, ReloadMetrics, Reloading};
+use crate::mounted::secrets::SecretSources;
 use crate::mounted::settings::names_subjects;
 use crate::names::{InvalidName, check_dns_label};
 use crate::telemetry::log;
@@ -87,10 +87,13 @@ enum StartError {
     Buffer,
     #[error(transparent)]
     Auth(#[from] AuthError),
+    #[error(
+        "no webhook secret: give --webhook-secret-file with the mounted Secret (or WEBHOOK_SECRET for local use); \
+         deliveries cannot be verified without it (to accept only CloudEvents without a secret: --cloudevents-auth)"
+    )]
+    NoSecret,
     #[error(transparent)]
-    Secrets(#[from] SecretsError),
-    #[error("{0}")]
-    Files(String),
+    Files(#[from] Faults),
     #[error(transparent)]
     Name(#[from] InvalidName),
     #[error("{0}; or use --dry-run")]
@@ -176,9 +179,7 @@ async fn serve(args: ServeArgs) -> Result<(), StartError> {
             max_merge_age: Duration::from_secs(args.max_merge_age * 86_400),
         },
     };
-    if let Some(refusal) = config.refusal() {
-        return Err(StartError::Files(refusal));
-    }
+    config.check_teams()?;
     let listener = listen(args.port).map_err(|error| StartError::Listen(format!("port {}", args.port), error))?;
     tracing::info!(
         address = %listener.local_addr()?,
@@ -234,12 +235,13 @@ fn secrets(args: &ServeArgs, metrics: &ReloadMetrics) -> Result<Reloading<Secret
         paths: args.webhook_secret_file.clone(),
         value: std::env::var_os("WEBHOOK_SECRET").map(|value| value.to_string_lossy().into_owned().into()),
     };
-    if sources.is_empty() && !args.auth.needs_secret() {
+    if sources.is_empty() {
+        if args.auth.needs_secret() {
+            return Err(StartError::NoSecret);
+        }
         tracing::info!("no webhook secret: only CloudEvents are accepted");
-    } else {
-        sources.check()?;
     }
-    Reloading::start(sources, metrics).map_err(StartError::Files)
+    Ok(Reloading::start(sources, metrics)?)
 }
 
 fn templates(args: &ServeArgs, metrics: &ReloadMetrics) -> Result<Reloading<TemplateSource>, StartError> {
@@ -251,7 +253,7 @@ fn templates(args: &ServeArgs, metrics: &ReloadMetrics) -> Result<Reloading<Temp
     } else {
         TemplateSource::Mounted(path)
     };
-    Reloading::start(source, metrics).map_err(StartError::Files)
+    Ok(Reloading::start(source, metrics)?)
 }
 
 /// Listens on every address of the machine: IPv6 and IPv4, or IPv4 alone where the kernel has no IPv6.

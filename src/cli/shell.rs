@@ -4,11 +4,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::{Cli, print_error};
+use super::process::print_error;
 
 /// The flags of `completions`.
 #[derive(Debug, Args)]
@@ -26,9 +26,8 @@ pub(super) struct ManArgs {
     folder: Option<PathBuf>,
 }
 
-/// Prints completions to standard output.
-pub(super) fn completions(args: &CompletionsArgs) -> ExitCode {
-    let mut command = Cli::command();
+/// Prints completions of `command` to standard output.
+pub(super) fn completions(args: &CompletionsArgs, mut command: Command) -> ExitCode {
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, name, &mut script);
@@ -40,11 +39,11 @@ pub(super) fn completions(args: &CompletionsArgs) -> ExitCode {
     ended(io::stdout().lock().write_all(script.as_bytes()), "the completions")
 }
 
-/// Prints the manual page, or writes all of them.
-pub(super) fn man(args: &ManArgs) -> ExitCode {
+/// Prints the manual page of `command`, or writes all of them.
+pub(super) fn man(args: &ManArgs, command: Command) -> ExitCode {
     let written = match &args.folder {
-        None => Man::new(Cli::command()).render(&mut io::stdout()),
-        Some(folder) => std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder)),
+        None => Man::new(command).render(&mut io::stdout()),
+        Some(folder) => std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command, folder)),
     };
     ended(written, "the page")
 }

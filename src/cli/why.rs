@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::args::{LogArgs, OutputArgs, non_empty, pod_namespace};
 use super::github::{GitHubArgs, parse_name};
+use super::process::{NOTHING_TO_DO, print, runtime};
 use super::saved::{self, PayloadError};
-use super::{LogArgs, NOTHING_TO_DO, OutputArgs, non_empty, pod_namespace, print, valid_templates};
+use super::team_templates::valid_templates;
 use crate::delivery::Delivery;
 use crate::delivery::saved::Defaults;
 use crate::github::Event;
@@ -138,8 +140,7 @@ fn ask(args: &WhyArgs) -> Result<Vec<Step>, WhyError> {
     let templates = args.trigger_config.as_deref().map(|path| valid_templates(path, team)).transpose();
     let templates = templates.map_err(WhyError::Templates)?;
     let delivery = args.payload.as_deref().map(|path| read_payload(path, &args.merge)).transpose()?;
-    let runtime = super::runtime()?;
-    let steps = runtime.block_on(async {
+    let steps = runtime()?.block_on(async {
         let cluster = Cluster::connect(&Registry::default()).await;
         let github = match args.github.is_given() {
             true => args.github.api().map_err(|error| Unasked { why: error.to_string(), is_fault: true }),

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use memchr::{memchr, memmem};
 
-use super::{ClaimedHook, claimed_hook};
+use super::decoded::ClaimedHook;
+use super::webhook;
 
 /// Names of repositories that are looked for. A pull request has two, its fork's and its own.
 const MAX_NAMES: usize = 3;
@@ -26,7 +27,7 @@ impl Claims {
 
     /// The webhook that the headers name.
     pub(crate) fn hook(&self) -> Option<ClaimedHook> {
-        claimed_hook(&self.headers)
+        webhook::claimed_hook(&self.headers)
     }
 
     /// The first different values of `full_name` in the body. It is searched as text and not parsed.

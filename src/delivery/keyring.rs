@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use super::Key;
+use super::key::Key;
 use crate::team::Team;
 
 /// A secret, and whose it is.

@@ -2,6 +2,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderValue;
 
 use super::*;
+use crate::delivery::decoded::Malformed;
 
 const SECRET: &[u8] = b"s3cret";
 

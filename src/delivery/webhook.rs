@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 
+use super::decoded::{ClaimedHook, Delivery, DeliveryId, Malformed, trace_of};
 use super::envelope::{Encoding, single_value};
-use super::{ClaimedHook, Delivery, DeliveryId, EventKind, Malformed, trace_of};
+use super::event_kind::EventKind;
 
 const DELIVERY: HeaderName = HeaderName::from_static("x-github-delivery");
 const EVENT: HeaderName = HeaderName::from_static("x-github-event");

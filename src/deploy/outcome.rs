@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use super::client::ServiceError;
 use super::decision::PlanError;
-use super::rollout::ServiceError;
 use super::service::Service;
 
 /// Why a rollout failed.

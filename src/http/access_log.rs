@@ -6,8 +6,8 @@ use http::{HeaderMap, Method};
 use tokio::time::Instant;
 use tracing::Level;
 
-use super::App;
 use super::answer::{Answer, RunRef};
+use super::app::App;
 use crate::delivery::{
     ClaimedHook, Delivery, DeliveryId, Envelope, EventKind, claimed_hook, claimed_id, claimed_kind, trace_of,
 };

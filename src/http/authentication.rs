@@ -5,34 +5,18 @@ use std::sync::Arc;
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::App;
 use super::answer::Answer;
+use super::app::App;
+use super::blocking::step;
+use super::config::CloudEventsAuth;
 use super::outcome::Reason;
 use super::secret_search::FEW;
 use super::teams::team_of_subject;
-use super::webhook::step;
-use crate::delivery::token::{BearerToken, TokenError, TokenPolicy};
+use crate::delivery::token::{BearerToken, TokenError};
 use crate::delivery::{
-    Claims, Credential, Envelope, NetworkTrust, SignatureError, TeamKey, Unverified, VerificationFailed, Verified,
-    precheck,
+    Claims, Credential, Envelope, SignatureError, TeamKey, Unverified, VerificationFailed, Verified, precheck,
 };
-use crate::kube::TokenIssuer;
 use crate::team::Team;
-
-/// The proof that a CloudEvent needs. A webhook needs its signature in every case.
-pub(crate) enum CloudEventsAuth {
-    /// A signature over its body, like a webhook's.
-    Hmac,
-    /// A token of the cluster.
-    Oidc {
-        /// Accepted audience and subjects.
-        policy: TokenPolicy,
-        /// The issuer's keys.
-        issuer: Box<TokenIssuer>,
-    },
-    /// None: the network is trusted.
-    None(NetworkTrust),
-}
 
 /// Checks the headers before the body is read: a body without the form of a proof takes no memory, and a token needs no
 /// body.

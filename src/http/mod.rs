@@ -2,9 +2,12 @@
 
 mod access_log;
 mod answer;
+mod app;
 mod authentication;
+mod blocking;
 mod body;
 mod budget;
+mod config;
 mod creation;
 mod listener;
 mod log_limit;
@@ -20,7 +23,7 @@ mod webhook;
 use std::any::Any;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -30,120 +33,19 @@ use axum::routing::{any, get};
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use answer::Answer;
-pub(crate) use authentication::CloudEventsAuth;
-use budget::Budget;
+pub(crate) use app::App;
+pub(crate) use config::{CloudEventsAuth, Config, Limits};
 use listener::ConnectionLimit;
-use log_limit::LogLimit;
-use metrics::HttpMetrics;
 use outcome::Reason;
 pub(crate) use response::ReplyEvents;
-use secret_search::SecretSearch;
 pub(crate) use sink::{Sink, print_run};
-use teams::TeamReports;
 
-use crate::delivery::{Envelope, SignaturePolicy};
-use crate::mounted::reload::{self, Reloading};
-use crate::mounted::secrets::SecretSources;
-use crate::telemetry::metrics::{CONTENT_TYPE as PROMETHEUS_TEXT, Registry};
-use crate::telemetry::spans::Tracer;
-use crate::template::TemplateSource;
-
-/// CEL evaluations at the same time. One that does not end keeps its place, and the others go on.
-const CONCURRENT_EVALUATIONS: usize = 4;
-
-/// Limits of one request, and of all together.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Bytes of one body.
-    pub(crate) max_body: u64,
-    /// Bytes of all bodies in memory.
-    pub(crate) max_buffered: u64,
-    /// Time from a request's first byte to its answer.
-    pub(crate) deadline: Duration,
-    /// Age of a merge from which on it is ignored; zero takes merges of any age.
-    pub(crate) max_merge_age: Duration,
-}
-
-/// What the service is started with.
-pub(crate) struct Config {
-    /// The webhook secrets.
-    pub(crate) secrets: Reloading<SecretSources>,
-    /// The templates.
-    pub(crate) templates: Reloading<TemplateSource>,
-    /// Accepted signature algorithms.
-    pub(crate) signatures: SignaturePolicy,
-    /// The proof that CloudEvents need.
-    pub(crate) cloud_events: CloudEventsAuth,
-    /// Replies to CloudEvents with CloudEvents, if set.
-    pub(crate) reply_events: Option<ReplyEvents>,
-    /// The tracer of deliveries.
-    pub(crate) tracer: Tracer,
-    /// The destination of runs.
-    pub(crate) sink: Sink,
-    /// Namespace of runs whose template names none.
-    pub(crate) namespace: String,
-    /// Limits of requests.
-    pub(crate) limits: Limits,
-}
-
-/// The running service.
-pub(crate) struct App {
-    config: Config,
-    registry: Registry,
-    metrics: HttpMetrics,
-    teams: TeamReports,
-    search: SecretSearch,
-    budget: Arc<Budget>,
-    evaluations: Arc<Semaphore>,
-    log_limit: LogLimit,
-    draining: AtomicBool,
-}
-
-impl App {
-    /// A service that has not taken a delivery yet. Its metrics go into `registry`.
-    pub(crate) fn new(config: Config, registry: Registry) -> Arc<Self> {
-        Arc::new(Self {
-            metrics: HttpMetrics::register(&registry),
-            teams: TeamReports::register(&registry),
-            search: SecretSearch::default(),
-            registry,
-            budget: Budget::new(config.limits.max_buffered),
-            evaluations: Arc::new(Semaphore::new(CONCURRENT_EVALUATIONS)),
-            log_limit: LogLimit::default(),
-            draining: AtomicBool::new(false),
-            config,
-        })
-    }
-
-    /// Reads the keys of tokens before the first event needs them.
-    pub(crate) async fn prefetch_keys(&self) {
-        if let CloudEventsAuth::Oidc { issuer, .. } = &self.config.cloud_events {
-            issuer.prefetch().await;
-        }
-    }
-
-    /// Sets the metrics that are not counted where they change.
-    pub(crate) fn update_metrics(&self) {
-        self.config.secrets.update_metrics();
-        self.config.templates.update_metrics();
-        self.teams.update_metrics(&self.config);
-        self.metrics.set_buffered(self.budget.used());
-    }
-
-    /// Whether secrets should be mounted, and none is usable.
-    fn lacks_secret(&self) -> bool {
-        let secrets = &self.config.secrets;
-        secrets.is_mounted() && secrets.current().keyring.is_empty()
-    }
-
-    fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-}
+use crate::delivery::Envelope;
+use crate::mounted::reload;
+use crate::telemetry::metrics::CONTENT_TYPE as PROMETHEUS_TEXT;
 
 /// Serves until `stop` is done, then finishes the requests in flight.
 pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, stop: impl Future<Output = ()>) {

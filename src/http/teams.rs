@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Config;
-use super::authentication::CloudEventsAuth;
+use super::config::{CloudEventsAuth, Config};
 use super::outcome::Outcome;
 use crate::delivery::token::{TokenError, TokenPolicy};
-use crate::mounted::reload::ConfigKind;
+use crate::mounted::reload::{ConfigKind, Faults};
 use crate::team::Team;
 use crate::telemetry::metrics::{Counters, Gauges, Labels, Registry};
 
@@ -155,12 +154,14 @@ impl TeamReports {
 }
 
 impl Config {
-    /// What is wrong with all teams, a line for each, if none of them can be served. `None` if one can, or there are no teams.
-    pub(crate) fn refusal(&self) -> Option<String> {
+    /// Fails if there are teams, and none of them can be served: with what is wrong, a line for each team.
+    pub(crate) fn check_teams(&self) -> Result<(), Faults> {
         let faulty = faults(self);
-        let all_are_broken = !faulty.is_empty() && !any_is_ready(self);
-        let lines = faulty.iter().map(|(team, faults)| format!("{team}: {}", faults.sentences.join("; ")));
-        all_are_broken.then(|| lines.collect::<Vec<_>>().join("\n"))
+        if faulty.is_empty() || any_is_ready(self) {
+            return Ok(());
+        }
+        let line = |(team, faults): (&Team, &TeamFaults)| format!("{team}: {}", faults.sentences.join("; "));
+        Err(Faults(faulty.iter().map(line).collect()))
     }
 
     /// Number of valid templates.

@@ -13,18 +13,18 @@ use tokio::time::{Instant, timeout_at};
 
 use super::access_log::Record;
 use super::answer::Answer;
+use super::app::App;
+use super::blocking::step;
 use super::budget::Share;
 use super::listener::Origin;
 use super::outcome::Reason;
 use super::response::ResponseForm;
-use super::{App, authentication, body, creation};
+use super::{authentication, body, creation};
 use crate::delivery::{Credential, Envelope, EventKind, Unsupported, Unverified};
 use crate::github::Event;
 use crate::team::Team;
 use crate::template::{Decision, Ignored, Selection, Stamp, TeamTemplates, cel_memory};
 
-/// Bodies from this size on are verified and parsed on a blocking thread: it takes more than a millisecond.
-const LARGE_BODY: usize = 1 << 20;
 const SECONDS_A_DAY: u64 = 86_400;
 /// A merge may be so much ahead of our clock.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);
@@ -114,17 +114,6 @@ async fn receive(
 
 fn unread(error: body::BodyError) -> Answer {
     Answer::new(error.into()).with_message(error)
-}
-
-/// Does a step here, or on a blocking thread if it works on many bytes.
-pub(super) async fn step<T: Send + 'static>(
-    bytes: usize,
-    step: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Answer> {
-    if bytes < LARGE_BODY {
-        return Ok(step());
-    }
-    tokio::task::spawn_blocking(step).await.map_err(|_| Answer::new(Reason::Defect))
 }
 
 /// Selects and renders the templates of an authenticated event, and creates the runs.

@@ -16,6 +16,8 @@ use super::error::{ApiError, ApiErrorKind};
 use crate::telemetry::metrics::{Counters, Labels, Registry};
 use crate::telemetry::trace::TraceContext;
 
+/// Timeout of one call that no delivery waits for.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection inside a cluster is made in milliseconds or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Minimum time between two attempts to read the credentials again.

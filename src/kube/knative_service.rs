@@ -5,9 +5,9 @@ use http::Method;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::client::Call;
+use super::client::{CALL_TIMEOUT, Call};
 use super::error::{ApiError, ApiErrorKind};
-use super::{CALL_TIMEOUT, Cluster, FIELD_MANAGER};
+use super::{Cluster, FIELD_MANAGER};
 use crate::deploy::{Service, ServiceClient, ServiceError};
 use crate::telemetry::trace::TraceContext;
 

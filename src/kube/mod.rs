@@ -8,13 +8,13 @@ mod token_issuer;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use bytes::Bytes;
 pub(crate) use client::ConfigError;
-use client::{ApiClient, Call};
+use client::{ApiClient, CALL_TIMEOUT, Call};
 pub(crate) use error::{ApiError, ApiErrorKind};
 pub(crate) use pipeline_run::{Creation, advice};
 pub(crate) use token_issuer::TokenIssuer;
@@ -23,8 +23,6 @@ use crate::telemetry::metrics::Registry;
 
 /// Name of this program in an object's `managedFields`.
 const FIELD_MANAGER: &str = "github-trigger";
-/// Timeout of one call that no delivery waits for.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before a read is tried again.
 const READ_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 

@@ -8,9 +8,9 @@ use http::Method;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::client::Call;
+use super::client::{CALL_TIMEOUT, Call};
 use super::error::{ApiError, ApiErrorKind};
-use super::{CALL_TIMEOUT, Cluster, FIELD_MANAGER};
+use super::{Cluster, FIELD_MANAGER};
 use crate::telemetry::trace::TraceContext;
 use crate::template::PipelineRun;
 

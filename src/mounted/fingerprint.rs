@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{current_folder, mounted_folders, names};
+use super::folder::{current_folder, mounted_folders, names};
 
 /// The metadata of a path, of its files and of those in its folders; differs after one is written, replaced, added or
 /// removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Fingerprint(Vec<(PathBuf, u64, u64, i64, i64, u64)>);
+pub(crate) struct Fingerprint(Vec<(PathBuf, u64, u64, i64, i64, u64)>);
 
 impl Fingerprint {
     /// Takes the fingerprint of a path; unreadable files are left out.

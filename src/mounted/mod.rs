@@ -4,11 +4,12 @@
 //! the link once sees only old files or only new ones. A [`Fingerprint`] detects changes.
 
 mod fingerprint;
+mod folder;
 pub(crate) mod reload;
 pub(crate) mod secrets;
 pub(crate) mod settings;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::{self, Read};
@@ -17,7 +18,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::team::Team;
-use fingerprint::Fingerprint;
+pub(crate) use fingerprint::Fingerprint;
+use folder::{current_folder, mounted_folders, names};
 
 /// Maximum file size in bytes. A ConfigMap or Secret has at most 1 MiB (Kubernetes' documentation).
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -95,17 +97,20 @@ impl ReadError {
 }
 
 /// Reads a file, or those files of a folder and of each folder in it whose names `wanted` accepts. A file that cannot be
-/// read does not hide the others.
+/// read does not hide the others. Also returns the path's fingerprint, the same before and after the read; the last one that
+/// was seen, if there is no such.
 /// Fails when the path itself cannot be read, or changes during each read.
-pub(crate) fn read(path: &Path, wanted: fn(&str) -> bool) -> Result<Tree, ReadError> {
+pub(crate) fn read(path: &Path, wanted: fn(&str) -> bool) -> (Fingerprint, Result<Tree, ReadError>) {
+    let mut before = Fingerprint::from_path(path);
     for _ in 0..MAX_READ_ATTEMPTS {
-        let before = Fingerprint::from_path(path);
-        let outcome = read_once(path, wanted);
-        if Fingerprint::from_path(path) == before {
-            return outcome;
+        let tree = read_once(path, wanted);
+        let after = Fingerprint::from_path(path);
+        if after == before {
+            return (after, tree);
         }
+        before = after;
     }
-    Err(ReadError::Unstable { path: path.to_owned() })
+    (before, Err(ReadError::Unstable { path: path.to_owned() }))
 }
 
 fn read_once(path: &Path, wanted: fn(&str) -> bool) -> Result<Tree, ReadError> {
@@ -255,50 +260,6 @@ fn read_file(path: &Path) -> Result<Vec<u8>, ReadError> {
         return Err(ReadError::TooLarge { path: path.to_owned() });
     }
     Ok(content)
-}
-
-/// The current target of the kubelet's link `..data`; without such a link, the folder itself.
-fn current_folder(path: &Path) -> PathBuf {
-    match fs::read_link(path.join("..data")) {
-        Ok(target) => path.join(target),
-        Err(_) => path.to_owned(),
-    }
-}
-
-/// Sorted names in a folder, without hidden files (the kubelet's own names begin with `..`).
-fn names(folder: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        if let Ok(name) = entry?.file_name().into_string()
-            && !name.starts_with('.')
-        {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// Names of the folders beside the kubelet's links. Empty if `path` is itself the current folder.
-fn mounted_folders(path: &Path, current: &Path) -> BTreeSet<String> {
-    if path == current {
-        return BTreeSet::new();
-    }
-    let folders = fs::read_dir(path).into_iter().flatten().flatten();
-    let folders = folders.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let names = folders.filter_map(|folder| folder.file_name().into_string().ok());
-    names.filter(|name| !name.starts_with('.')).collect()
-}
-
-/// Whether the kubelet manages this path; then it changes atomically, and a change can be read at once.
-fn is_atomic(path: &Path) -> bool {
-    let linked = |folder: &Path| fs::symlink_metadata(folder.join("..data")).is_ok_and(|meta| meta.is_symlink());
-    if linked(path) || path.parent().is_some_and(linked) {
-        return true;
-    }
-    // A folder with nothing but a volume for each team.
-    let entries: Vec<PathBuf> = names(path).unwrap_or_default().iter().map(|name| path.join(name)).collect();
-    !entries.is_empty() && entries.iter().all(|entry| linked(entry))
 }
 
 #[cfg(test)]

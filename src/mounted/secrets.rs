@@ -1,16 +1,16 @@
 //! Webhook secrets from mounted files, folders of files, and `WEBHOOK_SECRET`.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::reload::{ConfigKind, Loaded, Source};
+use super::reload::{ConfigKind, Faults, Loaded, Reading, Source};
 use super::settings::{NAMESPACE_FILE, Settings};
 use super::{File, Files, ReadError, Tree, read};
 use crate::delivery::token::Subjects;
 use crate::delivery::{Key, Keyring};
-use crate::names::InvalidName;
 use crate::team::Team;
 
 /// The variable with a secret.
@@ -27,32 +27,20 @@ pub(crate) struct SecretSources {
     pub(crate) value: Option<SecretString>,
 }
 
-/// Why a secret, or all of them, cannot be used.
+/// Why a secret cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SecretsError {
-    /// There is no source.
-    #[error(
-        "no webhook secret: give --webhook-secret-file with the mounted Secret (or WEBHOOK_SECRET for local use); \
-         deliveries cannot be verified without it (to accept only CloudEvents without a secret: --cloudevents-auth)"
-    )]
-    NoSource,
+enum SecretError {
     /// A secret is empty or only white space or NUL bytes; the text names its file or variable.
     #[error(
         "the webhook secret in {0} is empty or only white space; write the secret from GitHub's webhook settings there"
     )]
     Empty(String),
-    /// The name of a team's folder is invalid.
-    #[error(transparent)]
-    Team(#[from] InvalidName),
     /// The folder has no files.
     #[error("{}: the folder holds no secret; mount a Secret with at least one key there", .0.display())]
     EmptyFolder(PathBuf),
     /// A file cannot be read.
     #[error("webhook secret: {0}")]
     Read(#[from] ReadError),
-    /// None of several secrets is usable; one line for each.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    NoneUsable(Vec<SecretsError>),
 }
 
 /// The secrets of one team that are mounted now.
@@ -63,7 +51,7 @@ pub(crate) struct TeamSecrets {
     /// The file of each.
     places: Vec<PathBuf>,
     /// Why others are not usable.
-    unusable: Vec<SecretsError>,
+    unusable: Vec<SecretError>,
     /// What is odd about usable ones: each names a file, and never the content.
     odd: Vec<String>,
 }
@@ -90,7 +78,7 @@ impl TeamSecrets {
     fn add(&mut self, file: &File) {
         let (secret, place) = (without_newline(&file.content), file.path.display());
         if is_blank(secret) {
-            self.unusable.push(SecretsError::Empty(place.to_string()));
+            self.unusable.push(SecretError::Empty(place.to_string()));
             return;
         }
         if let Some(oddity) = oddity(secret) {
@@ -110,7 +98,7 @@ impl TeamSecrets {
                 Err(error) => error.path().starts_with(folder),
             };
             if folder.is_dir() && !files.entries.iter().any(is_inside) {
-                secrets.unusable.push(SecretsError::EmptyFolder(folder.clone()));
+                secrets.unusable.push(SecretError::EmptyFolder(folder.clone()));
             }
         }
         for entry in files.entries {
@@ -121,14 +109,6 @@ impl TeamSecrets {
         }
         secrets
     }
-
-    /// Logs what is unusable or odd. What is unusable of a team is reported as long as it is.
-    fn log(&self, team: &Team) {
-        if team.name().is_none() {
-            self.unusable.iter().for_each(|error| tracing::error!("{error}; it is skipped"));
-        }
-        self.odd.iter().for_each(|finding| tracing::warn!(team = team.name(), "{finding}"));
-    }
 }
 
 impl SecretSources {
@@ -136,34 +116,11 @@ impl SecretSources {
     pub(crate) fn is_empty(&self) -> bool {
         self.paths.is_empty() && self.value.is_none()
     }
-
-    /// Checks that there is a usable secret.
-    /// Fails when there is no source or none is usable; the text has a line for each fault.
-    pub(crate) fn check(&self) -> Result<(), SecretsError> {
-        if self.is_empty() {
-            return Err(SecretsError::NoSource);
-        }
-        let mut unusable = Vec::new();
-        for (team, mut files) in self.read()? {
-            if team.name().is_some() {
-                Settings::take(&mut files);
-            }
-            if let Err(error) = team.check() {
-                unusable.push(error.into());
-                continue;
-            }
-            let secrets = TeamSecrets::read(files);
-            if !secrets.keys.is_empty() {
-                return Ok(());
-            }
-            unusable.extend(secrets.unusable);
-        }
-        Err(if unusable.len() == 1 { unusable.remove(0) } else { SecretsError::NoneUsable(unusable) })
-    }
 }
 
 impl Source for SecretSources {
     type Value = TeamSecrets;
+    type Error = Infallible;
     type View = Secrets;
     const KIND: ConfigKind = ConfigKind::WebhookSecrets;
 
@@ -172,10 +129,12 @@ impl Source for SecretSources {
     }
 
     /// All files in the order of paths and names, then the value. A path that cannot be read hides no other one.
-    fn read(&self) -> Result<Tree, ReadError> {
-        let mut tree = Tree::new();
+    fn read(&self) -> Result<Reading, ReadError> {
+        let (mut tree, mut fingerprints) = (Tree::new(), Vec::new());
         for path in &self.paths {
-            match read(path, |_| true) {
+            let (fingerprint, mounted) = read(path, |_| true);
+            fingerprints.push(fingerprint);
+            match mounted {
                 Ok(mounted) => {
                     mounted.into_iter().for_each(|(team, files)| tree.entry(team).or_default().append(files))
                 }
@@ -191,13 +150,32 @@ impl Source for SecretSources {
             // Only CloudEvents are accepted.
             tree.insert(Team::TOP, Files::default());
         }
-        Ok(tree)
+        Ok(Reading { tree, fingerprints })
     }
 
-    fn load(&self, team: &Team, files: Files, _settings: &Settings) -> Result<TeamSecrets, String> {
-        let secrets = TeamSecrets::read(files);
-        secrets.log(team);
-        Ok(secrets)
+    fn load(&self, _team: &Team, files: Files, _settings: &Settings) -> Result<TeamSecrets, Infallible> {
+        Ok(TeamSecrets::read(files))
+    }
+
+    /// With a source, at least one secret must be usable.
+    fn accept(&self, teams: &BTreeMap<Team, Loaded<TeamSecrets>>) -> Result<(), Faults> {
+        let has_keys = |team: &Loaded<TeamSecrets>| team.value.as_ref().is_some_and(|secrets| !secrets.keys.is_empty());
+        if self.is_empty() || teams.values().any(has_keys) {
+            return Ok(());
+        }
+        let unusable = teams.values().flat_map(|team| {
+            let of_files = team.value.iter().flat_map(|secrets| &secrets.unusable).map(ToString::to_string);
+            team.error.iter().cloned().chain(of_files)
+        });
+        Err(Faults(unusable.collect()))
+    }
+
+    /// Says what is unusable or odd. What is unusable of a team is reported as long as it is.
+    fn report(&self, team: &Team, secrets: &TeamSecrets) {
+        if team.name().is_none() {
+            secrets.unusable.iter().for_each(|error| tracing::error!("{error}; it is skipped"));
+        }
+        secrets.odd.iter().for_each(|finding| tracing::warn!(team = team.name(), "{finding}"));
     }
 
     fn view(&self, teams: &BTreeMap<Team, Loaded<TeamSecrets>>) -> Secrets {
@@ -272,6 +250,8 @@ fn without_newline(content: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mounted::reload::{ReloadMetrics, Reloading};
+    use crate::telemetry::metrics::Registry;
 
     #[test]
     fn removes_one_trailing_newline() {
@@ -283,8 +263,12 @@ mod tests {
     }
 
     fn top(sources: &SecretSources) -> TeamSecrets {
-        let files = sources.read().expect("a folder").remove(&Team::TOP).expect("the top level");
+        let files = sources.read().expect("a folder").tree.remove(&Team::TOP).expect("the top level");
         TeamSecrets::read(files)
+    }
+
+    fn start(sources: SecretSources) -> Result<Reloading<SecretSources>, Faults> {
+        Reloading::start(sources, &ReloadMetrics::register(&Registry::default()))
     }
 
     fn value(value: &str) -> SecretSources {
@@ -294,7 +278,7 @@ mod tests {
     #[test]
     fn rejects_blank_secret_and_names_source() {
         for blank in ["", " ", "\t\n ", "\u{a0}", "\0", "\0\0\0", " \0", "\u{feff}", "\"\"", "''"] {
-            let error = value(blank).check().expect_err("a blank secret").to_string();
+            let error = start(value(blank)).map(drop).expect_err("a blank secret").to_string();
             assert!(error.contains("WEBHOOK_SECRET is empty"), "{error}");
         }
     }
@@ -334,7 +318,7 @@ mod tests {
         let unusable: Vec<String> = secrets.unusable.iter().map(ToString::to_string).collect();
         assert_eq!((secrets.keys.len(), unusable.len()), (2, 3), "{unusable:?}");
         assert!(unusable[0].contains("/b is empty") && unusable[1].contains("/c"), "{unusable:?}");
-        assert!(sources.check().is_ok());
+        assert!(start(sources).is_ok());
     }
 
     #[test]

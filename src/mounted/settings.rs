@@ -1,6 +1,7 @@
 //! A team's settings: files of its folders that say what the team is, and are in force at once, whatever else is wrong with
 //! the folder. A broken template must not keep an operator's word from being obeyed.
 
+use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -46,15 +47,18 @@ impl Settings {
     }
 
     fn read(&mut self, file: &File) {
-        let outcome = if is_named(&file.path, SUBJECTS_FILE) {
-            Subjects::parse(&file.content).map(|subjects| self.subjects = Some(subjects))
+        let mut fault = |error: &dyn Error| self.faults.push((file.path.clone(), error.to_string()));
+        if is_named(&file.path, SUBJECTS_FILE) {
+            match Subjects::parse(&file.content) {
+                Ok(subjects) => self.subjects = Some(subjects),
+                Err(error) => fault(&error),
+            }
         } else {
             let name = String::from_utf8_lossy(&file.content).trim().to_owned();
-            let checked = check_dns_label("the namespace", &name).map_err(|error| error.to_string());
-            checked.map(|()| self.namespace = Some(name))
-        };
-        if let Err(why) = outcome {
-            self.faults.push((file.path.clone(), why));
+            match check_dns_label("the namespace", &name) {
+                Ok(()) => self.namespace = Some(name),
+                Err(error) => fault(&error),
+            }
         }
     }
 

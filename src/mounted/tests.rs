@@ -1,6 +1,7 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::mounted::folder::is_atomic;
 
 /// Updates a mounted volume as the kubelet does. A name may have a folder, as in a projected volume.
 pub(crate) fn swap(folder: &Path, version: &str, files: &[(&str, &str)]) {
@@ -26,7 +27,7 @@ pub(crate) fn swap(folder: &Path, version: &str, files: &[(&str, &str)]) {
 }
 
 fn files_of(path: &Path, team: &Team) -> Result<Vec<File>, ReadError> {
-    read(path, |name| name.ends_with(".yaml"))?.remove(team).unwrap_or_default().complete()
+    read(path, |name| name.ends_with(".yaml")).1?.remove(team).unwrap_or_default().complete()
 }
 
 fn contents(path: &Path) -> Vec<(String, String)> {
@@ -47,6 +48,7 @@ fn reads_a_mounted_folder_through_its_link() {
 
     let before = (Fingerprint::from_path(path), Fingerprint::from_path(&path.join("b.yaml")));
     assert_eq!(before, (Fingerprint::from_path(path), Fingerprint::from_path(&path.join("b.yaml"))));
+    assert_eq!(read(path, |_| true).0, before.0);
     swap(path, "v2", &[("b.yaml", "b2"), ("a.yaml", "a2")]);
     assert_ne!(before.0, Fingerprint::from_path(path));
     assert_ne!(before.1, Fingerprint::from_path(&path.join("b.yaml")));
@@ -81,7 +83,7 @@ fn read_never_mixes_versions() {
 
 #[test]
 fn read_errors_name_the_path() {
-    let error = read(Path::new("/no/such/file"), |_| true).expect_err("no file").to_string();
+    let error = read(Path::new("/no/such/file"), |_| true).1.expect_err("no file").to_string();
     assert!(error.contains("/no/such/file"), "{error}");
     let folder = tempfile::tempdir().expect("a folder");
     let large = folder.path().join("large.yaml");
@@ -95,7 +97,7 @@ fn names_what_is_no_file() {
     fs::write(folder.path().join("a.yaml"), "a").expect("a file");
     fs::create_dir(folder.path().join("b.yaml")).expect("a folder");
     let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("c.yaml")).expect("a socket");
-    let tree = read(folder.path(), |_| true).expect("the folder");
+    let tree = read(folder.path(), |_| true).1.expect("the folder");
     let files = &tree[&Team::TOP].entries;
     assert_eq!(files.len(), 2, "{files:?}");
     assert!(tree.contains_key(&Team::of_folder("b.yaml")));
@@ -110,7 +112,7 @@ fn reads_teams_of_a_projected_volume_and_of_volumes_of_their_own() {
     swap(path, "v1", &[("a/x.yaml", "ax"), ("b/x.yaml", "bx"), ("top.yaml", "top")]);
     fs::create_dir(path.join("c")).expect("a folder");
     swap(&path.join("c"), "v1", &[("x.yaml", "cx"), ("notes", "no"), ("deep/x.yaml", "no")]);
-    let tree = read(path, |name| name.ends_with(".yaml")).expect("files");
+    let tree = read(path, |name| name.ends_with(".yaml")).1.expect("files");
     let seen: Vec<(Option<&str>, usize)> =
         tree.iter().map(|(team, files)| (team.name(), files.entries.len())).collect();
     assert_eq!(seen, [(None, 1), (Some("a"), 1), (Some("b"), 1), (Some("c"), 1)]);
@@ -140,7 +142,7 @@ fn a_team_reads_nothing_outside_its_folder() {
     symlink(&outside, path.join("c")).expect("a link");
     symlink("a", path.join("d")).expect("a link");
     symlink("/proc/self/environ", path.join("a/z.yaml")).expect("a link");
-    let tree = read(&path, |name| name.ends_with(".yaml")).expect("files");
+    let tree = read(&path, |name| name.ends_with(".yaml")).1.expect("files");
     let refused = |team: &str| {
         let entries = &tree[&Team::of_folder(team)].entries;
         entries.iter().filter(|entry| matches!(entry, Err(ReadError::Outside { .. }))).count()

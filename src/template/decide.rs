@@ -211,3 +211,54 @@ impl Template {
         lines
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::mounted::File;
+    use crate::template::model::INDEXED_FROM;
+    use crate::template::{Severity, parse, testing};
+
+    /// So many templates for one repository each.
+    fn set(count: usize) -> TemplateSet {
+        let template = |number: usize| {
+            format!(
+                "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n  name: build-{number}\n  annotations:\n    \
+                 github-trigger.dev/on-event: push\n    github-trigger.dev/on-repository: acme/web-{number}*\nspec:\n  \
+                 pipelineRef:\n    name: build\n"
+            )
+        };
+        let content = (0..count).map(template).collect::<Vec<_>>().join("---\n").into_bytes();
+        let (set, findings) = parse(vec![File { path: "t.yaml".into(), content }]);
+        assert!(set.len() == count && findings.iter().all(|finding| finding.severity == Severity::Warning));
+        set
+    }
+
+    #[test]
+    fn selects_the_same_with_and_without_an_index() {
+        for (count, has_index) in [(INDEXED_FROM - 1, false), (INDEXED_FROM, true)] {
+            let set = set(count);
+            assert_eq!(set.repositories.is_some(), has_index);
+            for (repository, expected) in
+                [("acme/web-3", Some("build-3")), ("ACME/Web-5x", Some("build-5")), ("b/c", None)]
+            {
+                assert_eq!(set.names_repository(repository), expected.is_some(), "{repository}");
+                let url = format!("https://github.com/{repository}");
+                let payload = json!({
+                    "ref": "refs/heads/main", "after": "ec26c3e57ca3a959ca5aad62de7213c562f8c821",
+                    "repository": {"full_name": repository, "html_url": url}
+                });
+                let event = testing::event("push", "d1", &payload);
+                let found = match set.select(&event) {
+                    Selection::Candidates(candidates) => {
+                        candidates.templates.iter().map(|template| template.name()).collect()
+                    }
+                    Selection::Ignore(_) => Vec::new(),
+                };
+                assert_eq!(found, Vec::from_iter(expected), "{repository}, {count} templates");
+            }
+        }
+    }
+}

@@ -24,50 +24,8 @@ const ANNOTATIONS: &[(&str, &str)] = &[
     ("on-label", "write `github-trigger.dev/on-cel: body.pull_request.labels.exists(l, l.name == \"x\")`"),
 ];
 
-/// Names and variables in expressions, and what to write instead.
-const NAMES: &[(&str, &str)] = &[
-    ("pac", "write the name alone, for example `target_branch`"),
-    ("header", "write `headers[\"x-github-event\"]`, with the name in lower case"),
-    ("extensions", "write the expression itself; nothing is computed before"),
-    ("requestURL", "every delivery comes to `/`; it is not available"),
-    ("target_namespace", "write the namespace into `metadata.namespace`"),
-    ("git_auth_secret", "name the Secret with the repository's credentials; none is made for a run"),
-    ("trigger_comment", "write `body.comment.body`"),
-    ("pull_request_labels", "write `body.pull_request.labels.map(l, l.name).join(\",\")`"),
-    ("git_tag", "write `body.ref.replace(\"refs/tags/\", \"\")`"),
-    ("source_url", "write `body.pull_request.head.repo.html_url`, for a push `repo_url`"),
-    ("event_title", "write `body.pull_request.title`"),
-    ("files", "changed files are in `body.commits` of a push only"),
-];
-
-/// Functions in expressions, and what to write instead.
-const FUNCTIONS: &[(&str, &str)] = &[
-    ("match", "write `headers[\"x-github-event\"] == \"push\"`"),
-    ("canonical", "write `headers[\"x-github-event\"]`, with the name in lower case"),
-    ("pathChanged", "changed files are in `body.commits` of a push only"),
-    ("truncate", "write `substring(0, 7)`"),
-    ("decodeb64", "write `base64.decode(...)`"),
-    ("compareSecret", "the signature is verified before; see --webhook-secret-file"),
-    ("parseJSON", "GitHub's payload is parsed already; write `body.a.b`"),
-    ("parseYAML", "only JSON is parsed; write `body.a.b`"),
-    ("parseURL", "write `split(\"/\")`"),
-    ("translate", "write `replace(...)`, or `slug(...)` for a name"),
-    ("first", "write `[0]`"),
-    ("last", "write `[size(list) - 1]`"),
-];
-
-/// The successor of a name or variable; `None` if it is not one of theirs.
-pub(super) fn name(name: &str) -> Option<&'static str> {
-    find(NAMES, name)
-}
-
-/// The successor of a function; `None` if it is not one of theirs.
-pub(super) fn function(name: &str) -> Option<&'static str> {
-    find(FUNCTIONS, name)
-}
-
-fn find(table: &[(&str, &'static str)], name: &str) -> Option<&'static str> {
-    table.iter().find(|(theirs, _)| *theirs == name).map(|(_, here)| *here)
+fn successor(annotation: &str) -> Option<&'static str> {
+    ANNOTATIONS.iter().find(|(theirs, _)| *theirs == annotation).map(|(_, here)| *here)
 }
 
 /// What to do with another kind of object; empty for kinds that are not expected here.
@@ -98,7 +56,7 @@ pub(super) fn check(document: &Node, faults: &mut Vec<Fault>) {
         let theirs = key.name.strip_prefix(PIPELINES_AS_CODE);
         let otherwise = "without an annotation `github-trigger.dev/on-...` this run is for every merge; see docs/migrating.md, \
                          and write one";
-        if let Some(here) = theirs.map(|name| find(ANNOTATIONS, name).unwrap_or(otherwise)) {
+        if let Some(here) = theirs.map(|name| successor(name).unwrap_or(otherwise)) {
             faults.push(Fault { at: key.at, message: format!("`{}` has no effect here; {here}", key.name) });
         }
     }

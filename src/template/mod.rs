@@ -8,6 +8,7 @@ mod conditions;
 mod decide;
 mod event_names;
 mod expression;
+mod finding;
 mod globs;
 mod injection;
 mod load;
@@ -25,9 +26,10 @@ pub(crate) use decide::{Decision, Ignored, Selection};
 #[cfg(feature = "fuzzing")]
 pub(crate) use expression::Expression;
 pub(crate) use expression::cel_memory;
+pub(crate) use finding::{Finding, Severity};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use load::parse;
-pub(crate) use load::{Finding, LintedTeam, LoadError, Severity, TeamTemplates, TemplateSource, Templates, lint};
+pub(crate) use load::{LintedTeam, LoadError, TeamTemplates, TemplateSource, Templates, lint};
 pub(crate) use model::{Template, TemplateSet};
 pub(crate) use render::{PipelineRun, RenderError, Stamp};
 #[cfg(test)]

@@ -6,10 +6,14 @@ use serde_json::{Map, Value};
 
 use super::conditions::Conditions;
 use super::expression::Expression;
-use super::globs::GlobIndex;
-use super::load::{Finding, Severity};
+use super::finding::{Finding, Severity};
+use super::globs::{GlobIndex, Globs};
 use super::placeholder::Text;
 use super::yaml::Position;
+
+/// From so many templates with `on-repository` on, an index is made of them. For fewer, comparing each list is fast enough,
+/// and the index would cost a start as much as all lists together.
+pub(super) const INDEXED_FROM: usize = 8;
 
 /// A checked template: one document of a template file.
 #[derive(Debug, Clone)]
@@ -44,7 +48,7 @@ pub(crate) struct TemplateSet {
     pub(super) templates: Vec<Template>,
     /// Whether all templates are for merges only.
     pub(super) only_merges: bool,
-    /// Index of the templates by `on-repository`; if `None`, all templates are checked.
+    /// Index of the templates by `on-repository`; `None` for a few, or too many for one index: then all are checked.
     pub(super) repositories: Option<GlobIndex>,
     /// Indices of the templates without `on-repository`.
     pub(super) for_any_repository: Vec<usize>,
@@ -81,7 +85,12 @@ impl TemplateSet {
 
     /// Whether `on-repository` of a template takes the repository.
     pub(crate) fn names_repository(&self, name: &str) -> bool {
-        self.repositories.as_ref().is_some_and(|index| index.matches(name))
+        match &self.repositories {
+            Some(index) => index.matches(name),
+            None => {
+                self.iter().filter_map(|template| template.conditions.repositories()).any(|globs| globs.matches(name))
+            }
+        }
     }
 
     /// Whether a template takes every repository.
@@ -98,11 +107,12 @@ impl TemplateSet {
 impl From<Vec<Template>> for TemplateSet {
     fn from(templates: Vec<Template>) -> Self {
         let only_merges = templates.iter().all(|template| template.conditions.wants_only_merges());
-        let lists = templates.iter().enumerate().filter_map(|(index, template)| {
-            let repositories = template.conditions.repositories();
-            repositories.map(|globs| (index, globs))
-        });
-        let repositories = GlobIndex::build(lists);
+        let lists: Vec<(usize, &Globs)> = templates
+            .iter()
+            .enumerate()
+            .filter_map(|(index, template)| Some((index, template.conditions.repositories()?)))
+            .collect();
+        let repositories = if lists.len() < INDEXED_FROM { None } else { GlobIndex::build(lists.into_iter()) };
         let is_for_any = |index: &usize| templates[*index].conditions.repositories().is_none();
         let for_any_repository = (0..templates.len()).filter(is_for_any).collect();
         Self { templates, only_merges, repositories, for_any_repository }

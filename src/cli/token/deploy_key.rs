@@ -3,22 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{MARK, TokenError, home, write_private};
-
-/// A mounted deploy key.
-pub(in crate::cli) struct DeployKey {
-    /// The private key.
-    pub(in crate::cli) key: PathBuf,
-    /// The keys of the hosts, as `ssh-keyscan` prints them.
-    pub(in crate::cli) known_hosts: PathBuf,
-}
+use super::git_home::{GitHomeError, MARK, home, write_private};
+use crate::cli::github::DeployKey;
 
 /// Writes the key and the files that git reads from its home folder, readable by the owner only. Addresses of `https` are
 /// fetched by SSH.
-pub(super) fn write_for_git(folder: &Path, address: &str, key: &DeployKey) -> Result<(), TokenError> {
+pub(super) fn write_key(folder: &Path, address: &str, key: &DeployKey) -> Result<(), GitHomeError> {
     let folder = home(folder)?;
     let read =
-        |path: &PathBuf| fs::read_to_string(path).map_err(|source| TokenError::Key { path: path.clone(), source });
+        |path: &PathBuf| fs::read_to_string(path).map_err(|source| GitHomeError::Key { path: path.clone(), source });
     let (own_key, own_hosts) = (folder.join(".deploy-key"), folder.join(".known_hosts"));
     // ssh wants a line break at the end, and a key that nobody else can read.
     write_private(&own_key, &format!("{}\n", read(&key.key)?.replace('\r', "").trim_end()))?;

@@ -14,8 +14,9 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode, percent_encode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::decoded::{DecodeError, Delivery, DeliveryId, Malformed, trace_of};
 use super::envelope::{media_type_essence, single_value};
-use super::{DecodeError, Delivery, DeliveryId, EventKind, Malformed, trace_of};
+use super::event_kind::EventKind;
 use crate::telemetry::trace::TraceContext;
 
 /// `dev.knative.source.github.<event>`: GitHubSource's types.

@@ -128,6 +128,22 @@ impl TokenPolicy {
     }
 }
 
+/// Why a file of subjects cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SubjectsError {
+    /// It is no text.
+    #[error("not UTF-8 text; save the file as UTF-8")]
+    Encoding,
+    /// It has only comments.
+    #[error(
+        "the file names no subject; write one a line, such as system:serviceaccount:NAMESPACE:NAME, or remove the file"
+    )]
+    Empty,
+    /// A glob is invalid.
+    #[error(transparent)]
+    Glob(#[from] globset::Error),
+}
+
 impl Subjects {
     /// Compiles globs. Fails when one is invalid.
     pub(crate) fn new(globs: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, globset::Error> {
@@ -139,16 +155,15 @@ impl Subjects {
     }
 
     /// Parses the file `subjects` of a team: a glob a line; lines that begin with `#` are comments.
-    /// Fails when the file is not UTF-8, names no subject, or a glob is invalid; the text says so.
-    pub(crate) fn parse(content: &[u8]) -> Result<Self, String> {
-        let text = str::from_utf8(content).map_err(|_| "not UTF-8 text; save the file as UTF-8".to_owned())?;
+    /// Fails when the file is not UTF-8, names no subject, or a glob is invalid.
+    pub(crate) fn parse(content: &[u8]) -> Result<Self, SubjectsError> {
+        let text = str::from_utf8(content).map_err(|_| SubjectsError::Encoding)?;
         let lines: Vec<&str> =
             text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
         if lines.is_empty() {
-            let form = "system:serviceaccount:NAMESPACE:NAME";
-            return Err(format!("the file names no subject; write one a line, such as {form}, or remove the file"));
+            return Err(SubjectsError::Empty);
         }
-        Self::new(lines).map_err(|error| error.to_string())
+        Ok(Self::new(lines)?)
     }
 
     /// Whether a subject is one of them.

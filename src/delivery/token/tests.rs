@@ -203,7 +203,7 @@ fn reads_a_teams_subjects() {
     for (content, why) in
         [(&b""[..], "names no subject"), (b"# none\n", "names no subject"), (b"a[", "a["), (b"\xff", "UTF-8")]
     {
-        let error = Subjects::parse(content).map(drop).expect_err("an error");
+        let error = Subjects::parse(content).map(drop).expect_err("an error").to_string();
         assert!(error.contains(why), "{error}");
     }
 }

@@ -3,12 +3,11 @@
 #[cfg(test)]
 mod tests;
 
-use std::error::Error;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
+use super::client::{ServiceClient, ServiceError};
 use super::decision::{
     Change, Desired, Plan, PlanError, TrafficMode, Wait, decide, is_superseded, rollback_target, undo_rollback,
 };
@@ -27,37 +26,6 @@ const API_OUTAGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Conflicts that last for so long are said.
 const CONFLICT_WARNING: Duration = Duration::from_secs(5);
-
-/// Reads and writes one Knative Service.
-pub(crate) trait ServiceClient {
-    /// Reads the Service; `None` if it does not exist.
-    async fn read(&self) -> Result<Option<Service>, ServiceError>;
-
-    /// Creates the Service.
-    async fn create(&self, service: &Value) -> Result<Service, ServiceError>;
-
-    /// Applies a JSON merge patch, which holds the `resourceVersion` that it is for.
-    async fn patch(&self, patch: &Value) -> Result<Service, ServiceError>;
-}
-
-/// Why a Service was not read or written.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ServiceError {
-    /// The Service has changed since it was read; read it again.
-    #[error("the Service was changed at the same moment")]
-    Conflict,
-    /// The API server does not answer, or asks for a later try.
-    #[error("the API server does not answer: {0}")]
-    Unavailable(#[source] Box<dyn Error + Send + Sync>),
-    /// The API server refuses the request for good.
-    #[error("{message}")]
-    Refused {
-        /// The refusal and what to do.
-        message: String,
-        /// The API server's answer.
-        source: Box<dyn Error + Send + Sync>,
-    },
-}
 
 /// Brings a Service to its desired state.
 pub(crate) struct Rollout<'j, C> {

@@ -1,17 +1,20 @@
 //! The token of an App's installation, for one repository or an organisation.
 
-use http::StatusCode;
+use std::fmt;
+
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use super::RepositoryName;
-use super::call::Call;
-use super::client::{Api, Identity};
-use super::error::ApiError;
 
 /// Permissions of a token, for example `contents: read`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Permissions(Map<String, Value>);
+
+/// A text that is no permission.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a permission; write NAME:read or NAME:write, e.g. contents:read")]
+pub(crate) struct PermissionError(String);
 
 /// What a token is for.
 #[derive(Debug, Clone)]
@@ -56,8 +59,9 @@ pub(crate) struct InstallationToken {
 }
 
 impl Permissions {
-    /// Parses `name:level` pairs. The error says what to write.
-    pub(crate) fn parse<'t>(texts: impl IntoIterator<Item = &'t str>) -> Result<Self, String> {
+    /// Parses `name:level` pairs.
+    /// Fails with the first text that is none.
+    pub(crate) fn parse<'t>(texts: impl IntoIterator<Item = &'t str>) -> Result<Self, PermissionError> {
         let mut permissions = Map::new();
         for text in texts {
             let legal =
@@ -66,62 +70,39 @@ impl Permissions {
                 Some((name, level @ ("read" | "write" | "admin"))) if legal(name) => {
                     permissions.insert(name.to_owned(), level.into());
                 }
-                _ => {
-                    return Err(format!(
-                        "{text:?} is not a permission; write NAME:read or NAME:write, e.g. contents:read"
-                    ));
-                }
+                _ => return Err(PermissionError(text.to_owned())),
             }
         }
         Ok(Self(permissions))
     }
 }
 
-/// Asks for a token of the App's installation on a repository or organisation, with these permissions and no others.
-pub(super) async fn token(
-    api: &mut Api,
-    app: &str,
-    owner: &Owner,
-    permissions: &Permissions,
-) -> Result<InstallationToken, ApiError> {
-    let name = owner.as_str();
-    let path = format!("{}/installation", owner.path());
-    let what = format!("the App's installation on {name}");
-    let installation = match api.call_as(Identity::App, Call::get(&path, &what, "to be an App")).await {
-        Err(ApiError::NotFound { .. }) => {
-            return Err(ApiError::NotInstalled { id: app.to_owned(), owner: name.to_owned() });
-        }
-        answer => answer?,
-    };
-    let Some(id) = installation.body["id"].as_u64() else { return Err(api.not_github()) };
-    let path = format!("/app/installations/{id}/access_tokens");
+/// As GitHub's JSON.
+impl fmt::Display for Permissions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Value::from(self.0.clone()).fmt(f)
+    }
+}
+
+/// The body of the request for a token with these permissions and no others. `path` is where GitHub answered for the
+/// installation: a renamed repository has redirected us to its number.
+pub(super) fn token_request_body(owner: &Owner, permissions: &Permissions, path: &str) -> Value {
     let mut body = json!({"permissions": permissions.0});
     if let Owner::Repository(repository) = owner {
-        // A renamed repository has redirected us to its number.
-        let number =
-            installation.path.strip_prefix("/repositories/").and_then(|rest| rest.strip_suffix("/installation"));
+        let number = path.strip_prefix("/repositories/").and_then(|rest| rest.strip_suffix("/installation"));
         match number.and_then(|number| number.parse::<u64>().ok()) {
             Some(number) => body["repository_ids"] = json!([number]),
             None => body["repositories"] = json!([repository.name()]),
         }
     }
-    let what = format!("a token for {name} with the permissions {}", Value::from(permissions.0.clone()));
-    let permission = "these permissions, granted on the App's page and accepted by the installation's owner";
-    let answer = match api.call_as(Identity::App, Call::post(&path, &body, &what, permission).repeatable()).await {
-        Err(ApiError::Refused { what, status: StatusCode::UNPROCESSABLE_ENTITY, message }) => {
-            let advice = format!("the App needs {permission}");
-            return Err(ApiError::Forbidden { what, message, advice });
-        }
-        answer => answer?,
-    };
-    // It goes into a header and into git's files.
-    let is_token =
-        |token: &&str| !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
-    match answer.body["token"].as_str().filter(is_token) {
-        Some(token) => {
-            let expires_at = answer.body["expires_at"].as_str().map(str::to_owned);
-            Ok(InstallationToken { token: token.to_owned().into(), expires_at })
-        }
-        None => Err(api.not_github()),
+    body
+}
+
+impl InstallationToken {
+    /// The token in GitHub's answer. `None` if there is none that may go into a header and into git's files.
+    pub(super) fn from_answer(body: &Value) -> Option<Self> {
+        let is_safe = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+        let token = body["token"].as_str().filter(|token| !token.is_empty() && token.bytes().all(is_safe))?;
+        Some(Self { token: token.to_owned().into(), expires_at: body["expires_at"].as_str().map(str::to_owned) })
     }
 }

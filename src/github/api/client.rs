@@ -9,11 +9,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::app::{InstallationToken, Owner};
+use super::Written;
+use super::app::{InstallationToken, Owner, Permissions, token_request_body};
 use super::call::{Answer, Call, NextPage, http_date, request, retry_after, text};
 use super::credential::{Credential, app_jwt, is_same, read_token};
 use super::error::{ApiError, MAX_QUOTED, advice, message};
-use super::{Permissions, Written};
 use crate::remote::Server;
 
 /// First pause before another attempt, doubled each time up to [`MAX_BACKOFF`], with jitter.
@@ -94,7 +94,35 @@ impl Api {
         match self.credential.clone() {
             Credential::TokenFile(file) => Ok(InstallationToken { token: read_token(&file)?, expires_at: None }),
             // It makes calls itself, which may come back here only if they need a token, and they need none.
-            Credential::App { id, .. } => Box::pin(super::app::token(self, &id, owner, permissions)).await,
+            Credential::App { id, .. } => Box::pin(self.new_token(&id, owner, permissions)).await,
+        }
+    }
+
+    /// Asks for a token of the App's installation on a repository or organisation.
+    async fn new_token(
+        &mut self,
+        app: &str,
+        owner: &Owner,
+        permissions: &Permissions,
+    ) -> Result<InstallationToken, ApiError> {
+        let name = owner.as_str();
+        let (path, what) = (format!("{}/installation", owner.path()), format!("the App's installation on {name}"));
+        let installation = match self.call_as(Identity::App, Call::get(&path, &what, "to be an App")).await {
+            Err(ApiError::NotFound { .. }) => {
+                return Err(ApiError::NotInstalled { id: app.to_owned(), owner: name.to_owned() });
+            }
+            answer => answer?,
+        };
+        let Some(id) = installation.body["id"].as_u64() else { return Err(self.not_github()) };
+        let path = format!("/app/installations/{id}/access_tokens");
+        let body = token_request_body(owner, permissions, &installation.path);
+        let what = format!("a token for {name} with the permissions {permissions}");
+        let permission = "these permissions, granted on the App's page and accepted by the installation's owner";
+        match self.call_as(Identity::App, Call::post(&path, &body, &what, permission).repeatable()).await {
+            Err(ApiError::Refused { what, status: StatusCode::UNPROCESSABLE_ENTITY, message }) => {
+                Err(ApiError::Forbidden { what, message, advice: format!("the App needs {permission}") })
+            }
+            answer => InstallationToken::from_answer(&answer?.body).ok_or_else(|| self.not_github()),
         }
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
+use ring::error::KeyRejected;
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use secrecy::{ExposeSecret, SecretString};
@@ -49,8 +50,29 @@ pub(crate) enum CredentialError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        why: String,
+        #[source]
+        why: KeyError,
     },
+}
+
+/// Why a text is no private key of an App.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeyError {
+    /// No PEM.
+    #[error("it is not PEM")]
+    NotPem,
+    /// PEM that is cut off.
+    #[error("its end is missing")]
+    NoEnd,
+    /// PEM of something else, by its label.
+    #[error("it is a `{0}`")]
+    Other(String),
+    /// No RSA key that can sign.
+    #[error("{0}")]
+    Rejected(KeyRejected),
+    /// The key does not sign.
+    #[error("it cannot sign")]
+    CannotSign,
 }
 
 impl Credential {
@@ -88,24 +110,24 @@ pub(super) fn app_jwt(id: &str, key_file: &Path, now: i64) -> Result<SecretStrin
     let message = format!("{}.{}", encode(&json!({"alg": "RS256", "typ": "JWT"})), encode(&claims));
     let mut signature = vec![0; key.public().modulus_len()];
     key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message.as_bytes(), &mut signature)
-        .map_err(|_| CredentialError::Key { path: key_file.to_owned(), why: "it cannot sign".to_owned() })?;
+        .map_err(|_| CredentialError::Key { path: key_file.to_owned(), why: KeyError::CannotSign })?;
     Ok(format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)).into())
 }
 
-/// Parses the PEM text of an RSA key. The error says what it is instead.
-fn private_key(pem: &str) -> Result<RsaKeyPair, String> {
+/// Parses the PEM text of an RSA key.
+/// Fails when it is something else.
+fn private_key(pem: &str) -> Result<RsaKeyPair, KeyError> {
     const BEGIN: &str = "-----BEGIN ";
-    let begin = pem.find(BEGIN).ok_or("it is not PEM")?;
-    let (label, rest) = pem[begin + BEGIN.len()..].split_once("-----").ok_or("it is not PEM")?;
-    let body = rest.split_once("-----END").ok_or("its end is missing")?.0;
+    let begin = pem.find(BEGIN).ok_or(KeyError::NotPem)?;
+    let (label, rest) = pem[begin + BEGIN.len()..].split_once("-----").ok_or(KeyError::NotPem)?;
+    let body = rest.split_once("-----END").ok_or(KeyError::NoEnd)?.0;
     let base64: String = body.split_whitespace().collect();
-    let der = BASE64_STANDARD.decode(base64).map_err(|_| "it is not PEM")?;
-    let key = match label {
-        "RSA PRIVATE KEY" => RsaKeyPair::from_der(&der),
-        "PRIVATE KEY" => RsaKeyPair::from_pkcs8(&der),
-        other => return Err(format!("it is a `{other}`")),
-    };
-    key.map_err(|error| error.to_string())
+    let der = BASE64_STANDARD.decode(base64).map_err(|_| KeyError::NotPem)?;
+    match label {
+        "RSA PRIVATE KEY" => RsaKeyPair::from_der(&der).map_err(KeyError::Rejected),
+        "PRIVATE KEY" => RsaKeyPair::from_pkcs8(&der).map_err(KeyError::Rejected),
+        other => Err(KeyError::Other(other.to_owned())),
+    }
 }
 
 /// Whether two credentials are the same; for a file that was replaced meanwhile.
@@ -142,7 +164,7 @@ mod tests {
             ("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----", "OPENSSH PRIVATE KEY"),
             ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "CERTIFICATE"),
         ] {
-            let error = private_key(text).map(drop).expect_err(what);
+            let error = private_key(text).map(drop).expect_err(what).to_string();
             assert!(error.contains(what), "{error}");
         }
     }

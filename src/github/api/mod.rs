@@ -15,7 +15,7 @@ mod hooks;
 mod pulls;
 mod statuses;
 
-pub(crate) use app::{InstallationToken, Owner, Permissions};
+pub(crate) use app::{InstallationToken, Owner, PermissionError, Permissions};
 pub(crate) use client::Api;
 pub(crate) use credential::Credential;
 pub(crate) use deployments::{DeploymentReport, DeploymentState};

@@ -14,8 +14,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::CALL_TIMEOUT;
-use super::client::{ApiClient, Call};
+use super::client::{ApiClient, CALL_TIMEOUT, Call};
 use super::error::ApiError;
 use crate::delivery::token::{BearerToken, KeySet};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::ConfigKind;
+use super::source::ConfigKind;
 use crate::telemetry::metrics::{Gauges, Labels, Registry};
 
 impl Labels<1> for ConfigKind {

@@ -2,94 +2,27 @@
 //! files are a value of their own, so that an invalid one holds back nobody else.
 
 mod metrics;
+mod source;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 
-use super::fingerprint::Fingerprint;
+use super::folder::is_atomic;
 use super::settings::Settings;
-use super::{Files, ReadError, Tree, is_atomic};
+use super::{Fingerprint, Tree};
 use crate::team::Team;
 pub(crate) use metrics::ReloadMetrics;
+pub(crate) use source::{ConfigKind, Faults, Loaded, Reading, Source};
 
 /// Poll interval for mounted files; a poll is a few `stat` calls for each team.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A look at all files on demand is made only if the last one took less than this part of the time since: wrong signatures
 /// cause them.
 const LOOK_SHARE: u32 = 20;
-
-/// A reloadable configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ConfigKind {
-    /// The webhook secrets.
-    WebhookSecrets,
-    /// The templates.
-    Templates,
-}
-
-impl ConfigKind {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::WebhookSecrets => "webhook secrets",
-            Self::Templates => "templates",
-        }
-    }
-
-    /// The label value in metrics.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::WebhookSecrets => "webhook_secrets",
-            Self::Templates => "templates",
-        }
-    }
-}
-
-/// Mounted files, and the values that are made of them.
-pub(crate) trait Source: Send + Sync + 'static {
-    /// The value of one team.
-    type Value: Send + Sync;
-    /// What is made of the values of all teams; requests read it.
-    type View: Send + Sync;
-    /// What it is, for logs and metrics.
-    const KIND: ConfigKind;
-
-    /// The mounted paths; none if the value never changes.
-    fn paths(&self) -> &[PathBuf];
-
-    /// Reads the files of all teams.
-    /// Fails when the path cannot be read, or keeps changing; then everything stays as it is.
-    fn read(&self) -> Result<Tree, ReadError>;
-
-    /// Makes a team's value. The error says what is wrong, one line for each fault.
-    fn load(&self, team: &Team, files: Files, settings: &Settings) -> Result<Self::Value, String>;
-
-    /// Makes the view. Called after each change, in the order of teams.
-    fn view(&self, teams: &BTreeMap<Team, Loaded<Self::Value>>) -> Self::View;
-}
-
-/// The last good value of a team.
-#[derive(Debug)]
-pub(crate) struct Loaded<T> {
-    /// The last good value; `None` if there has been none.
-    pub(crate) value: Option<Arc<T>>,
-    /// Why the files that are mounted now are refused.
-    pub(crate) error: Option<String>,
-    /// The team's settings that are mounted now; the subjects of the last good ones if they are invalid.
-    pub(crate) settings: Settings,
-    /// Tells whether a team's files have changed.
-    digest: [u8; 32],
-}
-
-impl<T> Clone for Loaded<T> {
-    fn clone(&self) -> Self {
-        let (value, error, settings) = (self.value.clone(), self.error.clone(), self.settings.clone());
-        Self { value, error, settings, digest: self.digest }
-    }
-}
 
 /// The last good values of mounted files.
 pub(crate) struct Reloading<S: Source> {
@@ -117,17 +50,23 @@ struct State<T> {
 
 impl<S: Source> Reloading<S> {
     /// Reads the files for the first time.
-    /// Fails with the errors of all teams if there is no good value: one line for each fault.
-    pub(crate) fn start(source: S, metrics: &ReloadMetrics) -> Result<Self, String> {
-        let read = fingerprints(source.paths());
-        let teams = load(&source, source.read().map_err(|error| error.to_string())?, &BTreeMap::new());
-        if teams.values().all(|team| team.value.is_none()) {
-            let errors: Vec<String> = teams.into_values().filter_map(|team| team.error).collect();
-            return Err(errors.join("\n"));
+    /// Fails if they cannot be read, or the source does not accept them: one line for each fault.
+    pub(crate) fn start(source: S, metrics: &ReloadMetrics) -> Result<Self, Faults> {
+        let Reading { tree, fingerprints } = source.read().map_err(|error| Faults(vec![error.to_string()]))?;
+        let teams = load(&source, tree, &BTreeMap::new());
+        source.accept(&teams)?;
+        for (team, loaded) in &teams {
+            loaded.value.iter().for_each(|value| source.report(team, value));
         }
-        let looked = (Instant::now(), Duration::ZERO);
-        let state =
-            State { teams, read, pending: None, since: SystemTime::now(), generation: 1, unreadable: false, looked };
+        let state = State {
+            teams,
+            read: fingerprints,
+            pending: None,
+            since: SystemTime::now(),
+            generation: 1,
+            unreadable: false,
+            looked: (Instant::now(), Duration::ZERO),
+        };
         Ok(Self {
             current: ArcSwap::from_pointee(source.view(&state.teams)),
             state: Mutex::new(state),
@@ -159,7 +98,7 @@ impl<S: Source> Reloading<S> {
     pub(crate) fn refresh(&self) -> bool {
         let paths = self.source.paths();
         let begun = Instant::now();
-        let seen = fingerprints(paths);
+        let seen: Vec<Fingerprint> = paths.iter().map(|path| Fingerprint::from_path(path)).collect();
         let mut state = self.state();
         state.looked = (Instant::now(), begun.elapsed());
         if seen == state.read {
@@ -173,10 +112,13 @@ impl<S: Source> Reloading<S> {
         state.read = seen;
         state.pending = None;
         let kind = S::KIND.as_str();
-        let tree = self.source.read();
-        state.unreadable = tree.is_err();
-        let teams = match tree {
-            Ok(tree) => load(&self.source, tree, &state.teams),
+        let reading = self.source.read();
+        state.unreadable = reading.is_err();
+        let teams = match reading {
+            Ok(Reading { tree, fingerprints }) => {
+                state.read = fingerprints;
+                load(&self.source, tree, &state.teams)
+            }
             Err(error) => {
                 let error = error.to_string();
                 tracing::error!(error, "changed {kind} are refused; the last good ones stay in use");
@@ -185,7 +127,7 @@ impl<S: Source> Reloading<S> {
         };
         // In use before a line says so.
         self.current.store(Arc::new(self.source.view(&teams)));
-        let is_new = log_changes(S::KIND, &state.teams, &teams);
+        let is_new = log_changes(&self.source, &state.teams, &teams);
         if is_new {
             state.generation += 1;
             state.since = SystemTime::now();
@@ -208,24 +150,29 @@ impl<S: Source> Reloading<S> {
 }
 
 /// Logs what has changed for each team. Returns whether a value is new or gone.
-fn log_changes<T>(kind: ConfigKind, before: &BTreeMap<Team, Loaded<T>>, after: &BTreeMap<Team, Loaded<T>>) -> bool {
-    let kind = kind.as_str();
+fn log_changes<S: Source>(
+    source: &S,
+    before: &BTreeMap<Team, Loaded<S::Value>>,
+    after: &BTreeMap<Team, Loaded<S::Value>>,
+) -> bool {
+    let kind = S::KIND.as_str();
     let mut is_new = false;
     for (team, loaded) in after {
         if before.get(team).is_some_and(|before| before.digest == loaded.digest) {
             continue;
         }
-        let team = team.name();
+        let name = team.name();
         match (&loaded.error, &loaded.value) {
-            (None, _) => {
+            (None, value) => {
                 is_new = true;
+                value.iter().for_each(|value| source.report(team, value));
                 // With invalid settings a team is broken, and reported as such.
                 if loaded.settings.faults.is_empty() {
-                    tracing::info!(team, "{kind} changed and are in use");
+                    tracing::info!(team = name, "{kind} changed and are in use");
                 }
             }
             (Some(error), Some(_)) => {
-                tracing::error!(team, error, "changed {kind} are refused; the last good ones stay in use");
+                tracing::error!(team = name, error, "changed {kind} are refused; the last good ones stay in use");
             }
             // A team without a value is reported as long as it has none.
             (Some(_), None) => {}
@@ -258,18 +205,16 @@ fn load<S: Source>(
                 settings.subjects = last.and_then(|last| last.settings.subjects.clone());
             }
         }
-        let (value, error) =
-            match team.check().map_err(|error| error.to_string()).and_then(|()| source.load(&team, files, &settings)) {
-                Ok(value) => (Some(Arc::new(value)), None),
-                Err(error) => (last.and_then(|last| last.value.clone()), Some(error)),
-            };
+        let text = |error: &dyn Error| error.to_string();
+        let checked = team.check().map_err(|error| text(&error));
+        let loaded = checked.and_then(|()| source.load(&team, files, &settings).map_err(|error| text(&error)));
+        let (value, error) = match loaded {
+            Ok(value) => (Some(Arc::new(value)), None),
+            Err(error) => (last.and_then(|last| last.value.clone()), Some(error)),
+        };
         teams.insert(team, Loaded { value, error, settings, digest });
     }
     teams
-}
-
-fn fingerprints(paths: &[PathBuf]) -> Vec<Fingerprint> {
-    paths.iter().map(|path| Fingerprint::from_path(path)).collect()
 }
 
 #[cfg(test)]

@@ -1,15 +1,25 @@
 use std::fs;
-use std::path::Path;
+use std::num::ParseIntError;
+use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::mounted::tests::swap;
+use crate::mounted::{Files, ReadError};
 use crate::telemetry::metrics::Registry;
+
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+enum Invalid {
+    Read(#[from] ReadError),
+    Number(#[from] ParseIntError),
+}
 
 /// A number for each team: the sum of its files.
 struct Numbers(Vec<PathBuf>);
 
 impl Source for Numbers {
     type Value = u32;
+    type Error = Invalid;
     type View = BTreeMap<Team, Loaded<u32>>;
     const KIND: ConfigKind = ConfigKind::Templates;
 
@@ -17,14 +27,15 @@ impl Source for Numbers {
         &self.0
     }
 
-    fn read(&self) -> Result<Tree, ReadError> {
-        super::super::read(&self.0[0], |_| true)
+    fn read(&self) -> Result<Reading, ReadError> {
+        let (fingerprint, tree) = super::super::read(&self.0[0], |_| true);
+        Ok(Reading { tree: tree?, fingerprints: vec![fingerprint] })
     }
 
-    fn load(&self, _team: &Team, files: Files, _settings: &Settings) -> Result<u32, String> {
-        let files = files.complete().map_err(|error| error.to_string())?;
+    fn load(&self, _team: &Team, files: Files, _settings: &Settings) -> Result<u32, Invalid> {
+        let files = files.complete()?;
         let number = |file: &super::super::File| String::from_utf8_lossy(&file.content).trim().parse::<u32>();
-        files.iter().map(number).sum::<Result<u32, _>>().map_err(|error| error.to_string())
+        Ok(files.iter().map(number).sum::<Result<u32, _>>()?)
     }
 
     fn view(&self, teams: &BTreeMap<Team, Loaded<u32>>) -> Self::View {
@@ -32,7 +43,7 @@ impl Source for Numbers {
     }
 }
 
-fn start(path: &Path) -> Result<Reloading<Numbers>, String> {
+fn start(path: &Path) -> Result<Reloading<Numbers>, Faults> {
     Reloading::start(Numbers(vec![path.to_owned()]), &ReloadMetrics::register(&Registry::default()))
 }
 
@@ -85,7 +96,7 @@ fn start_fails_without_valid_value() {
         fs::create_dir(folder.path().join(team)).expect("a folder");
         fs::write(folder.path().join(team).join("n"), "no number").expect("a file");
     }
-    let error = start(folder.path()).map(drop).expect_err("no number");
+    let error = start(folder.path()).map(drop).expect_err("no number").to_string();
     assert_eq!(error.lines().count(), 2, "{error}");
 }
 

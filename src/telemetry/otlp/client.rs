@@ -11,6 +11,8 @@ use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+/// Time for the last export at the end of the process; shorter than a pod's termination grace period.
+pub(super) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// A collector that takes longer loses what it was sent.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Of an answer nobody reads more.

@@ -17,8 +17,8 @@ use opentelemetry_sdk::Resource;
 use prometheus::proto::{self, MetricFamily, MetricType};
 use prost::Message;
 
-use super::client::Sender;
-use super::{ENDPOINT, EnvironmentError, SHUTDOWN_TIMEOUT};
+use super::client::{SHUTDOWN_TIMEOUT, Sender};
+use super::environment::{ENDPOINT, EnvironmentError};
 use crate::telemetry::metrics::Registry;
 
 /// Export interval unless `OTEL_METRIC_EXPORT_INTERVAL` (milliseconds) says otherwise.

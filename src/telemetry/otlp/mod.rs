@@ -5,43 +5,26 @@
 //! `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_SDK_DISABLED`.
 
 mod client;
+mod environment;
 mod metrics;
 
 use std::env;
-use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider;
-use opentelemetry::{Key, KeyValue};
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithHttpConfig};
+use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 
 use super::spans::Tracer;
-use client::Sender;
+use client::{SHUTDOWN_TIMEOUT, Sender};
+use environment::{ENDPOINT, EnvironmentError, resource};
 pub(crate) use metrics::MetricsExporter;
-
-/// Time for the last export at the end of the process; shorter than a pod's termination grace period.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
-/// OpenTelemetry's attribute that tells the processes of a service apart.
-const INSTANCE: Key = Key::from_static_str("service.instance.id");
-const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// The exporters to a collector that the environment asks for.
 #[derive(Debug, Default)]
 pub(crate) struct Collector {
     spans: Option<SdkTracerProvider>,
     metrics: Option<MetricsExporter>,
-}
-
-/// Why a signal is not exported.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum EnvironmentError {
-    #[error("the collector's endpoint is not a URL")]
-    Endpoint(#[from] http::uri::InvalidUri),
-    #[error("{0}: a collector is reached by http:// only; run one inside the cluster")]
-    Scheme(String),
-    #[error("cannot set up the exporter")]
-    Exporter(#[from] ExporterBuildError),
 }
 
 impl Collector {
@@ -98,32 +81,4 @@ impl Collector {
 fn provider(resource: Resource) -> Result<SdkTracerProvider, EnvironmentError> {
     let exporter = SpanExporter::builder().with_http().with_http_client(Sender::new()).build()?;
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
-}
-
-/// The identity of this process: from the environment, else from Knative's variables.
-fn resource() -> Resource {
-    let mut resource = Resource::builder();
-    if env::var("OTEL_SERVICE_NAME").map_or(true, |name| name.is_empty()) {
-        let name = env::var("K_SERVICE").unwrap_or_else(|_| env!("CARGO_PKG_NAME").to_owned());
-        resource = resource.with_service_name(name);
-    }
-    if let Ok(revision) = env::var("K_REVISION") {
-        resource = resource.with_attribute(KeyValue::new("kn.revision.name", revision));
-    }
-    let resource = resource.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))).build();
-    if resource.get(&INSTANCE).is_some() {
-        return resource;
-    }
-    let instance = KeyValue::new(INSTANCE, instance_id());
-    Resource::builder_empty().with_attributes(attributes(&resource)).with_attribute(instance).build()
-}
-
-fn attributes(resource: &Resource) -> Vec<KeyValue> {
-    resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect()
-}
-
-/// The pod's name, which no other pod has at any time; outside a cluster a random number.
-fn instance_id() -> String {
-    let host = env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
-    host.unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)))
 }

@@ -1,6 +1,6 @@
 //! `on-path`: the paths that a change must touch, for a repository with several applications.
 
-use super::{Check, ConditionError, Got};
+use super::check::{Check, ConditionError, Got};
 use crate::github::Event;
 use crate::template::globs::{Case, GlobError, Globs};
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::cel::{Kind, is_author_path};
+use super::field::{Kind, is_author_path};
 use crate::json;
 
 /// A path such as `body.a.b`, stored as the field names after `body`.

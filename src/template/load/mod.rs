@@ -1,38 +1,16 @@
 //! Finds, parses and checks template files; each finding has its position.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 mod team;
 
+use super::finding::{Finding, Severity};
 use super::model::{Template, TemplateSet};
 use super::{compile, yaml};
 use crate::mounted;
 use crate::names::InvalidName;
 pub(crate) use team::{LintedTeam, TeamTemplates, TemplateSource, Templates, lint};
-
-/// An error or a warning about a template file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Finding {
-    /// Path of the template file.
-    pub(crate) file: PathBuf,
-    /// Position in the file; line 1, column 1 if the finding is about the whole file.
-    pub(crate) at: yaml::Position,
-    /// Whether the finding prevents the use of the templates.
-    pub(crate) severity: Severity,
-    /// The problem and its fix.
-    pub(crate) message: String,
-}
-
-/// Effect of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Severity {
-    /// None of the templates is loaded.
-    Error,
-    /// Valid, but probably a mistake.
-    Warning,
-}
 
 /// Why templates are not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -54,17 +32,6 @@ pub(crate) enum LoadError {
     /// The findings of all files, with at least one error.
     #[error("{}", lines(.0))]
     Findings(Vec<Finding>),
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let severity = match self.severity {
-            Severity::Error => "",
-            Severity::Warning => "warning: ",
-        };
-        let yaml::Position { line, column } = self.at;
-        write!(f, "{}:{line}:{column}: {severity}{}", self.file.display(), self.message)
-    }
 }
 
 fn lines(findings: &[Finding]) -> String {

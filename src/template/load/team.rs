@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::slice;
 use std::sync::Arc;
 
-use super::{Finding, LoadError, Severity, is_template_file, parse, yaml};
+use super::{LoadError, is_template_file, parse};
 use crate::delivery::token::Subjects;
-use crate::mounted::reload::{ConfigKind, Loaded, Source};
+use crate::mounted::reload::{ConfigKind, Loaded, Reading, Source};
 use crate::mounted::settings::{NAMESPACE_FILE, Settings, is_setting};
-use crate::mounted::{self, File, Files, ReadError, Tree};
+use crate::mounted::{self, File, Files, Fingerprint, ReadError, Tree};
 use crate::team::Team;
-use crate::template::{Template, TemplateSet};
+use crate::template::finding::{Finding, Severity};
+use crate::template::{Template, TemplateSet, yaml};
 
 /// The templates of one team, or of the top level.
 #[derive(Debug, Default)]
@@ -34,7 +35,7 @@ pub(crate) struct LintedTeam {
 /// Reads and checks a template file, or every `*.yaml` and `*.yml` file of a folder and of each team's folder in it.
 /// Fails when the path cannot be read.
 pub(crate) fn lint(path: &Path) -> Result<Vec<LintedTeam>, LoadError> {
-    Ok(read(path)?.into_iter().map(|(team, files)| lint_team(team, files)).collect())
+    Ok(read(path).1?.into_iter().map(|(team, files)| lint_team(team, files)).collect())
 }
 
 fn lint_team(team: Team, mut files: Files) -> LintedTeam {
@@ -60,7 +61,7 @@ fn lint_team(team: Team, mut files: Files) -> LintedTeam {
     LintedTeam { team, result }
 }
 
-fn read(path: &Path) -> Result<Tree, ReadError> {
+fn read(path: &Path) -> (Fingerprint, Result<Tree, ReadError>) {
     mounted::read(path, |name| is_template_file(name) || is_setting(Path::new(name)))
 }
 
@@ -165,6 +166,7 @@ impl TeamInForce {
 
 impl Source for TemplateSource {
     type Value = TemplateSet;
+    type Error = LoadError;
     type View = Templates;
     const KIND: ConfigKind = ConfigKind::Templates;
 
@@ -175,21 +177,25 @@ impl Source for TemplateSource {
         }
     }
 
-    fn read(&self) -> Result<Tree, ReadError> {
+    fn read(&self) -> Result<Reading, ReadError> {
         match self {
-            Self::Mounted(path) => read(path),
+            Self::Mounted(path) => {
+                let (fingerprint, tree) = read(path);
+                Ok(Reading { tree: tree?, fingerprints: vec![fingerprint] })
+            }
             Self::Shipped(file) => {
-                Ok(Tree::from([(Team::TOP, Files { entries: vec![Ok(file.clone())], ..Files::default() })]))
+                let files = Files { entries: vec![Ok(file.clone())], ..Files::default() };
+                Ok(Reading { tree: Tree::from([(Team::TOP, files)]), fingerprints: Vec::new() })
             }
         }
     }
 
-    fn load(&self, team: &Team, files: Files, settings: &Settings) -> Result<TemplateSet, String> {
-        let (set, mut findings) = check(team, files).map_err(|error| error.to_string())?;
+    fn load(&self, team: &Team, files: Files, settings: &Settings) -> Result<TemplateSet, LoadError> {
+        let (set, mut findings) = check(team, files)?;
         findings
             .extend(foreign(&set, settings.namespace.as_deref()).map(|(template, message)| template.finding(message)));
         if findings.iter().any(|finding| finding.severity == Severity::Error) {
-            return Err(LoadError::Findings(findings).to_string());
+            return Err(LoadError::Findings(findings));
         }
         findings.iter().for_each(|finding| tracing::warn!(team = team.name(), "{finding}"));
         Ok(set)

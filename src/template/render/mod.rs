@@ -66,6 +66,15 @@ struct Fault {
     message: String,
 }
 
+/// Why a placeholder has no value.
+#[derive(Debug, thiserror::Error)]
+enum ValueError {
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
+    #[error("the values of this event have more than {MAX_RENDERED} bytes together")]
+    TooLarge,
+}
+
 impl PipelineRun {
     /// The run as a YAML document that begins with `---`.
     /// Fails when the object cannot be serialised, which cannot happen for a parsed template.
@@ -87,12 +96,10 @@ impl<'e> Values<'e> {
         Self { event, left: Cell::new(MAX_RENDERED) }
     }
 
-    fn evaluate(&self, expression: &Expression) -> Result<Outcome<'e>, String> {
-        let value = expression.evaluate(self.event).map_err(|error| error.to_string())?;
-        match self.left.get().checked_sub(value.length()) {
-            Some(left) => self.left.set(left),
-            None => return Err(format!("the values of this event have more than {MAX_RENDERED} bytes together")),
-        }
+    fn evaluate(&self, expression: &Expression) -> Result<Outcome<'e>, ValueError> {
+        let value = expression.evaluate(self.event)?;
+        let left = self.left.get().checked_sub(value.length()).ok_or(ValueError::TooLarge)?;
+        self.left.set(left);
         Ok(value)
     }
 }
@@ -280,7 +287,7 @@ fn fill_tree(tree: &Tree, values: &Values<'_>, place: &mut String) -> Result<Val
 /// The value of a param, which may be text, a list or a map.
 fn fill_param(expression: &Expression, values: &Values<'_>, place: &str) -> Result<Value, Fault> {
     let fault = |message: String| Fault { place: place.to_owned(), message };
-    let outcome = values.evaluate(expression).map_err(fault)?;
+    let outcome = values.evaluate(expression).map_err(|error| fault(error.to_string()))?;
     let refuse = |text: &str| if text.contains("$(") { Err(fault(tekton_variable(text))) } else { Ok(()) };
     match outcome {
         Outcome::Text(text) => refuse(&text).map(|()| text.into_owned().into()),
@@ -313,7 +320,7 @@ fn fill(text: &Text, values: &Values<'_>, kind: FieldKind, place: &str) -> Resul
         match part {
             Part::Literal(literal) => filled.push_str(literal),
             Part::Expression(expression) => {
-                let value = match values.evaluate(expression).map_err(fault)? {
+                let value = match values.evaluate(expression).map_err(|error| fault(error.to_string()))? {
                     Outcome::Text(value) => value,
                     Outcome::List(_) => return Err(fault("the value is a list, but this field must be text".into())),
                     Outcome::Map(_) => return Err(fault("the value is a map, but this field must be text".into())),

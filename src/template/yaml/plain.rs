@@ -2,7 +2,7 @@
 
 use serde_json::Number;
 
-use super::Value;
+use super::node::Value;
 
 /// An unquoted scalar that YAML parsers, or people, interpret differently.
 #[derive(Debug, thiserror::Error)]

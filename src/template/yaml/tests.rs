@@ -1,3 +1,5 @@
+use serde_json::Number;
+
 use super::*;
 
 fn one(source: &str) -> Node {

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::{Fault, Position};
+use super::node::{Fault, Position};
 use crate::template::placeholder;
 
 /// First of the characters that replace an unquoted placeholder while YAML is parsed.

@@ -3,26 +3,9 @@
 use cel::common::ast::operators;
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 
-use super::super::Name;
-use super::kind::{Kind, kind};
-
-/// Fields of GitHub's payloads that are hexadecimal, a number, a time or one of a few words, wherever they stand.
-#[rustfmt::skip]
-const SAFE_FIELDS: &[&str] = &[
-    "sha", "merge_commit_sha", "head_sha", "after", "before", "id", "node_id", "number", "action", "state", "status",
-    "conclusion", "created_at", "updated_at", "merged_at", "closed_at", "pushed_at", "published_at", "merged", "draft",
-    "private", "fork", "archived", "prerelease", "deleted", "forced", "additions", "deletions", "changed_files",
-    "comments", "review_comments", "commits_count", "size", "full_name", "visibility", "type", "author_association",
-];
-
-/// Fields whose content senders choose freely, whatever its own fields are called.
-const FREE_FIELDS: [&str; 2] = ["client_payload", "inputs"];
-
-/// Whether the value of a path into the payload may be an author's text.
-pub(crate) fn is_author_path(fields: &[String]) -> bool {
-    let is_free = |field: &String| FREE_FIELDS.contains(&field.as_str());
-    fields.iter().any(is_free) || fields.last().is_none_or(|last| !SAFE_FIELDS.contains(&last.as_str()))
-}
+use super::kind::kind;
+use crate::template::expression::field::{FREE_FIELDS, Kind, SAFE_FIELDS};
+use crate::template::expression::name::Name;
 
 /// Whether a chain of fields goes through one with free content.
 fn is_free(node: &IdedExpr) -> bool {

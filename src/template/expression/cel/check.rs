@@ -2,11 +2,24 @@
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 
-use super::super::{Error, Name};
-use super::kind::{Kind, kind};
-use super::{FUNCTIONS, VARIABLES};
-use crate::template::migration;
+use super::kind::kind;
+use super::migration;
+use crate::template::expression::error::Error;
+use crate::template::expression::field::Kind;
+use crate::template::expression::name::Name;
 use crate::template::nearest::nearest;
+
+/// Variables besides [`Name`].
+const VARIABLES: &[&str] = &["body", "headers", "event"];
+
+/// Allowed functions: CEL's standard library without times, its strings and encoders extensions, `slug` and `marshalJSON`.
+#[rustfmt::skip]
+const FUNCTIONS: &[&str] = &[
+    "size", "contains", "startsWith", "endsWith", "matches", "string", "int", "uint", "double", "bool", "bytes",
+    "type", "dyn", "charAt", "indexOf", "lastIndexOf", "join", "lowerAscii", "upperAscii", "trim", "replace",
+    "split", "substring", "format", "quote", "reverse", "of", "ofNonZeroValue", "none", "hasValue", "value", "or",
+    "orValue", "slug", "marshalJSON", "encode", "decode",
+];
 
 /// Maximum nesting depth of an expression; far below the depth at which the stack overflows.
 const MAX_DEPTH: usize = 64;

@@ -2,58 +2,8 @@
 
 use cel::common::ast::{Expr, IdedExpr, LiteralValue, operators};
 
-use super::super::Name;
-
-/// The kind of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Bool,
-    Text,
-    Number,
-    List,
-    Map,
-    /// Not known.
-    Any,
-}
-
-/// Fields of GitHub's payloads that are maps, wherever they stand.
-#[rustfmt::skip]
-const MAPS: &[&str] = &[
-    "repository", "sender", "pull_request", "base", "head", "user", "owner", "repo", "head_commit", "pusher",
-    "organization", "installation", "enterprise", "release", "issue", "author", "committer", "check_run",
-    "check_suite", "workflow_run", "workflow_job", "deployment", "deployment_status", "merge_group", "client_payload",
-    "review", "changes",
-];
-/// Fields that are lists.
-#[rustfmt::skip]
-const LISTS: &[&str] = &[
-    "labels", "assignees", "requested_reviewers", "requested_teams", "commits", "added", "modified", "removed", "pages",
-    "branches", "pull_requests", "topics",
-];
-
-impl Kind {
-    /// The kind with its article, for messages.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Bool => "true or false",
-            Self::Text => "text",
-            Self::Number => "a number",
-            Self::List => "a list",
-            Self::Map => "a map",
-            Self::Any => "any value",
-        }
-    }
-
-    /// The kind of a field of the payload.
-    pub(crate) fn of_field(name: &str) -> Self {
-        match name {
-            name if MAPS.contains(&name) => Self::Map,
-            name if LISTS.contains(&name) => Self::List,
-            "merged" | "draft" | "private" | "prerelease" | "deleted" | "forced" => Self::Bool,
-            _ => Self::Any,
-        }
-    }
-}
+use crate::template::expression::field::Kind;
+use crate::template::expression::name::Name;
 
 /// The kind of an expression's value. `is_bound` tells the names of enclosing loops.
 pub(super) fn kind(node: &IdedExpr, is_bound: &dyn Fn(&str) -> bool) -> Kind {

@@ -7,8 +7,10 @@
 mod absent;
 mod author;
 mod check;
+mod instrument;
 mod kind;
 mod meter;
+mod migration;
 mod values;
 
 use std::collections::BTreeSet;
@@ -16,32 +18,18 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use cel::common::ast::IdedExpr;
-use cel::common::value::CowVal;
 use cel::extractors::This;
-use cel::{Context, Env, ExecutionError, FunctionContext, Value};
+use cel::{Context, Env, ExecutionError, Value};
 use serde_json::Value as Json;
 
-use super::{Error, EvaluationError};
+use super::error::{Error, EvaluationError};
+use super::field::Kind;
 use crate::github::Event;
-pub(crate) use author::is_author_path;
-pub(crate) use kind::Kind;
-use meter::Meter;
+use meter::{Function, Meter};
 use values::Variables;
 
 /// Stack of the parser in bytes; the longest expression needs less than a quarter of it, even unoptimised.
 const PARSER_STACK_BYTES: usize = 32 << 20;
-/// Variables besides [`super::Name`].
-const VARIABLES: &[&str] = &["body", "headers", "event"];
-
-/// Allowed functions: CEL's standard library without times, its strings and encoders extensions, `slug` and `marshalJSON`.
-#[rustfmt::skip]
-const FUNCTIONS: &[&str] = &[
-    "size", "contains", "startsWith", "endsWith", "matches", "string", "int", "uint", "double", "bool", "bytes",
-    "type", "dyn", "charAt", "indexOf", "lastIndexOf", "join", "lowerAscii", "upperAscii", "trim", "replace",
-    "split", "substring", "format", "quote", "reverse", "of", "ofNonZeroValue", "none", "hasValue", "value", "or",
-    "orValue", "slug", "marshalJSON", "encode", "decode",
-];
-
 /// Longest payload, in bytes, of which expressions are evaluated. GitHub's largest usual ones, pushes of 2,048 commits, have
 /// some 2 MiB.
 const MAX_PAYLOAD: usize = 8 << 20;
@@ -70,10 +58,6 @@ impl std::fmt::Debug for Program {
         f.debug_tuple("Program").field(&self.source).finish()
     }
 }
-
-/// A function that may return its argument without copying it.
-type Function =
-    Box<dyn for<'c, 'v> Fn(&mut FunctionContext<'c, 'v>) -> Result<CowVal<'c, 'v>, ExecutionError> + Send + Sync>;
 
 /// The environment shared by all expressions; built when the first one is compiled.
 fn environment() -> Arc<Env> {
@@ -112,7 +96,7 @@ impl Program {
         let author_text = [true, false].map(|merges| author::is_author_text(&expression, merges, &mut Vec::new()));
         absent::rewrite(&mut expression);
         let mut names = BTreeSet::new();
-        meter::instrument(&mut expression, &mut names);
+        instrument::instrument(&mut expression, &mut names);
         Ok(Self { source: source.into(), expression: Arc::new(expression), names: Arc::new(names), kind, author_text })
     }
 

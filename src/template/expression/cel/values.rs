@@ -11,11 +11,11 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value as Json;
 
-use super::super::Name;
-use super::super::path::Path;
 use super::meter::Meter;
 use crate::github::Event;
 use crate::json;
+use crate::template::expression::name::Name;
+use crate::template::expression::path::Path;
 
 /// A value that borrows from the event; `None` if the event lacks it.
 type Slot<'e> = OnceLock<Option<Box<dyn Val + 'e>>>;
