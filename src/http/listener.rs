@@ -21,7 +21,7 @@ use tokio::task::{AbortHandle, Id};
 use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt;
 
-use super::timeouts::{RequestClock, TimedStream};
+use super::timeouts::{PROOF_TIME, RequestClock, TimedStream};
 
 /// Longest request head, all headers together; GitHub's has some 1.5 KiB.
 const MAX_HEAD: usize = 64 << 10;
@@ -121,9 +121,13 @@ impl ConnectionLimit {
     }
 
     /// Waits for a place for one more connection, and closes another one if none is left. `None` never happens.
+    ///
+    /// A client between two requests is spared as long as a stranger's connection may become old enough to be closed:
+    /// strangers that come back at once must not drive it out.
     async fn acquire(&mut self) -> Option<OwnedSemaphorePermit> {
+        let begun = Instant::now();
         loop {
-            self.make_room();
+            self.make_room(begun.elapsed() <= PROOF_TIME);
             // The semaphore is never closed.
             if let Ok(permit) = timeout(RETRY_INTERVAL, Arc::clone(&self.free).acquire_owned()).await {
                 return permit.ok();
@@ -131,10 +135,10 @@ impl ConnectionLimit {
         }
     }
 
-    fn make_room(&mut self) {
+    fn make_room(&mut self, spares_resting: bool) {
         let open = lock(&self.open).len();
         if open >= self.allowed {
-            self.close_one();
+            self.close_one(spares_resting);
             if self.warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
                 self.warned = Some(Instant::now());
                 tracing::warn!(
@@ -145,10 +149,11 @@ impl ConnectionLimit {
         }
     }
 
-    fn close_one(&self) {
+    fn close_one(&self, spares_resting: bool) {
         let mut open = lock(&self.open);
         let worths = open.iter().filter_map(|(id, open)| Some((open.clock.worth()?, *id)));
-        if let Some((_, id)) = worths.min_by_key(|(worth, _)| *worth)
+        let closable = worths.filter(|(worth, _)| !(spares_resting && worth.is_resting()));
+        if let Some((_, id)) = closable.min_by_key(|(worth, _)| *worth)
             && let Some(closed) = open.remove(&id)
         {
             closed.task.abort();
@@ -254,6 +259,28 @@ mod tests {
                 assert_ne!(stream.read_buf(&mut answer).await.expect("an answer"), 0, "closed");
             }
             sleep(Duration::from_secs(90)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_that_come_at_once_do_not_drive_out_a_client_between_two_requests() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let router = Router::new().route("/", get(|| async { "hello" }));
+        tokio::spawn(serve(listener, router, std::future::pending(), ConnectionLimit::of(30), Duration::ZERO));
+        let mut client = TcpStream::connect(address).await.expect("a connection");
+        let mut strangers = Vec::new();
+        for _ in 0..2 {
+            client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("a request");
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"hello") {
+                assert_ne!(client.read_buf(&mut answer).await.expect("an answer"), 0, "closed");
+            }
+            for _ in 0..60 {
+                let mut stranger = TcpStream::connect(address).await.expect("a connection");
+                stranger.write_all(b"GET / HTTP/1.1\r\n").await.expect("half a head");
+                strangers.push(stranger);
+            }
         }
     }
 }

@@ -15,13 +15,14 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Time for a request's head, from its first byte.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time between two requests of a connection, and before the first one: a proxy may open connections in advance. Knative's queue-proxy keeps idle connections for 90 s (Go's default
-/// transport); it must be the one that closes them, or a request meets a closing connection.
+/// Time between two requests of a connection, and before the first one: a proxy may open connections in advance. Knative's
+/// queue-proxy keeps idle connections for 90 s (Go's default transport); it must be the one that closes them, or a request
+/// meets a closing connection.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(120);
 /// A connection that is idle for less than this is closed last.
 const RESTING: Duration = Duration::from_secs(2);
 /// A request has this time to prove something before its connection may be closed for another one.
-const PROOF_TIME: Duration = Duration::from_millis(250);
+pub(super) const PROOF_TIME: Duration = Duration::from_millis(250);
 /// Time in which a peer must take some of our bytes.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -50,6 +51,13 @@ pub(super) enum Worth {
     Unproven(Instant),
     /// Idle since then, for less than [`RESTING`]: its client may just be sending the next request.
     Resting(Instant),
+}
+
+impl Worth {
+    /// Whether closing the connection may cost an honest client its next request.
+    pub(super) fn is_resting(self) -> bool {
+        matches!(self, Self::Resting(_))
+    }
 }
 
 impl RequestClock {
