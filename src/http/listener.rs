@@ -21,7 +21,7 @@ use tokio::task::{AbortHandle, Id};
 use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt;
 
-use super::timeouts::{PROOF_TIME, RequestClock, TimedStream};
+use super::timeouts::{RequestClock, TimedStream, Worth};
 
 /// Longest request head, all headers together; GitHub's has some 1.5 KiB.
 const MAX_HEAD: usize = 64 << 10;
@@ -121,13 +121,9 @@ impl ConnectionLimit {
     }
 
     /// Waits for a place for one more connection, and closes another one if none is left. `None` never happens.
-    ///
-    /// A client between two requests is spared as long as a stranger's connection may become old enough to be closed:
-    /// strangers that come back at once must not drive it out.
     async fn acquire(&mut self) -> Option<OwnedSemaphorePermit> {
-        let begun = Instant::now();
         loop {
-            self.make_room(begun.elapsed() <= PROOF_TIME);
+            self.make_room();
             // The semaphore is never closed.
             if let Ok(permit) = timeout(RETRY_INTERVAL, Arc::clone(&self.free).acquire_owned()).await {
                 return permit.ok();
@@ -135,10 +131,10 @@ impl ConnectionLimit {
         }
     }
 
-    fn make_room(&mut self, spares_resting: bool) {
+    fn make_room(&mut self) {
         let open = lock(&self.open).len();
         if open >= self.allowed {
-            self.close_one(spares_resting);
+            self.close_one();
             if self.warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
                 self.warned = Some(Instant::now());
                 tracing::warn!(
@@ -149,13 +145,25 @@ impl ConnectionLimit {
         }
     }
 
-    fn close_one(&self, spares_resting: bool) {
+    /// Closes the connection that is worth least. One that rests is spared while most others are young: unauthenticated
+    /// clients that reconnect at once must not displace it, and some of theirs can be closed in a moment.
+    fn close_one(&self) {
         let mut open = lock(&self.open);
-        let worths = open.iter().filter_map(|(id, open)| Some((open.clock.worth()?, *id)));
-        let closable = worths.filter(|(worth, _)| !(spares_resting && worth.is_resting()));
-        if let Some((_, id)) = closable.min_by_key(|(worth, _)| *worth)
-            && let Some(closed) = open.remove(&id)
-        {
+        let (mut least, mut young) = (None, 0);
+        for (id, open) in open.iter() {
+            let worth = open.clock.worth();
+            young += usize::from(worth == Worth::Young);
+            if least.is_none_or(|(other, _)| worth < other) {
+                least = Some((worth, *id));
+            }
+        }
+        let Some((worth, id)) = least else { return };
+        let is_closable = match worth {
+            Worth::Idle(_) | Worth::Unproven(_) => true,
+            Worth::Resting(_) => 2 * young <= open.len(),
+            Worth::Young | Worth::Proven => false,
+        };
+        if is_closable && let Some(closed) = open.remove(&id) {
             closed.task.abort();
         }
     }
@@ -230,6 +238,8 @@ fn connection(
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -238,10 +248,7 @@ mod tests {
     /// With paused time, timers fire as soon as nothing else is left to do.
     #[tokio::test(start_paused = true)]
     async fn closes_half_sent_heads_and_keeps_idle_connections() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
-        let address = listener.local_addr().expect("an address");
-        let router = Router::new().route("/", get(|| async { "hello" }));
-        tokio::spawn(serve(listener, router, std::future::pending(), ConnectionLimit::new(), Duration::ZERO));
+        let address = serve_with(ConnectionLimit::new()).await;
         let mut answer = Vec::new();
         for (half, seconds) in [("", 120), ("GET / HTTP/1.1\r\n", 10)] {
             let begun = Instant::now();
@@ -253,34 +260,52 @@ mod tests {
         }
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         for _ in 0..2 {
-            stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("a request");
-            let mut answer = Vec::new();
-            while !answer.ends_with(b"hello") {
-                assert_ne!(stream.read_buf(&mut answer).await.expect("an answer"), 0, "closed");
-            }
+            is_answered(&mut stream).await;
             sleep(Duration::from_secs(90)).await;
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn strangers_that_come_at_once_do_not_drive_out_a_client_between_two_requests() {
+    async fn serve_with(limit: ConnectionLimit) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("an address");
         let router = Router::new().route("/", get(|| async { "hello" }));
-        tokio::spawn(serve(listener, router, std::future::pending(), ConnectionLimit::of(30), Duration::ZERO));
+        tokio::spawn(serve(listener, router, std::future::pending(), limit, Duration::ZERO));
+        address
+    }
+
+    async fn is_answered(client: &mut TcpStream) {
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("a request");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"hello") {
+            assert_ne!(client.read_buf(&mut answer).await.expect("an answer"), 0, "closed");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn spares_a_resting_client_when_unauthenticated_ones_reconnect_at_once() {
+        let address = serve_with(ConnectionLimit::of(30)).await;
         let mut client = TcpStream::connect(address).await.expect("a connection");
-        let mut strangers = Vec::new();
+        let mut others = Vec::new();
         for _ in 0..2 {
-            client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("a request");
-            let mut answer = Vec::new();
-            while !answer.ends_with(b"hello") {
-                assert_ne!(client.read_buf(&mut answer).await.expect("an answer"), 0, "closed");
-            }
+            is_answered(&mut client).await;
             for _ in 0..60 {
-                let mut stranger = TcpStream::connect(address).await.expect("a connection");
-                stranger.write_all(b"GET / HTTP/1.1\r\n").await.expect("half a head");
-                strangers.push(stranger);
+                let mut other = TcpStream::connect(address).await.expect("a connection");
+                other.write_all(b"GET / HTTP/1.1\r\n").await.expect("half a head");
+                others.push(other);
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn resting_clients_delay_no_new_one() {
+        let address = serve_with(ConnectionLimit::of(30)).await;
+        let mut clients = Vec::new();
+        let begun = Instant::now();
+        for _ in 0..90 {
+            let mut client = TcpStream::connect(address).await.expect("a connection");
+            is_answered(&mut client).await;
+            clients.push(client);
+        }
+        assert!(begun.elapsed() < RETRY_INTERVAL, "{:?}", begun.elapsed());
     }
 }

@@ -22,7 +22,7 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(120);
 /// A connection that is idle for less than this is closed last.
 const RESTING: Duration = Duration::from_secs(2);
 /// A request has this time to prove something before its connection may be closed for another one.
-pub(super) const PROOF_TIME: Duration = Duration::from_millis(250);
+const PROOF_TIME: Duration = Duration::from_millis(250);
 /// Time in which a peer must take some of our bytes.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -51,13 +51,10 @@ pub(super) enum Worth {
     Unproven(Instant),
     /// Idle since then, for less than [`RESTING`]: its client may just be sending the next request.
     Resting(Instant),
-}
-
-impl Worth {
-    /// Whether closing the connection may cost an honest client its next request.
-    pub(super) fn is_resting(self) -> bool {
-        matches!(self, Self::Resting(_))
-    }
+    /// Must not be closed yet: its request may still prove something.
+    Young,
+    /// Must not be closed: the request of an authenticated sender is being answered.
+    Proven,
 }
 
 impl RequestClock {
@@ -86,14 +83,14 @@ impl RequestClock {
         *self.phase() = Phase::Proven;
     }
 
-    /// What the connection is worth; `None` if it must not be closed.
-    pub(super) fn worth(&self) -> Option<Worth> {
+    /// What the connection is worth.
+    pub(super) fn worth(&self) -> Worth {
         match *self.phase() {
-            Phase::Idle(since) if since.elapsed() < RESTING => Some(Worth::Resting(since)),
-            Phase::Idle(since) => Some(Worth::Idle(since)),
-            Phase::Head(since) | Phase::Unproven(since) if since.elapsed() < PROOF_TIME => None,
-            Phase::Head(since) | Phase::Unproven(since) => Some(Worth::Unproven(since)),
-            Phase::Proven => None,
+            Phase::Idle(since) if since.elapsed() < RESTING => Worth::Resting(since),
+            Phase::Idle(since) => Worth::Idle(since),
+            Phase::Head(since) | Phase::Unproven(since) if since.elapsed() < PROOF_TIME => Worth::Young,
+            Phase::Head(since) | Phase::Unproven(since) => Worth::Unproven(since),
+            Phase::Proven => Worth::Proven,
         }
     }
 
@@ -236,24 +233,24 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_worth_less_than_an_unproven_one() {
         let (mut stream, clock, mut client) = connection();
-        let idle = Some(Worth::Idle(Instant::now()));
+        let idle = Worth::Idle(Instant::now());
         advance(RESTING).await;
         assert_eq!(clock.worth(), idle);
         client.write_all(b"head").await.expect("a head");
         stream.read_exact(&mut [0; 4]).await.expect("a head");
-        let unproven = Some(Worth::Unproven(Instant::now()));
-        assert_eq!(clock.worth(), None);
+        let unproven = Worth::Unproven(Instant::now());
+        assert_eq!(clock.worth(), Worth::Young);
         advance(PROOF_TIME).await;
         assert_eq!(clock.worth(), unproven);
         clock.begin_request();
         advance(Duration::from_secs(1)).await;
         assert_eq!(clock.worth(), unproven);
         clock.prove();
-        assert_eq!(clock.worth(), None);
+        assert_eq!(clock.worth(), Worth::Proven);
         clock.end_request();
         let resting = clock.worth();
-        assert_eq!(resting, Some(Worth::Resting(Instant::now())));
-        assert!(idle < unproven && unproven < resting);
+        assert_eq!(resting, Worth::Resting(Instant::now()));
+        assert!(idle < unproven && unproven < resting && resting < Worth::Young && Worth::Young < Worth::Proven);
     }
 
     #[tokio::test(start_paused = true)]
