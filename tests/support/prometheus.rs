@@ -12,25 +12,12 @@ use tokio::time::sleep;
 
 use super::http::HttpClient;
 
-/// Pause before what an alert counts happens once more.
-const AGAIN: Duration = Duration::from_secs(10);
-
-/// Lets one more of what an alert counts within a minute happen, until the alert is there: on a busy machine the first ones
-/// may be older than a minute when the last one is seen. Panics with `what` if it is not there within `limit`.
-pub async fn provoke(what: &str, limit: Duration, mut happen: impl AsyncFnMut(), is_there: impl AsyncFn() -> bool) {
-    let end = Instant::now() + limit;
-    loop {
-        happen().await;
-        let pause = Instant::now() + AGAIN;
-        while Instant::now() < pause {
-            if is_there().await {
-                return;
-            }
-            assert!(Instant::now() < end, "{what} is not there after {limit:?}");
-            sleep(Duration::from_millis(100)).await;
-        }
-    }
-}
+/// The window in which the alerts count errors.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Evaluations of rules are a second apart, and take longer on a busy machine.
+const EVALUATED: Duration = Duration::from_secs(30);
+/// Attempts to have four errors counted within the window.
+const ATTEMPTS: usize = 3;
 
 /// A Prometheus that something else has started and ends.
 pub struct Prometheus {
@@ -66,6 +53,60 @@ impl Prometheus {
             }
             let log = || fs::read_to_string(&self.log).unwrap_or_default();
             assert!(Instant::now() < end, "{expression} is {found:?}, not {wanted}\n{}", log());
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Asserts that three errors fire no alert, and that the fourth does. `count` is the recorded number of errors within
+    /// a minute, `alert` the labels of the alert in braces, and `fail` makes one error. An attempt whose errors are not all
+    /// seen within a minute, on a busy machine, says nothing and is repeated.
+    pub async fn assert_fires_at_the_fourth(&self, count: &str, alert: &str, mut fail: impl AsyncFnMut()) {
+        for _ in 0..ATTEMPTS {
+            let end = Instant::now() + WINDOW + EVALUATED;
+            while self.number(count).await.unwrap_or(0.0) != 0.0 {
+                assert!(Instant::now() < end, "{count} does not become 0");
+                sleep(Duration::from_millis(100)).await;
+            }
+            let end = Instant::now() + WINDOW;
+            for _ in 0..3 {
+                fail().await;
+            }
+            if !self.reaches(count, 3.0, end).await {
+                continue;
+            }
+            self.next_evaluation(count).await;
+            let firing = self.query(&format!("ALERTS{alert}")).await;
+            assert!(firing.is_empty(), "three errors fire an alert: {firing:?}");
+            fail().await;
+            if self.reaches(count, 4.0, end).await {
+                self.next_evaluation(count).await;
+                // It may be over again.
+                let fired = self.query(&format!("last_over_time(ALERTS{alert}[1m])")).await;
+                assert!(!fired.is_empty(), "four errors fire no alert");
+                return;
+            }
+        }
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        panic!("{count} was not 3 and then 4 within a minute in {ATTEMPTS} attempts\n{log}");
+    }
+
+    async fn reaches(&self, expression: &str, wanted: f64, end: Instant) -> bool {
+        while Instant::now() < end {
+            if self.number(expression).await == Some(wanted) {
+                return true;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        false
+    }
+
+    /// Waits until a recorded expression is evaluated again: then the alerts of the evaluation before are decided.
+    async fn next_evaluation(&self, recorded: &str) {
+        let at = format!("timestamp({recorded})");
+        let seen = self.number(&at).await;
+        let end = Instant::now() + EVALUATED;
+        while self.number(&at).await <= seen {
+            assert!(Instant::now() < end, "{recorded} is not evaluated again");
             sleep(Duration::from_millis(100)).await;
         }
     }
