@@ -1,4 +1,4 @@
-//! What all commands share as processes: their runtime, their output, and an exit code.
+//! The runtime, the output and an exit code of the commands.
 
 use std::io::{self, Write};
 

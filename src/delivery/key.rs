@@ -7,9 +7,9 @@ use http::{HeaderName, HeaderValue};
 use sha1::Sha1;
 use sha2::Sha256;
 
-/// The header with the signature of GitHub today.
+/// The header with the SHA-256 signature.
 pub(super) const SHA256_HEADER: HeaderName = HeaderName::from_static("x-hub-signature-256");
-/// The header with that of old senders.
+/// The header with the SHA-1 signature.
 pub(super) const SHA1_HEADER: HeaderName = HeaderName::from_static("x-hub-signature");
 
 /// A webhook secret, prepared for verification. Its `Debug` output hides the secret.

@@ -97,8 +97,8 @@ impl ReadError {
 }
 
 /// Reads a file, or those files of a folder and of each folder in it whose names `wanted` accepts. A file that cannot be
-/// read does not hide the others. Also returns the path's fingerprint, the same before and after the read; the last one that
-/// was seen, if there is no such.
+/// read does not hide the others. Also returns the path's fingerprint, which was the same before and after the read; after
+/// [`ReadError::Unstable`] it is the last one.
 /// Fails when the path itself cannot be read, or changes during each read.
 pub(crate) fn read(path: &Path, wanted: fn(&str) -> bool) -> (Fingerprint, Result<Tree, ReadError>) {
     let mut before = Fingerprint::from_path(path);

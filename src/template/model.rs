@@ -11,8 +11,8 @@ use super::globs::{GlobIndex, Globs};
 use super::placeholder::Text;
 use super::yaml::Position;
 
-/// From so many templates with `on-repository` on, an index is made of them. For fewer, comparing each list is fast enough,
-/// and the index would cost a start as much as all lists together.
+/// Least number of templates with `on-repository` for an index. Fewer are compared fast enough one by one, and building the
+/// index takes as long as compiling all of their globs again.
 pub(super) const INDEXED_FROM: usize = 8;
 
 /// A checked template: one document of a template file.

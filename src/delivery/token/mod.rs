@@ -128,13 +128,13 @@ impl TokenPolicy {
     }
 }
 
-/// Why a file of subjects cannot be used.
+/// Why a file of subjects is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SubjectsError {
-    /// It is no text.
+    /// Not UTF-8.
     #[error("not UTF-8 text; save the file as UTF-8")]
     Encoding,
-    /// It has only comments.
+    /// Empty, or only comments.
     #[error(
         "the file names no subject; write one a line, such as system:serviceaccount:NAMESPACE:NAME, or remove the file"
     )]

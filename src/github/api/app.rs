@@ -11,7 +11,7 @@ use super::RepositoryName;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Permissions(Map<String, Value>);
 
-/// A text that is no permission.
+/// An invalid permission.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not a permission; write NAME:read or NAME:write, e.g. contents:read")]
 pub(crate) struct PermissionError(String);
@@ -60,7 +60,7 @@ pub(crate) struct InstallationToken {
 
 impl Permissions {
     /// Parses `name:level` pairs.
-    /// Fails with the first text that is none.
+    /// Fails with the first invalid one.
     pub(crate) fn parse<'t>(texts: impl IntoIterator<Item = &'t str>) -> Result<Self, PermissionError> {
         let mut permissions = Map::new();
         for text in texts {
@@ -99,7 +99,8 @@ pub(super) fn token_request_body(owner: &Owner, permissions: &Permissions, path:
 }
 
 impl InstallationToken {
-    /// The token in GitHub's answer. `None` if there is none that may go into a header and into git's files.
+    /// The token in GitHub's answer. `None` if it is missing, or has characters that are not allowed in a header or in git's
+    /// files.
     pub(super) fn from_answer(body: &Value) -> Option<Self> {
         let is_safe = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
         let token = body["token"].as_str().filter(|token| !token.is_empty() && token.bytes().all(is_safe))?;

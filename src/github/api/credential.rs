@@ -55,22 +55,22 @@ pub(crate) enum CredentialError {
     },
 }
 
-/// Why a text is no private key of an App.
+/// Why an App's private key is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeyError {
-    /// No PEM.
+    /// Not PEM.
     #[error("it is not PEM")]
     NotPem,
-    /// PEM that is cut off.
+    /// Truncated PEM.
     #[error("its end is missing")]
     NoEnd,
-    /// PEM of something else, by its label.
+    /// PEM with another label.
     #[error("it is a `{0}`")]
     Other(String),
-    /// No RSA key that can sign.
+    /// An invalid RSA key.
     #[error("{0}")]
     Rejected(KeyRejected),
-    /// The key does not sign.
+    /// Signing failed.
     #[error("it cannot sign")]
     CannotSign,
 }
