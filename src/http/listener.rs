@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{AbortHandle, Id};
+use tokio::task::{AbortHandle, Id, yield_now};
 use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt;
 
@@ -123,7 +123,11 @@ impl ConnectionLimit {
     /// Waits for a place for one more connection, and closes another one if none is left. `None` never happens.
     async fn acquire(&mut self) -> Option<OwnedSemaphorePermit> {
         loop {
-            self.make_room();
+            if lock(&self.open).len() >= self.allowed {
+                // What has arrived is read first, or senders whose bytes are waiting would count as silent ones.
+                yield_now().await;
+                self.make_room();
+            }
             // The semaphore is never closed.
             if let Ok(permit) = timeout(RETRY_INTERVAL, Arc::clone(&self.free).acquire_owned()).await {
                 return permit.ok();
@@ -160,7 +164,7 @@ impl ConnectionLimit {
         let Some((worth, id)) = least else { return };
         let is_closable = match worth {
             Worth::Idle(_) | Worth::Unproven(_) => true,
-            Worth::Resting(_) => 2 * young <= open.len(),
+            Worth::Resting { .. } => 2 * young <= open.len(),
             Worth::Young | Worth::Proven => false,
         };
         if is_closable && let Some(closed) = open.remove(&id) {
@@ -240,6 +244,7 @@ fn connection(
 mod tests {
     use std::net::SocketAddr;
 
+    use axum::Extension;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -268,13 +273,25 @@ mod tests {
     async fn serve_with(limit: ConnectionLimit) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("an address");
-        let router = Router::new().route("/", get(|| async { "hello" }));
+        let known = async |Extension(origin): Extension<Origin>| {
+            origin.prove();
+            "hello"
+        };
+        let router = Router::new().route("/", get(async || "hello")).route("/known", get(known));
         tokio::spawn(serve(listener, router, std::future::pending(), limit, Duration::ZERO));
         address
     }
 
     async fn is_answered(client: &mut TcpStream) {
-        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("a request");
+        is_answered_at("/", client).await;
+    }
+
+    async fn is_answered_at(path: &str, client: &mut TcpStream) {
+        client.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.expect("a request");
+        read_answer(client).await;
+    }
+
+    async fn read_answer(client: &mut TcpStream) {
         let mut answer = Vec::new();
         while !answer.ends_with(b"hello") {
             assert_ne!(client.read_buf(&mut answer).await.expect("an answer"), 0, "closed");
@@ -307,5 +324,33 @@ mod tests {
             clients.push(client);
         }
         assert!(begun.elapsed() < RETRY_INTERVAL, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closes_unknown_resting_clients_before_known_ones() {
+        let address = serve_with(ConnectionLimit::of(30)).await;
+        let mut known = TcpStream::connect(address).await.expect("a connection");
+        is_answered_at("/known", &mut known).await;
+        sleep(Duration::from_millis(1)).await;
+        let mut others = Vec::new();
+        for _ in 0..60 {
+            let mut other = TcpStream::connect(address).await.expect("a connection");
+            is_answered(&mut other).await;
+            others.push(other);
+        }
+        is_answered(&mut known).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reads_what_has_arrived_before_it_closes_a_silent_client() {
+        let address = serve_with(ConnectionLimit::of(1)).await;
+        let mut client = TcpStream::connect(address).await.expect("a connection");
+        client.write_all(b"GET / HTTP/1.1\r\n").await.expect("half a head");
+        sleep(Duration::from_secs(1)).await;
+        // Without a pause, so that both arrive at once, the new connection first.
+        let _new = std::net::TcpStream::connect(address).expect("a connection");
+        let sent = client.try_write(b"host: x\r\n\r\n").expect("the rest");
+        assert_eq!(sent, 11);
+        read_answer(&mut client).await;
     }
 }

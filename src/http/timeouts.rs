@@ -6,6 +6,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -28,7 +29,11 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The position of a connection between its requests; shared by the stream and the service on it.
 #[derive(Debug)]
-pub(super) struct RequestClock(Mutex<Phase>);
+pub(super) struct RequestClock {
+    phase: Mutex<Phase>,
+    /// Whether the sender of one of its requests was authenticated.
+    is_known: AtomicBool,
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Phase {
@@ -49,8 +54,9 @@ pub(super) enum Worth {
     Idle(Instant),
     /// Its request, which began then, has proven nothing.
     Unproven(Instant),
-    /// Idle since then, for less than [`RESTING`]: its client may just be sending the next request.
-    Resting(Instant),
+    /// Idle since then, for less than [`RESTING`]: its client may just be sending the next request. Known are clients that
+    /// were authenticated on this connection before; all others are closed before them.
+    Resting { is_known: bool, since: Instant },
     /// Must not be closed yet: its request may still prove something.
     Young,
     /// Must not be closed: the request of an authenticated sender is being answered.
@@ -59,11 +65,11 @@ pub(super) enum Worth {
 
 impl RequestClock {
     fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Phase::Idle(Instant::now()))))
+        Arc::new(Self { phase: Mutex::new(Phase::Idle(Instant::now())), is_known: AtomicBool::new(false) })
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// To be called when a head is complete. Returns the time of its first byte.
@@ -81,12 +87,15 @@ impl RequestClock {
     /// To be called when the request's sender is authenticated.
     pub(super) fn prove(&self) {
         *self.phase() = Phase::Proven;
+        self.is_known.store(true, Ordering::Relaxed);
     }
 
     /// What the connection is worth.
     pub(super) fn worth(&self) -> Worth {
         match *self.phase() {
-            Phase::Idle(since) if since.elapsed() < RESTING => Worth::Resting(since),
+            Phase::Idle(since) if since.elapsed() < RESTING => {
+                Worth::Resting { is_known: self.is_known.load(Ordering::Relaxed), since }
+            }
             Phase::Idle(since) => Worth::Idle(since),
             Phase::Head(since) | Phase::Unproven(since) if since.elapsed() < PROOF_TIME => Worth::Young,
             Phase::Head(since) | Phase::Unproven(since) => Worth::Unproven(since),
@@ -245,12 +254,17 @@ mod tests {
         clock.begin_request();
         advance(Duration::from_secs(1)).await;
         assert_eq!(clock.worth(), unproven);
+        clock.end_request();
+        let resting = clock.worth();
+        assert_eq!(resting, Worth::Resting { is_known: false, since: Instant::now() });
+        clock.begin_request();
         clock.prove();
         assert_eq!(clock.worth(), Worth::Proven);
         clock.end_request();
-        let resting = clock.worth();
-        assert_eq!(resting, Worth::Resting(Instant::now()));
-        assert!(idle < unproven && unproven < resting && resting < Worth::Young && Worth::Young < Worth::Proven);
+        let known = clock.worth();
+        assert_eq!(known, Worth::Resting { is_known: true, since: Instant::now() });
+        let ascending = [idle, unproven, resting, known, Worth::Young, Worth::Proven];
+        assert!(ascending.is_sorted_by(|less, more| less < more), "{ascending:?}");
     }
 
     #[tokio::test(start_paused = true)]
