@@ -304,10 +304,12 @@ fn stamp(args: &DeployArgs) -> Result<Stamp, DeployError> {
 fn report(finished: &Finished, args: &DeployArgs, tag: Option<&str>) -> Result<(), DeployError> {
     let Finished { outcome, service, previous } = finished;
     let results = args.results_dir.as_deref();
-    // A change that Knative has not observed yet has no name.
-    let revision = match args.rollback {
-        true => args.to.as_deref().or(service.revision_with_all_users().filter(|_| service.is_settled())),
-        false => service.latest_created().filter(|_| service.is_settled()),
+    let revision = match outcome {
+        // The newest one is of another commit.
+        Outcome::Superseded => None,
+        // A change that Knative has not observed yet has no name.
+        _ if args.rollback => args.to.as_deref().or(service.revision_with_all_users().filter(|_| service.is_settled())),
+        _ => service.latest_created().filter(|_| service.is_settled()),
     };
     let revision = revision.unwrap_or_default();
     let url = service.url().unwrap_or_default();

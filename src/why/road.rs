@@ -155,7 +155,12 @@ impl Road {
             Ok(Some(found)) => found,
             Ok(None) => return false,
             Err(error) => {
-                self.add(Step::unanswered("merge", error.to_string()));
+                let error = match hook {
+                    // Without its token, an App can read nothing.
+                    Err(first) if api.is_app() => first.to_string(),
+                    _ => error.to_string(),
+                };
+                self.add(Step::unanswered("merge", error));
                 return true;
             }
         };

@@ -20,9 +20,10 @@ pub(super) struct DeployTask {
 }
 
 impl DeployTask {
-    /// Finds the deploy task among the tasks of a run, by its param `service-name`.
+    /// Finds the deploy task among the tasks of a run, by its param `service-name`. A task that only checks (`deploy --check`)
+    /// has that, too: it counts if it says that something newer is deployed, which ends the run's part.
     pub(super) fn find(tasks: &[Value]) -> Option<Self> {
-        tasks.iter().find_map(|task| {
+        let mut found = tasks.iter().filter_map(|task| {
             let named = |list: &Value, name: &str| {
                 let mut entries = list.as_array().into_iter().flatten();
                 let entry = entries.find(|entry| entry["name"] == name);
@@ -36,7 +37,8 @@ impl DeployTask {
                 outcome: named(results, "outcome"),
                 revision: named(results, "revision"),
             })
-        })
+        });
+        found.find(|task| task.outcome != "needed")
     }
 }
 
@@ -69,12 +71,13 @@ pub(super) fn service_steps(
             let advice = format!("that merge is older; if it was not deployed on purpose: {rerun}");
             return vec![Step::with(State::Wrong, "service", message, advice)];
         }
+        // A superseded deployment has no revision of its own.
         let advice = match task.revision.as_str() {
-            "" => "nothing: the newest merge wins".to_owned(),
-            revision => format!(
+            revision if !revision.is_empty() && task.outcome != "superseded" => format!(
                 "nothing: the newest merge wins; to go back to this one: github-trigger deploy --rollback --to {revision} \
                  --service-name {short_name} --namespace {namespace}"
             ),
+            _ => "nothing: the newest merge wins".to_owned(),
         };
         return vec![Step::with(State::Ended, "service", message, advice)];
     }
@@ -249,6 +252,15 @@ mod tests {
     }
 
     #[test]
+    fn goes_back_only_to_a_revision_of_its_own() {
+        let mut other = stamped("0b", 100);
+        other["metadata"]["annotations"]["github-trigger.dev/merged-at"] = "2026-11-22T13:00:00Z".into();
+        let advice = |outcome: &str| last(Some(&other), outcome, None).advice.unwrap_or_default();
+        assert!(advice("deployed").contains("--rollback --to hello-2"));
+        assert_eq!(advice("superseded"), "nothing: the newest merge wins");
+    }
+
+    #[test]
     fn finds_the_deploy_task_by_its_param() {
         let tasks = [
             json!({"spec": {"params": [{"name": "image", "value": "x"}]}}),
@@ -256,6 +268,15 @@ mod tests {
                 "status": {"results": [{"name": "outcome", "value": "deployed"}, {"name": "revision", "value": "hello-2\n"}]}}),
         ];
         let task = DeployTask::find(&tasks).expect("a task");
+        // What checks has the same param.
+        let check = |outcome: &str| {
+            json!({"spec": {"params": [{"name": "service-name", "value": "hello"}]},
+                "status": {"results": [{"name": "outcome", "value": outcome}]}})
+        };
+        let [needed, superseded] = [check("needed"), check("superseded")];
+        assert_eq!(DeployTask::find(&[needed.clone(), tasks[1].clone()]), Some(task.clone()));
+        assert_eq!(DeployTask::find(&[needed]), None);
+        assert_eq!(DeployTask::find(&[superseded]).map(|task| task.outcome), Some("superseded".to_owned()));
         assert_eq!((task.service.as_str(), task.namespace.as_str()), ("hello", "web"));
         assert_eq!((task.outcome.as_str(), task.revision.as_str()), ("deployed", "hello-2"));
         assert_eq!(DeployTask::find(&tasks[..1]), None);

@@ -59,7 +59,12 @@ async fn an_older_merge_does_not_replace_a_newer_one() {
     let (ok, said, errors) = deploy(&stage, &merge(1, 'a', EARLY), &[&results_dir]).await;
     assert!(ok && said.contains("outcome: superseded"), "{said}{errors}");
     assert!(errors.contains("outcome=superseded") && errors.contains("commit bbbbbbbb"), "{errors}");
-    assert_eq!(std::fs::read_to_string(results.path().join("outcome")).expect("a result"), "superseded");
+    let result = |name: &str| std::fs::read_to_string(results.path().join(name)).expect("a result");
+    assert_eq!(
+        (result("outcome").as_str(), result("revision").as_str()),
+        ("superseded", ""),
+        "the other's is not ours"
+    );
     assert_eq!(stage.get().await["metadata"]["resourceVersion"], service["metadata"]["resourceVersion"]);
 
     // The same image of a newer commit is stamped, and makes no revision.

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::support::command::{End, run, run_with};
 use crate::support::control_plane::{ControlPlane, shared};
 use crate::support::fake_api::{FakeApi, Fault};
-use crate::support::github::GitHub;
 use crate::support::github::hooks::{Hook, Loss};
+use crate::support::github::{APP, GitHub};
 use crate::support::service::{Service, Setup};
 use crate::support::webhook::{SECRET, SHA, ago};
 
@@ -60,6 +60,16 @@ async fn what_is_not_merged_needs_nothing() {
     assert_eq!((&line["state"], &line["place"]), (&json!("ended"), &json!("merge")));
     assert_eq!(line["advice"], "only a merge is built: merge it");
     stage.github.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_without_a_token_says_why_it_has_none() {
+    let Some(stage) = Stage::with_secret(SECRET).await else { return };
+    stage.github.pull_request(REPOSITORY, 1, SHA, None);
+    let (key, url) = (stage.github.key_file().display().to_string(), stage.github.url());
+    let app = ["--github-app-id", APP, "--github-app-key-file", &key, "--github-api-url", &url];
+    let end = run(&[&["why", "acme/web#1"][..], &app].concat()).await;
+    assert!(end.code == Some(1) && end.out.contains("is not installed on acme/web"), "{end:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

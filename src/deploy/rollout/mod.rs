@@ -139,7 +139,7 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
             if let (Plan::Create(_), TrafficMode::NoTraffic { .. } | TrafficMode::Canary { .. }) =
                 (&plan, &desired.traffic)
             {
-                tracing::warn!("the Service is new: its first revision gets all users, and no tag");
+                tracing::warn!("the Service is new: its first revision gets all users");
             }
             if !self.waits() {
                 return Ok(Finished { outcome: self.outcome(), service, previous });
@@ -277,7 +277,7 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
     /// Returns `None` if something newer was written meanwhile.
     async fn settled(&self, current: Service, desired: &Desired) -> Result<Option<Service>, RolloutError> {
         let is_ready = self.progress(&current, current.metadata.generation, desired) == Progress::Ready;
-        if !self.waits() || current.status.is_none() || is_ready {
+        if !self.waits() || is_ready {
             return Ok(Some(current));
         }
         self.wait_for(current, desired).await
