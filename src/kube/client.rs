@@ -33,7 +33,12 @@ pub(crate) enum ConfigError {
     /// Neither a kubeconfig nor a pod's service account.
     #[error("no Kubernetes API server is configured: {0}; run in a pod, or set KUBECONFIG")]
     Infer(#[from] Box<kube::config::InferConfigError>),
-    /// A certificate, token, address or proxy in the configuration is unusable.
+    /// A proxy of another kind. Its address may have a password.
+    #[error(
+        "the proxy of the API server (proxy-url of the kubeconfig, HTTPS_PROXY) has the scheme {0}; http, https and socks5 work"
+    )]
+    Proxy(String),
+    /// A certificate, token or address in the configuration is unusable.
     #[error("the Kubernetes configuration cannot be used: {}", crate::telemetry::chain(.0))]
     Client(#[from] Box<kube::Error>),
 }
@@ -116,7 +121,13 @@ async fn client() -> Result<Client, ConfigError> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     // kube's own retries do not know our deadline.
     config.default_retry = false;
-    Ok(ClientBuilder::try_from(config).map_err(Box::new)?.build())
+    match ClientBuilder::try_from(config) {
+        Ok(builder) => Ok(builder.build()),
+        Err(kube::Error::ProxyProtocolUnsupported { proxy_url, .. }) => {
+            Err(ConfigError::Proxy(proxy_url.scheme_str().unwrap_or("none").to_owned()))
+        }
+        Err(error) => Err(Box::new(error).into()),
+    }
 }
 
 impl ApiClient {

@@ -9,6 +9,7 @@ use kube::api::{Api, DynamicObject, PostParams};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use crate::support::command::run_with;
 use crate::support::control_plane::{ControlPlane, shared};
 use crate::support::process::eventually;
 use crate::support::service::{LOGGED, Lines, PROGRAM};
@@ -125,6 +126,30 @@ pub(crate) fn image(tag: u32) -> String {
 
 pub(crate) fn one(revision: &str) -> Vec<(String, i64)> {
     vec![(revision.to_owned(), 100)]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_knative_has_never_seen_is_not_deployed() {
+    let Some(stage) = Stage::new("deploy-unseen").await else { return };
+    // The second one finds what the first one made.
+    for _ in 0..2 {
+        let output = stage.deploy(&[&image(1), "--wait-timeout=1"]).await;
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+        assert!(text(&output.stderr).contains("not ready in time (--wait-timeout)"), "{}", text(&output.stderr));
+    }
+    assert!(stage.deployed(&[&image(1), "--wait-timeout=0"]).await.contains("outcome: unchanged"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quotes_no_password_of_a_proxy() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let cluster = json!({"server": "https://127.0.0.1:1", "proxy-url": "socks4://octocat:hunter2@127.0.0.1:1"});
+    let config = json!({"clusters": [{"name": "c", "cluster": cluster}], "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}], "current-context": "x"});
+    std::fs::write(file.path(), config.to_string()).expect("a kubeconfig");
+    let end = run_with(Some(file.path()), &["deploy", "--service-name=web", "--image=web:1"]).await;
+    assert!(end.code == Some(1) && end.log.contains("has the scheme socks4"), "{end:?}");
+    assert!(!end.log.contains("hunter2"), "{end:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

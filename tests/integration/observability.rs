@@ -118,9 +118,11 @@ async fn answers_without_collector() {
     assert_eq!(service.merge("d1", &merged("acme/web", 5, SHA)).await.status, StatusCode::CREATED);
     service.signal("TERM");
     assert!(service.wait(LOGGED).is_some_and(|status| status.success()));
-    let unusable = Setup::dry_run().env("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example.com").start();
+    let endpoint = "https://octocat:hunter2@collector.example.com";
+    let unusable = Setup::dry_run().env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).start();
     unusable.log.wait_for("metrics are not exported", LOGGED);
     assert_eq!(unusable.merge("d1", &merged("acme/web", 5, SHA)).await.status, StatusCode::CREATED);
+    assert!(!unusable.log.text().contains("hunter2"), "{}", unusable.log.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]

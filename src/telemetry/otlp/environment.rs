@@ -16,7 +16,7 @@ pub(super) const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 pub(super) enum EnvironmentError {
     #[error("the collector's endpoint is not a URL")]
     Endpoint(#[from] http::uri::InvalidUri),
-    #[error("{0}: a collector is reached by http:// only; run one inside the cluster")]
+    #[error("the scheme of the collector's endpoint is {0}; only http:// works: run a collector inside the cluster")]
     Scheme(String),
     #[error("cannot set up the exporter")]
     Exporter(#[from] ExporterBuildError),

@@ -44,7 +44,7 @@ impl MetricsExporter {
         };
         let endpoint: Uri = endpoint.parse()?;
         if endpoint.scheme_str() != Some("http") {
-            return Err(EnvironmentError::Scheme(endpoint.to_string()));
+            return Err(EnvironmentError::Scheme(endpoint.scheme_str().unwrap_or("none").to_owned()));
         }
         let headers = variable("OTEL_EXPORTER_OTLP_METRICS_HEADERS").or_else(|| variable("OTEL_EXPORTER_OTLP_HEADERS"));
         let headers = headers.unwrap_or_default();
