@@ -80,9 +80,20 @@ impl Recovery<'_> {
                 self.hook_url.map(|url| format!(" with the address {url}")).unwrap_or_default()
             ),
         }
+        // One repository does not hold up the others of an organisation.
+        let mut failed: Option<ApiError> = None;
+        let mut pass_over = |error: ApiError| {
+            if !error.is_of_one_object() {
+                return Err(error);
+            }
+            if let Some(earlier) = failed.replace(error) {
+                tracing::error!(outcome = "unknown", "{}: {earlier}", scope.owner.as_str());
+            }
+            Ok(())
+        };
         let mut walk = Walk {
             settings: self,
-            repositories: self.repositories(api, scope).await?,
+            repositories: self.repositories(api, scope, &mut pass_over).await?,
             hook,
             delivered: HashSet::new(),
             known: HashSet::new(),
@@ -92,18 +103,14 @@ impl Recovery<'_> {
             unanswered_posts: 0,
         };
         // Merges first: one that comes later is the next call's.
-        let (mut merges, mut failed) = (Vec::new(), None);
+        let mut merges = Vec::new();
         for repository in &walk.repositories {
             let found = match repository.merges(api, self.since).await {
                 Ok(found) => found,
-                // One repository does not hold up the others of an organisation.
-                Err(error) if error.is_of_one_object() => {
-                    if let Some(earlier) = failed.replace(error) {
-                        tracing::error!(outcome = "unknown", "{}: {earlier}", scope.owner.as_str());
-                    }
+                Err(error) => {
+                    pass_over(error)?;
                     continue;
                 }
-                Err(error) => return Err(error.into()),
             };
             let is_wanted = |merge: &Merge| self.branches.is_empty() || self.branches.contains(&merge.branch);
             merges.extend(found.into_iter().filter(is_wanted).map(|merge| (repository.clone(), merge)));
@@ -122,7 +129,13 @@ impl Recovery<'_> {
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    async fn repositories(&self, api: &mut Api, scope: &Scope) -> Result<Vec<Repository>, ApiError> {
+    /// The repositories to look at. `pass_over` decides whether one that cannot be read ends the call.
+    async fn repositories(
+        &self,
+        api: &mut Api,
+        scope: &Scope,
+        pass_over: &mut impl FnMut(ApiError) -> Result<(), ApiError>,
+    ) -> Result<Vec<Repository>, ApiError> {
         match &scope.owner {
             Owner::Organization(name) if scope.repositories.is_empty() => {
                 Repository::pushed_since(api, name, self.since).await
@@ -130,7 +143,10 @@ impl Recovery<'_> {
             Owner::Organization(_) => {
                 let mut repositories = Vec::new();
                 for name in &scope.repositories {
-                    repositories.push(Repository::read(api, name).await?);
+                    match Repository::read(api, name).await {
+                        Ok(repository) => repositories.push(repository),
+                        Err(error) => pass_over(error)?,
+                    }
                 }
                 Ok(repositories)
             }

@@ -312,8 +312,11 @@ async fn asks_an_organisation_or_an_app_for_all_its_repositories() {
         // Only some of its repositories.
         stage.github.merge("acme/api", 4, &commit(4), Loss::Request).await;
         stage.github.merge("acme/web", 5, &commit(5), Loss::Request).await;
-        let end = stage.ask(&[&args[..], app, &["--repository=acme/api"]].concat()).await;
+        stage.github.knowledge().broken.insert("GET /repos/acme/gone".to_owned(), 404);
+        let end = stage.ask(&[&args[..], app, &["--repository=acme/gone,acme/api"]].concat()).await;
         assert!(end.out.contains("recovered acme/api#4") && !end.out.contains("acme/web"), "{owner}: {end:?}");
+        // One that cannot be read holds up no other.
+        assert!(end.code == Some(1) && end.log.contains("acme/gone"), "{owner}: {end:?}");
         if owner == "/app" {
             // A repository's App has its own webhook.
             let end = stage.recover(app).await;
@@ -387,6 +390,18 @@ async fn an_apps_token_that_ended_is_taken_anew() {
     let tokens = stage.github.knowledge().requests.iter().filter(|request| request.ends_with("/access_tokens")).count();
     assert_eq!(tokens, 2);
     stage.github.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_apps_token_that_is_never_accepted_is_taken_anew_once() {
+    let Some(stage) = Stage::with_hook("/repos/acme/web").await else { return };
+    stage.github.knowledge().installed.push(REPOSITORY.to_owned());
+    stage.github.knowledge().broken.insert("GET /repos/acme/web/hooks".to_owned(), 401);
+    let key = stage.github.key_file().display().to_string();
+    let end = stage.recover(&["--github-app-id", APP, "--github-app-key-file", &key]).await;
+    assert!(end.code == Some(1) && end.log.contains("does not accept"), "{end:?}");
+    let tokens = stage.github.knowledge().requests.iter().filter(|request| request.ends_with("/access_tokens")).count();
+    assert_eq!(tokens, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -173,6 +173,7 @@ impl Api {
         let mut path = call.path.to_owned();
         let mut redirects = 0;
         let mut last: Option<SecretString> = None;
+        let mut is_renewed = false;
         loop {
             let token = self.token_now(identity)?;
             let was_tried = last.as_ref().is_some_and(|last| is_same(last, &token));
@@ -220,8 +221,11 @@ impl Api {
                     }
                     if status == StatusCode::UNAUTHORIZED
                         && !was_tried
+                        // Each installation token is another one.
+                        && !(is_renewed && self.is_app())
                         && self.renew_credential(identity, &headers).await?
                     {
+                        is_renewed = true;
                         last = Some(token);
                         continue;
                     }
