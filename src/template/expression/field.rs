@@ -40,9 +40,13 @@ impl Kind {
         }
     }
 
-    /// The kind of a field of the payload.
-    pub(super) fn of_field(name: &str) -> Self {
-        match name {
+    /// The kind of the payload's field at the end of a path.
+    pub(super) fn of_path(path: &[impl AsRef<str>]) -> Self {
+        let Some((name, above)) = path.split_last() else { return Self::Map };
+        if above.iter().any(|field| FREE_FIELDS.contains(&field.as_ref())) {
+            return Self::Any;
+        }
+        match name.as_ref() {
             name if MAPS.contains(&name) => Self::Map,
             name if LISTS.contains(&name) => Self::List,
             "merged" | "draft" | "private" | "prerelease" | "deleted" | "forced" => Self::Bool,

@@ -35,7 +35,7 @@ impl Path {
 
     /// The kind of its value, as far as it is known.
     pub(super) fn kind(&self) -> Kind {
-        self.0.last().map_or(Kind::Map, |field| Kind::of_field(field))
+        Kind::of_path(&self.0)
     }
 
     /// Finds the value in `json`. Returns `None` if the path does not exist or `json` is not valid JSON.

@@ -219,6 +219,14 @@ fn follows_text_of_authors_into_scripts() {
         "{{ event.id }}",
         "{{ body.client_payload.sha }}",
         "{{ body.client_payload.sha + '' }}",
+        "{{ string(body.client_payload.draft) }}",
+        "{{ has(body.inputs.forced) ? body.inputs.forced : 'no' }}",
+        "{{ body.inputs.number + '' }}",
+        "{{ body['client_payload'].sha }}",
+        "{{ body.client_payload['a'].sha + '' }}",
+        "{{ body.client_payload.items.map(i, i.sha) }}",
+        "{{ [body.inputs][0].id + '' }}",
+        "{{ (has(body.inputs) ? body.inputs : body).sha }}",
         "{{ headers['x-github-delivery'] }}",
     ];
     for value in dangerous {

@@ -154,7 +154,8 @@ impl CostLimits {
     }
 }
 
-fn literal_text(node: &IdedExpr) -> Option<&str> {
+/// A literal text; `None` for any other expression.
+pub(super) fn literal_text(node: &IdedExpr) -> Option<&str> {
     match &node.expr {
         Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
         _ => None,

@@ -20,9 +20,9 @@ pub(super) fn kind(node: &IdedExpr, is_bound: &dyn Fn(&str) -> bool) -> Kind {
             _ => Kind::Any,
         },
         Expr::Select(select) if select.test => Kind::Bool,
-        Expr::Select(select) => match root(&select.operand) {
-            Some("event") => Kind::Text,
-            Some("body") if !is_bound("body") => Kind::of_field(&select.field),
+        Expr::Select(_) => match chain(node) {
+            Some(("event", _)) => Kind::Text,
+            Some(("body", path)) if !is_bound("body") => Kind::of_path(&path),
             _ => Kind::Any,
         },
         Expr::Call(call) => match call.func_name.as_str() {
@@ -64,11 +64,15 @@ pub(super) fn kind(node: &IdedExpr, is_bound: &dyn Fn(&str) -> bool) -> Kind {
     }
 }
 
-/// The name that a chain of fields begins with.
-fn root(node: &IdedExpr) -> Option<&str> {
+/// The name that a chain of fields begins with, and the fields.
+fn chain(node: &IdedExpr) -> Option<(&str, Vec<&str>)> {
     match &node.expr {
-        Expr::Ident(name) => Some(name.trim_start_matches('.')),
-        Expr::Select(select) if !select.test => root(&select.operand),
+        Expr::Ident(name) => Some((name.trim_start_matches('.'), Vec::new())),
+        Expr::Select(select) if !select.test => {
+            let (name, mut path) = chain(&select.operand)?;
+            path.push(&select.field);
+            Some((name, path))
+        }
         _ => None,
     }
 }
