@@ -70,6 +70,8 @@ pub(crate) struct Secrets {
 pub(crate) struct TeamStatus {
     /// Subjects of tokens that are the team's own.
     pub(crate) subjects: Option<Subjects>,
+    /// Whether a setting beside its secrets is not valid: nothing may be done for the team.
+    pub(crate) settings_are_invalid: bool,
     /// What an operator must mend: each names files, and never the content.
     pub(crate) faults: Vec<String>,
 }
@@ -178,12 +180,15 @@ impl Source for SecretSources {
         secrets.odd.iter().for_each(|finding| tracing::warn!(team = team.name(), "{finding}"));
     }
 
+    fn report_all(&self, secrets: &Secrets) {
+        if secrets.keyring.is_empty() && !self.is_empty() {
+            tracing::error!("no usable webhook secret is left; every webhook is answered 503 until one is mounted");
+        }
+    }
+
     fn view(&self, teams: &BTreeMap<Team, Loaded<TeamSecrets>>) -> Secrets {
         let loaded = || teams.iter().filter_map(|(team, loaded)| Some((team, loaded.value.as_deref()?)));
         let keyring = Keyring::new(loaded().map(|(team, secrets)| (team, secrets.keys.as_slice())));
-        if keyring.is_empty() && !self.is_empty() {
-            tracing::error!("no usable webhook secret is left; every webhook is answered 503 until one is mounted");
-        }
         let place = |team: &Team, number: usize| {
             let places = teams.get(team).and_then(|loaded| loaded.value.as_deref()).map(|own| &own.places);
             places.and_then(|places| places.get(number)).map(|place| place.display().to_string()).unwrap_or_default()
@@ -207,7 +212,9 @@ impl Source for SecretSources {
                     ));
                 }
             }
-            status.insert(team.clone(), TeamStatus { subjects: loaded.settings.subjects.clone(), faults });
+            let settings = &loaded.settings;
+            let (subjects, settings_are_invalid) = (settings.subjects.clone(), !settings.faults.is_empty());
+            status.insert(team.clone(), TeamStatus { subjects, settings_are_invalid, faults });
         }
         Secrets { keyring, teams: status }
     }

@@ -365,7 +365,11 @@ async fn accepts_any_mounted_secret_and_reloads_rotated_secrets() {
     for name in ["next", "after-next", "newest"] {
         std::fs::remove_file(service.secrets().join(name)).expect("removed");
     }
-    service.log.wait_for("no usable webhook secret is left", LOGGED);
+    // The last line is the state of now.
+    let none_left = service.log.wait_for("no usable webhook secret is left", LOGGED);
+    let lines = service.log.all();
+    let position = |text: &str| lines.iter().rposition(|line| line.contains(text));
+    assert!(position("webhook secrets changed") < position(&none_left), "{lines:#?}");
     for secret in ["the next one", "the newest", ""] {
         let reply = service.send(Method::POST, "/", &signed(secret), &body).await;
         assert_eq!((reply.status, reply.reason().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "no_secret"));

@@ -192,6 +192,25 @@ async fn settings_are_in_force_whatever_the_templates_are() {
         mount.replace(&[("a/t.yaml", &template("a")), ("b/t.yaml", &other)]);
         service.log.wait_for("templates changed and are in use team=a", LOGGED);
     }
+    // The same beside its secrets.
+    let becomes = async |delivery: &str, outcome: &str| {
+        for _ in 0..100 {
+            let reply = merge(delivery).await;
+            if reply.outcome() == outcome {
+                return reply;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("not {outcome}: {}", service.log.text());
+    };
+    becomes("good", "created").await;
+    let subjects = service.secrets().join("a/subjects");
+    fs::write(&subjects, "#").expect("a file");
+    assert_eq!(reason(&becomes("bad-secrets", "unavailable").await), "team");
+    let line = service.log.wait_for(&format!("{}: ", subjects.display()), LOGGED);
+    assert!(line.contains("team a is broken, and its deliveries are refused"), "{line}");
+    fs::remove_file(&subjects).expect("removed");
+    becomes("mended", "created").await;
     assert_eq!(service.merge_of("b", "other", &merged("b/web", 5, SHA)).await.outcome(), "created");
 }
 

@@ -125,10 +125,12 @@ impl<S: Source> Reloading<S> {
                 return false;
             }
         };
+        let view = Arc::new(self.source.view(&teams));
         // In use before a line says so.
-        self.current.store(Arc::new(self.source.view(&teams)));
+        self.current.store(Arc::clone(&view));
         let is_new = log_changes(&self.source, &state.teams, &teams);
         if is_new {
+            self.source.report_all(&view);
             state.generation += 1;
             state.since = SystemTime::now();
         }

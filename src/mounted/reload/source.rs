@@ -86,6 +86,9 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// Logs what is odd about a value. Called once for each that comes into use.
     fn report(&self, _team: &Team, _value: &Self::Value) {}
 
+    /// Logs what is odd about all values together. Called after a change, when each new value has been reported.
+    fn report_all(&self, _view: &Self::View) {}
+
     /// Makes the view. Called after each change, in the order of teams.
     fn view(&self, teams: &BTreeMap<Team, Loaded<Self::Value>>) -> Self::View;
 }

@@ -146,12 +146,18 @@ pub(crate) struct TeamInForce {
     pub(crate) is_stale: bool,
 }
 
+/// Valid templates of one team.
+pub(crate) struct CheckedSet {
+    set: Arc<TemplateSet>,
+    warnings: Vec<Finding>,
+}
+
 impl TeamInForce {
-    fn new(loaded: &Loaded<TemplateSet>) -> Self {
+    fn new(loaded: &Loaded<CheckedSet>) -> Self {
         let Settings { namespace, subjects, .. } = loaded.settings.clone();
         let mut faults: Vec<String> = loaded.settings.sentences().collect();
         let is_stale = loaded.error.is_some() || !faults.is_empty();
-        let Some(set) = loaded.value.clone() else {
+        let Some(set) = loaded.value.as_ref().map(|checked| Arc::clone(&checked.set)) else {
             faults.extend(loaded.error.clone());
             return Self { templates: None, subjects, faults, is_stale };
         };
@@ -165,7 +171,7 @@ impl TeamInForce {
 }
 
 impl Source for TemplateSource {
-    type Value = TemplateSet;
+    type Value = CheckedSet;
     type Error = LoadError;
     type View = Templates;
     const KIND: ConfigKind = ConfigKind::Templates;
@@ -190,18 +196,21 @@ impl Source for TemplateSource {
         }
     }
 
-    fn load(&self, team: &Team, files: Files, settings: &Settings) -> Result<TemplateSet, LoadError> {
+    fn load(&self, team: &Team, files: Files, settings: &Settings) -> Result<CheckedSet, LoadError> {
         let (set, mut findings) = check(team, files)?;
         findings
             .extend(foreign(&set, settings.namespace.as_deref()).map(|(template, message)| template.finding(message)));
         if findings.iter().any(|finding| finding.severity == Severity::Error) {
             return Err(LoadError::Findings(findings));
         }
-        findings.iter().for_each(|finding| tracing::warn!(team = team.name(), "{finding}"));
-        Ok(set)
+        Ok(CheckedSet { set: Arc::new(set), warnings: findings })
     }
 
-    fn view(&self, teams: &BTreeMap<Team, Loaded<TemplateSet>>) -> Templates {
+    fn report(&self, team: &Team, checked: &CheckedSet) {
+        checked.warnings.iter().for_each(|finding| tracing::warn!(team = team.name(), "{finding}"));
+    }
+
+    fn view(&self, teams: &BTreeMap<Team, Loaded<CheckedSet>>) -> Templates {
         teams.iter().map(|(team, loaded)| (team.clone(), TeamInForce::new(loaded))).collect()
     }
 }
