@@ -65,9 +65,10 @@ impl Visitor<'_> for Position<'_> {
     }
 }
 
-/// Returns the memory in bytes that the values of `json` take once they are built, an upper bound; 0 for invalid JSON.
+/// Returns the memory in bytes that the values of `json` take once they are built, an upper bound. JSON that cannot be built, e.g. with
+/// the number 1e999, has none: `u64::MAX`.
 pub(crate) fn memory(json: &[u8]) -> u64 {
-    serde_json::from_slice::<Memory>(json).map_or(0, |memory| memory.0)
+    serde_json::from_slice::<Memory>(json).map_or(u64::MAX, |memory| memory.0)
 }
 
 struct Memory(u64);
@@ -150,6 +151,8 @@ mod tests {
         assert_eq!(memory(b"1"), VALUE);
         assert_eq!(memory(b"[1, null, \"abc\"]"), 4 * VALUE + 3);
         assert_eq!(memory(b"{\"ab\": {}}"), VALUE + MAP + ENTRY + VALUE + 2 + VALUE + MAP);
-        assert_eq!(memory(b"{"), 0);
+        for not_buildable in ["{".to_owned(), "[1e999]".to_owned(), format!("{}{}", "[".repeat(200), "]".repeat(200))] {
+            assert_eq!(memory(not_buildable.as_bytes()), u64::MAX, "{not_buildable}");
+        }
     }
 }

@@ -18,6 +18,8 @@ use crate::telemetry::trace::TraceContext;
 
 /// Longest part of a method or path that a line quotes, in characters.
 const MAX_QUOTED: usize = 100;
+/// Longest part of a payload's field that a line quotes, in bytes.
+const MAX_FIELD: usize = 1 << 10;
 
 /// What is known about a delivery so far.
 pub(super) struct Record {
@@ -151,9 +153,9 @@ impl Record {
                     outcome,
                     status = reason.status().as_u16(),
                     reason = reason.code(),
-                    event = self.kind.as_ref().map(EventKind::as_str),
-                    action = self.action.as_deref(),
-                    repository = self.repository.as_deref(),
+                    event = self.kind.as_ref().map(EventKind::as_str).map(cut),
+                    action = self.action.as_deref().map(cut),
+                    repository = self.repository.as_deref().map(cut),
                     pull_request = self.pull_request,
                     delivery = self.delivery.as_ref().map(DeliveryId::as_str),
                     hook = hook.map(|hook| hook.id.as_str()),
@@ -207,6 +209,10 @@ impl Record {
             self.span.fail(answer.explanation().unwrap_or_default());
         }
     }
+}
+
+fn cut(field: &str) -> &str {
+    field.get(..field.floor_char_boundary(MAX_FIELD)).unwrap_or(field)
 }
 
 /// `namespace/name`, separated by commas; `None` without runs.

@@ -11,6 +11,9 @@ use crate::delivery::DeliveryId;
 /// Methods of `/`.
 pub(super) const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("POST, OPTIONS");
 
+/// Longest sentence in bytes: it may quote what senders and authors have written.
+const MAX_SENTENCE: usize = 8 << 10;
+
 /// A run that exists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct RunRef {
@@ -53,12 +56,12 @@ impl Answer {
 
     /// With a more precise message, for the sender and the log. It must hold nothing secret.
     pub(super) fn with_message(self, message: impl ToString) -> Self {
-        Self { message: Some(message.to_string()), ..self }
+        Self { message: Some(cut(message.to_string())), ..self }
     }
 
     /// With details for the log only.
     pub(super) fn with_detail(self, detail: impl ToString) -> Self {
-        Self { detail: Some(detail.to_string()), ..self }
+        Self { detail: Some(cut(detail.to_string())), ..self }
     }
 
     /// With the runs that exist.
@@ -112,4 +115,12 @@ impl Answer {
         }
         response
     }
+}
+
+fn cut(mut sentence: String) -> String {
+    if sentence.len() > MAX_SENTENCE {
+        sentence.truncate(sentence.floor_char_boundary(MAX_SENTENCE));
+        sentence.push_str("...");
+    }
+    sentence
 }

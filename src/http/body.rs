@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::budget::{Budget, Share};
+use super::listener::Origin;
 use super::outcome::Reason;
 
 /// First capacity of a buffer, doubled as bytes arrive, so that a declared length alone takes no memory.
@@ -109,11 +110,13 @@ pub(super) async fn read(
 ///
 /// Closing a connection with unread bytes resets it, and the sender may then never see the answer. A sender that waits for
 /// `100 Continue` has sent no body.
-pub(super) fn discard(mut body: Body, waits_to_send: bool) {
+pub(super) fn discard(mut body: Body, origin: Option<&Origin>, waits_to_send: bool) {
     if waits_to_send || http_body::Body::is_end_stream(&body) {
         return;
     }
+    let discarding = origin.map(Origin::discard);
     tokio::spawn(timeout(DISCARD_TIMEOUT, async move {
+        let _until_the_end = discarding;
         let mut discarded = 0;
         while let Some(Ok(frame)) = body.frame().await {
             discarded += frame.data_ref().map_or(0, Bytes::len) as u64;

@@ -54,6 +54,22 @@ impl Origin {
     pub(super) fn prove(&self) {
         self.clock.prove();
     }
+
+    /// Tells that the rest of the request is discarded, until the result is dropped.
+    pub(super) fn discard(&self) -> Discarding {
+        self.clock.begin_discard();
+        Discarding(Arc::clone(&self.clock))
+    }
+}
+
+/// The rest of a request is being discarded.
+#[derive(Debug)]
+pub(super) struct Discarding(Arc<RequestClock>);
+
+impl Drop for Discarding {
+    fn drop(&mut self) {
+        self.0.end_discard();
+    }
 }
 
 /// Serves until `stop` is done, then closes the listener and waits for requests in flight, at most for `grace`.

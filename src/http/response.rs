@@ -81,8 +81,9 @@ impl<'a> ResponseForm<'a> {
     pub(super) fn respond(self, answer: &Answer, delivery: Option<&DeliveryId>, dry_run: bool) -> Response {
         let status = answer.reason().status();
         match (self, delivery) {
-            (Self::Status, _) if status.is_success() => status.into_response(),
             (Self::Event(replies), Some(delivery)) if status.is_success() => replies.event(answer, delivery, dry_run),
+            // A reply needs the id of the event.
+            (Self::Status | Self::Event(_), _) if status.is_success() => status.into_response(),
             _ => answer.to_response(delivery, dry_run),
         }
     }
@@ -123,5 +124,7 @@ mod tests {
         assert_eq!(response.headers()["ce-id"], "100%25%22x%22.ignored");
         assert_eq!(response.headers()["ce-type"], "dev.github-trigger.pipelinerun.ignored");
         assert_eq!(response.headers()["ce-source"], "/apis/serving.knative.dev/v1/namespaces/ns/services/name");
+        let response = ResponseForm::Event(&replies).respond(&Answer::new(Reason::NoTemplate), None, false);
+        assert!(http_body::Body::is_end_stream(response.body()), "nothing that is no event");
     }
 }

@@ -43,6 +43,8 @@ enum Phase {
     Unproven(Instant),
     /// The request of an authenticated sender is being answered.
     Proven,
+    /// The rest of an answered request is read and discarded; its first byte came then.
+    Discarding(Instant),
     /// Before the first request or between two, since then.
     Idle(Instant),
 }
@@ -78,7 +80,7 @@ impl RequestClock {
         let first_byte = match *phase {
             Phase::Head(since) => since,
             // It was read together with the request before.
-            Phase::Unproven(_) | Phase::Proven | Phase::Idle(_) => Instant::now(),
+            Phase::Unproven(_) | Phase::Proven | Phase::Discarding(_) | Phase::Idle(_) => Instant::now(),
         };
         *phase = Phase::Unproven(first_byte);
         first_byte
@@ -98,14 +100,33 @@ impl RequestClock {
             }
             Phase::Idle(since) => Worth::Idle(since),
             Phase::Head(since) | Phase::Unproven(since) if since.elapsed() < PROOF_TIME => Worth::Young,
-            Phase::Head(since) | Phase::Unproven(since) => Worth::Unproven(since),
+            Phase::Head(since) | Phase::Unproven(since) | Phase::Discarding(since) => Worth::Unproven(since),
             Phase::Proven => Worth::Proven,
         }
     }
 
     /// To be called when the answer is ready to be sent.
     pub(super) fn end_request(&self) {
-        *self.phase() = Phase::Idle(Instant::now());
+        let mut phase = self.phase();
+        if !matches!(*phase, Phase::Discarding(_)) {
+            *phase = Phase::Idle(Instant::now());
+        }
+    }
+
+    /// To be called when a request is answered before its body was read: what arrives until [`Self::end_discard`] is no head.
+    pub(super) fn begin_discard(&self) {
+        let mut phase = self.phase();
+        if let Phase::Unproven(since) = *phase {
+            *phase = Phase::Discarding(since);
+        }
+    }
+
+    /// To be called when no more of the body is read.
+    pub(super) fn end_discard(&self) {
+        let mut phase = self.phase();
+        if matches!(*phase, Phase::Discarding(_)) {
+            *phase = Phase::Idle(Instant::now());
+        }
     }
 
     fn bytes_arrived(&self) {
@@ -120,7 +141,7 @@ impl RequestClock {
         match *self.phase() {
             Phase::Head(since) => Some(since + HEAD_TIMEOUT),
             Phase::Idle(since) => Some(since + KEEP_ALIVE_TIMEOUT),
-            Phase::Unproven(_) | Phase::Proven => None,
+            Phase::Unproven(_) | Phase::Proven | Phase::Discarding(_) => None,
         }
     }
 }
@@ -311,6 +332,21 @@ mod tests {
         stream.read_exact(&mut [0; 4]).await.expect("a head");
         advance(Duration::from_secs(1)).await;
         assert_eq!(clock.begin_request().elapsed(), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_discarded_is_no_head() {
+        let (mut stream, clock, mut client) = connection();
+        client.write_all(b"head").await.expect("a head");
+        stream.read_exact(&mut [0; 4]).await.expect("a head");
+        clock.begin_request();
+        clock.begin_discard();
+        clock.end_request();
+        client.write_all(b"rest").await.expect("the rest");
+        stream.read_exact(&mut [0; 4]).await.expect("the rest");
+        clock.end_discard();
+        assert_eq!(clock.worth(), Worth::Resting { is_known: false, since: Instant::now() });
+        assert_eq!(time_to_timeout(&mut stream).await, KEEP_ALIVE_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]

@@ -41,7 +41,7 @@ pub(super) async fn deliver(State(app): State<Arc<App>>, request: Request) -> Re
     let answer = match receive(&app, &mut head, &mut body, envelope, first_byte, &mut record).await {
         Ok(answer) | Err(answer) => answer,
     };
-    body::discard(body, waits_to_send);
+    body::discard(body, head.extensions.get(), waits_to_send);
     record.write(&app, &answer);
     form.respond(&answer, record.delivery(), app.config.sink.is_dry_run())
 }
@@ -52,7 +52,7 @@ pub(super) fn refuse(app: &App, request: Request, reason: Reason) -> Response {
     let mut record = Record::new(first_byte(&head), &head.headers);
     record.request(&head.method, head.uri.path());
     let answer = Answer::new(reason);
-    body::discard(body, head.headers.contains_key(EXPECT));
+    body::discard(body, head.extensions.get(), head.headers.contains_key(EXPECT));
     record.write(app, &answer);
     answer.to_response(None, false)
 }
@@ -137,29 +137,51 @@ async fn act(app: &App, mut event: Event, until: Instant, record: &mut Record) -
         let is_absent = *who == Team::TOP && app.config.secrets.current().keyring.of_team(who).is_empty();
         // Sending it again would change nothing.
         let reason = if is_absent { Reason::Subject } else { Reason::Team };
-        let detail =
+        let message =
             format!("{who} has no templates, and a delivery without a team's signature or subject reaches it alone");
-        return Ok(Answer::new(reason).with_detail(detail));
+        return Ok(Answer::new(reason).with_message(message));
     };
+    let secrets = app.config.secrets.current();
+    if secrets.teams.get(&event.team).is_some_and(|status| status.settings_are_invalid) {
+        let detail = format!("a setting in the folder of secrets of {} is not valid", event.team);
+        return Ok(Answer::new(Reason::Team).with_detail(detail));
+    }
     let Some(templates) = in_force.templates.clone() else {
         return Ok(Answer::new(Reason::Team).with_detail(format!("{} has no valid templates", event.team)));
     };
-    let candidates = match templates.set.select(&event) {
-        Selection::Ignore(ignored) => return Ok(ignore(&ignored)),
-        Selection::Candidates(candidates) => candidates,
-    };
     let trace = event.trace.clone();
-    let decision = if candidates.need_cel() {
-        drop(candidates);
-        evaluate(app, templates, event, until).await?
-    } else {
-        candidates.decide(&event, Stamp { namespace: templates.namespace(&app.config.namespace) })
+    let (of_step, namespace) = (Arc::clone(&templates), app.config.namespace.clone());
+    let decision = match step(event.payload.len(), move || decide(&of_step, event, &namespace)).await? {
+        Step::Decided(decision) => decision,
+        Step::NeedsCel(event, memory) => evaluate(app, templates, *event, memory, until).await?,
     };
     drop(rendering);
     Ok(match decision {
         Decision::Ignore(ignored) => ignore(&ignored),
         Decision::Render(runs) => creation::create(&app.config.sink, runs, record.span(), trace.as_ref(), until).await,
     })
+}
+
+/// What is known without CEL.
+enum Step {
+    Decided(Decision),
+    /// CEL decides, and may need so many bytes of memory.
+    NeedsCel(Box<Event>, u64),
+}
+
+/// Decides without CEL, if that is possible.
+fn decide(templates: &TeamTemplates, event: Event, namespace: &str) -> Step {
+    let candidates = match templates.set.select(&event) {
+        Selection::Ignore(ignored) => return Step::Decided(Decision::Ignore(ignored)),
+        Selection::Candidates(candidates) => candidates,
+    };
+    if !candidates.need_cel() {
+        let stamp = Stamp { namespace: templates.namespace(namespace) };
+        return Step::Decided(candidates.decide(&event, stamp));
+    }
+    drop(candidates);
+    let memory = cel_memory(&event).unwrap_or(0);
+    Step::NeedsCel(Box::new(event), memory)
 }
 
 /// The age of a merge that is older than `limit`; `None` for any other event, and with a limit of zero.
@@ -193,20 +215,26 @@ fn ignore(ignored: &Ignored) -> Answer {
 }
 
 /// Takes the memory that an evaluation may need out of the budget of all bodies.
-fn reserve(app: &App, event: &Event) -> Result<Share, Answer> {
+fn reserve(app: &App, memory: u64) -> Result<Share, Answer> {
     // An evaluation with more than a small budget has would never be made.
-    let memory = cel_memory(event).unwrap_or(0).min(app.config.limits.max_buffered / 2);
+    let memory = memory.min(app.config.limits.max_buffered / 2);
     let mut share = app.budget.share(memory);
     if share.grow_to(memory) { Ok(share) } else { Err(unread(body::BodyError::Busy)) }
 }
 
 /// Evaluates CEL on a blocking thread: the `cel` crate cannot be interrupted.
-async fn evaluate(app: &App, templates: Arc<TeamTemplates>, event: Event, until: Instant) -> Result<Decision, Answer> {
+async fn evaluate(
+    app: &App,
+    templates: Arc<TeamTemplates>,
+    event: Event,
+    memory: u64,
+    until: Instant,
+) -> Result<Decision, Answer> {
     let late = || Answer::new(Reason::Deadline).with_detail("an expression took too long; lint and simplify it");
     let permit = timeout_at(until, Arc::clone(&app.evaluations).acquire_owned()).await.map_err(|_| late())?;
     // The semaphore is never closed.
     let permit = permit.map_err(|_| Answer::new(Reason::Stopping))?;
-    let share = reserve(app, &event)?;
+    let share = reserve(app, memory)?;
     let namespace = app.config.namespace.clone();
     let evaluation = tokio::task::spawn_blocking(move || {
         // Held until the evaluation ends, even if the delivery is answered before.

@@ -152,6 +152,29 @@ async fn ends_slow_bodies_at_deadline() {
     assert!(statuses.iter().all(|status| status == "HTTP/1.1 503"), "{statuses:?}");
 }
 
+/// The rest of a refused body is no beginning of the next request, whose time would run out before it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_body_takes_no_time_from_the_next_request() {
+    let service = Setup::dry_run().arg("--deadline=1").start();
+    let mut stream = connect(service.address).await;
+    let refused = "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nx-github-event: pull_request\r\n\
+        x-github-delivery: d0\r\ncontent-length: 100000\r\n\r\n";
+    stream.write_all(refused.as_bytes()).await.expect("a head");
+    stream.write_all(&vec![b'x'; 100_000]).await.expect("a body");
+    let answer = read_until(&mut stream, "}").await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    sleep(Duration::from_millis(1_500)).await;
+    let body = merged("acme/web", 1, SHA).to_string();
+    let mut delivery = "POST / HTTP/1.1\r\nhost: x\r\n".to_owned();
+    for (name, value) in headers("pull_request", "d1", body.as_bytes()) {
+        delivery.push_str(&format!("{name}: {value}\r\n"));
+    }
+    delivery.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+    stream.write_all(delivery.as_bytes()).await.expect("a delivery");
+    let answer = read_until(&mut stream, "}").await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_pipelined_requests_in_order_until_garbage() {
     let service = Setup::dry_run().start();

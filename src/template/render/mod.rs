@@ -335,7 +335,8 @@ fn fill(text: &Text, values: &Values<'_>, kind: FieldKind, place: &str) -> Resul
         FieldKind::Label => {
             if let Some(why) = names::value_fault(&filled) {
                 return Err(fault(format!(
-                    "{filled:?} {why}; write slug(...) around the value, or put it into an annotation"
+                    "{} {why}; write slug(...) around the value, or put it into an annotation",
+                    quoted(&filled)
                 )));
             }
         }
