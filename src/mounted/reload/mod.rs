@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::folder::is_atomic;
 use super::settings::Settings;
@@ -20,8 +21,8 @@ pub(crate) use source::{ConfigKind, Faults, Loaded, Reading, Source};
 
 /// Poll interval for mounted files; a poll is a few `stat` calls for each team.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// A look at all files on demand is made only if the last one took less than this part of the time since: wrong signatures
-/// cause them.
+/// A look at all files on demand is made only if the last one took less than this part of the time since, in processor time:
+/// wrong signatures cause them.
 const LOOK_SHARE: u32 = 20;
 
 /// The last good values of mounted files.
@@ -44,7 +45,7 @@ struct State<T> {
     generation: u32,
     /// Whether the path itself cannot be read.
     unreadable: bool,
-    /// End of the last look at the files, and the time that it took.
+    /// End of the last look at the files, and the processor time that it took.
     looked: (Instant, Duration),
 }
 
@@ -97,10 +98,10 @@ impl<S: Source> Reloading<S> {
     /// If a team's change is invalid, it logs one ERROR and keeps the last good value.
     pub(crate) fn refresh(&self) -> bool {
         let paths = self.source.paths();
-        let begun = Instant::now();
+        let begun = processor_time();
         let seen: Vec<Fingerprint> = paths.iter().map(|path| Fingerprint::from_path(path)).collect();
         let mut state = self.state();
-        state.looked = (Instant::now(), begun.elapsed());
+        state.looked = (Instant::now(), processor_time().saturating_sub(begun));
         if seen == state.read {
             state.pending = None;
             return false;
@@ -149,6 +150,11 @@ impl<S: Source> Reloading<S> {
     fn state(&self) -> MutexGuard<'_, State<S::Value>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Processor time of this thread. On a busy machine, a look at the files lasts long and costs as little as on another.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
 /// Logs what has changed for each team. Returns whether a value is new or gone.
