@@ -6,6 +6,9 @@ use serde_json::Value;
 use super::run::MadeRun;
 use super::{State, Step, condition, text};
 
+/// The outcome of a deployment that left something newer in place.
+const SUPERSEDED: &str = "superseded";
+
 /// What a run's deploy task says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct DeployTask {
@@ -15,7 +18,7 @@ pub(super) struct DeployTask {
     pub(super) namespace: String,
     /// The outcome of the deployment; empty if there is none yet.
     outcome: String,
-    /// The revision that it made.
+    /// The revision that it made; empty if there is none, or something newer was deployed.
     pub(super) revision: String,
 }
 
@@ -31,12 +34,13 @@ impl DeployTask {
             };
             let (params, results) = (&task["spec"]["params"], &task["status"]["results"]);
             let service = named(params, "service-name");
-            (!service.is_empty()).then(|| Self {
-                service,
-                namespace: named(params, "service-namespace"),
-                outcome: named(results, "outcome"),
-                revision: named(results, "revision"),
-            })
+            let (outcome, mut revision) = (named(results, "outcome"), named(results, "revision"));
+            if outcome == SUPERSEDED {
+                // Older versions of the task name the newer one's.
+                revision.clear();
+            }
+            let namespace = named(params, "service-namespace");
+            (!service.is_empty()).then_some(Self { service, namespace, outcome, revision })
         });
         found.find(|task| task.outcome != "needed")
     }
@@ -60,7 +64,7 @@ pub(super) fn service_steps(
     let latest = text(service, "/status/latestCreatedRevisionName");
     let deployed = annotation("commit").unwrap_or_default();
     let is_other = !deployed.is_empty() && deployed != run.annotation("commit");
-    if task.outcome == "superseded" || is_other {
+    if task.outcome == SUPERSEDED || is_other {
         let of = annotation("pull-request-url").map(|url| format!(" of {url}")).unwrap_or_default();
         let message = format!("{name} was deployed from the commit {deployed}{of}, and not from this one");
         let time = |text: &str| text.parse::<Timestamp>().ok();
@@ -71,13 +75,12 @@ pub(super) fn service_steps(
             let advice = format!("that merge is older; if it was not deployed on purpose: {rerun}");
             return vec![Step::with(State::Wrong, "service", message, advice)];
         }
-        // A superseded deployment has no revision of its own.
         let advice = match task.revision.as_str() {
-            revision if !revision.is_empty() && task.outcome != "superseded" => format!(
+            "" => "nothing: the newest merge wins".to_owned(),
+            revision => format!(
                 "nothing: the newest merge wins; to go back to this one: github-trigger deploy --rollback --to {revision} \
                  --service-name {short_name} --namespace {namespace}"
             ),
-            _ => "nothing: the newest merge wins".to_owned(),
         };
         return vec![Step::with(State::Ended, "service", message, advice)];
     }
@@ -190,10 +193,14 @@ mod tests {
 
     fn last(service: Option<&Value>, outcome: &str, revision: Option<&Value>) -> Step {
         let task = DeployTask { outcome: outcome.to_owned(), revision: "hello-2".to_owned(), ..DeployTask::default() };
+        last_after(&task, service, revision)
+    }
+
+    fn last_after(task: &DeployTask, service: Option<&Value>, revision: Option<&Value>) -> Step {
         let run = json!({"metadata": {"namespace": "ci", "name": "web-0", "annotations": {
             "github-trigger.dev/commit": COMMIT, "github-trigger.dev/merged-at": "2026-11-22T12:00:00Z"}}});
         let run = MadeRun::from_object(run).expect("a run");
-        super::service_steps("default/hello", &task, &run, service, revision).pop().expect("a step")
+        super::service_steps("default/hello", task, &run, service, revision).pop().expect("a step")
     }
 
     fn stamped(commit: &str, percent: u64) -> Value {
@@ -252,15 +259,6 @@ mod tests {
     }
 
     #[test]
-    fn goes_back_only_to_a_revision_of_its_own() {
-        let mut other = stamped("0b", 100);
-        other["metadata"]["annotations"]["github-trigger.dev/merged-at"] = "2026-11-22T13:00:00Z".into();
-        let advice = |outcome: &str| last(Some(&other), outcome, None).advice.unwrap_or_default();
-        assert!(advice("deployed").contains("--rollback --to hello-2"));
-        assert_eq!(advice("superseded"), "nothing: the newest merge wins");
-    }
-
-    #[test]
     fn finds_the_deploy_task_by_its_param() {
         let tasks = [
             json!({"spec": {"params": [{"name": "image", "value": "x"}]}}),
@@ -271,12 +269,17 @@ mod tests {
         // What checks has the same param.
         let check = |outcome: &str| {
             json!({"spec": {"params": [{"name": "service-name", "value": "hello"}]},
-                "status": {"results": [{"name": "outcome", "value": outcome}]}})
+                "status": {"results": [{"name": "outcome", "value": outcome}, {"name": "revision", "value": "hello-3"}]}})
         };
         let [needed, superseded] = [check("needed"), check("superseded")];
         assert_eq!(DeployTask::find(&[needed.clone(), tasks[1].clone()]), Some(task.clone()));
         assert_eq!(DeployTask::find(&[needed]), None);
-        assert_eq!(DeployTask::find(&[superseded]).map(|task| task.outcome), Some("superseded".to_owned()));
+        let superseded = DeployTask::find(&[superseded]).expect("a task");
+        // There is nothing of its own to go back to.
+        assert_eq!((superseded.outcome.as_str(), superseded.revision.as_str()), ("superseded", ""));
+        let advice = |task: &DeployTask| last_after(task, Some(&stamped("0b", 100)), None).advice.unwrap_or_default();
+        assert_eq!(advice(&superseded), "nothing: the newest merge wins");
+        assert!(advice(&task).contains("--rollback --to hello-2"));
         assert_eq!((task.service.as_str(), task.namespace.as_str()), ("hello", "web"));
         assert_eq!((task.outcome.as_str(), task.revision.as_str()), ("deployed", "hello-2"));
         assert_eq!(DeployTask::find(&tasks[..1]), None);
