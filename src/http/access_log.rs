@@ -6,7 +6,7 @@ use http::{HeaderMap, Method};
 use tokio::time::Instant;
 use tracing::Level;
 
-use super::answer::{Answer, RunRef};
+use super::answer::{Answer, RunRef, cut};
 use super::app::App;
 use crate::delivery::{
     ClaimedHook, Delivery, DeliveryId, Envelope, EventKind, claimed_hook, claimed_id, claimed_kind, trace_of,
@@ -16,7 +16,7 @@ use crate::team::Team;
 use crate::telemetry::spans::Span;
 use crate::telemetry::trace::TraceContext;
 
-/// Longest part of a method or path that a line quotes, in characters.
+/// Longest part of a method or path that a line quotes, in bytes.
 const MAX_QUOTED: usize = 100;
 /// Longest part of a payload's field that a line quotes, in bytes.
 const MAX_FIELD: usize = 1 << 10;
@@ -64,8 +64,8 @@ impl Record {
 
     /// Takes method and path of a request that is no delivery.
     pub(super) fn request(&mut self, method: &Method, path: &str) {
-        let cut = |text: &str| text.chars().take(MAX_QUOTED).collect();
-        self.request = Some((cut(method.as_str()), cut(path)));
+        let quoted = |text: &str| cut(text, MAX_QUOTED).to_owned();
+        self.request = Some((quoted(method.as_str()), quoted(path)));
     }
 
     pub(super) fn bytes(&mut self, bytes: usize) {
@@ -146,6 +146,7 @@ impl Record {
         // Claims of a sender who is not known help to find its settings.
         let hook = self.hook.as_ref().filter(|_| self.team.is_none());
         let outcome = reason.outcome().as_str();
+        let field = |text| cut(text, MAX_FIELD);
         macro_rules! line {
             ($level:ident, $message:expr) => {
                 tracing::$level!(
@@ -153,9 +154,9 @@ impl Record {
                     outcome,
                     status = reason.status().as_u16(),
                     reason = reason.code(),
-                    event = self.kind.as_ref().map(EventKind::as_str).map(cut),
-                    action = self.action.as_deref().map(cut),
-                    repository = self.repository.as_deref().map(cut),
+                    event = self.kind.as_ref().map(EventKind::as_str).map(field),
+                    action = self.action.as_deref().map(field),
+                    repository = self.repository.as_deref().map(field),
                     pull_request = self.pull_request,
                     delivery = self.delivery.as_ref().map(DeliveryId::as_str),
                     hook = hook.map(|hook| hook.id.as_str()),
@@ -209,10 +210,6 @@ impl Record {
             self.span.fail(answer.explanation().unwrap_or_default());
         }
     }
-}
-
-fn cut(field: &str) -> &str {
-    field.get(..field.floor_char_boundary(MAX_FIELD)).unwrap_or(field)
 }
 
 /// `namespace/name`, separated by commas; `None` without runs.

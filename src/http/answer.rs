@@ -56,12 +56,12 @@ impl Answer {
 
     /// With a more precise message, for the sender and the log. It must hold nothing secret.
     pub(super) fn with_message(self, message: impl ToString) -> Self {
-        Self { message: Some(cut(message.to_string())), ..self }
+        Self { message: Some(sentence(message.to_string())), ..self }
     }
 
     /// With details for the log only.
     pub(super) fn with_detail(self, detail: impl ToString) -> Self {
-        Self { detail: Some(cut(detail.to_string())), ..self }
+        Self { detail: Some(sentence(detail.to_string())), ..self }
     }
 
     /// With the runs that exist.
@@ -117,10 +117,24 @@ impl Answer {
     }
 }
 
-fn cut(mut sentence: String) -> String {
-    if sentence.len() > MAX_SENTENCE {
-        sentence.truncate(sentence.floor_char_boundary(MAX_SENTENCE));
-        sentence.push_str("...");
+fn sentence(text: String) -> String {
+    if text.len() <= MAX_SENTENCE { text } else { format!("{}...", cut(&text, MAX_SENTENCE)) }
+}
+
+/// The beginning of a text, at most `limit` bytes, at the boundary of a character.
+pub(super) fn cut(text: &str, limit: usize) -> &str {
+    text.get(..text.floor_char_boundary(limit)).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_long_sentences_between_characters() {
+        let answer = |text: &str| Answer::new(Reason::Payload).with_message(text);
+        assert_eq!(answer("short").explanation(), Some("short"));
+        let long = answer(&"ä".repeat(MAX_SENTENCE));
+        assert_eq!(long.explanation(), Some(format!("{}...", "ä".repeat(MAX_SENTENCE / 2)).as_str()));
     }
-    sentence
 }
