@@ -140,7 +140,7 @@ impl ConnectionLimit {
     async fn acquire(&mut self) -> Option<OwnedSemaphorePermit> {
         loop {
             if lock(&self.open).len() >= self.allowed {
-                // What has arrived is read first, or senders whose bytes are waiting would count as silent ones.
+                // What has arrived is read first, or clients whose bytes are waiting would count as idle.
                 yield_now().await;
                 self.make_room();
             }
@@ -289,11 +289,11 @@ mod tests {
     async fn serve_with(limit: ConnectionLimit) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("an address");
-        let known = async |Extension(origin): Extension<Origin>| {
+        let authenticated = async |Extension(origin): Extension<Origin>| {
             origin.prove();
             "hello"
         };
-        let router = Router::new().route("/", get(async || "hello")).route("/known", get(known));
+        let router = Router::new().route("/", get(async || "hello")).route("/authenticated", get(authenticated));
         tokio::spawn(serve(listener, router, std::future::pending(), limit, Duration::ZERO));
         address
     }
@@ -343,10 +343,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn closes_unknown_resting_clients_before_known_ones() {
+    async fn closes_unauthenticated_resting_clients_before_authenticated_ones() {
         let address = serve_with(ConnectionLimit::of(30)).await;
-        let mut known = TcpStream::connect(address).await.expect("a connection");
-        is_answered_at("/known", &mut known).await;
+        let mut client = TcpStream::connect(address).await.expect("a connection");
+        is_answered_at("/authenticated", &mut client).await;
         sleep(Duration::from_millis(1)).await;
         let mut others = Vec::new();
         for _ in 0..60 {
@@ -354,11 +354,11 @@ mod tests {
             is_answered(&mut other).await;
             others.push(other);
         }
-        is_answered(&mut known).await;
+        is_answered(&mut client).await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn reads_what_has_arrived_before_it_closes_a_silent_client() {
+    async fn reads_what_has_arrived_before_it_closes_an_idle_client() {
         let address = serve_with(ConnectionLimit::of(1)).await;
         let mut client = TcpStream::connect(address).await.expect("a connection");
         client.write_all(b"GET / HTTP/1.1\r\n").await.expect("half a head");

@@ -125,6 +125,6 @@ mod tests {
         assert_eq!(response.headers()["ce-type"], "dev.github-trigger.pipelinerun.ignored");
         assert_eq!(response.headers()["ce-source"], "/apis/serving.knative.dev/v1/namespaces/ns/services/name");
         let response = ResponseForm::Event(&replies).respond(&Answer::new(Reason::NoTemplate), None, false);
-        assert!(http_body::Body::is_end_stream(response.body()), "nothing that is no event");
+        assert!(http_body::Body::is_end_stream(response.body()), "an empty body");
     }
 }

@@ -225,11 +225,8 @@ fn has_subjects(config: &Config, team: &Team) -> bool {
 fn is_ready(config: &Config, team: &Team) -> bool {
     let has_templates = config.templates.current().get(team).is_some_and(|in_force| in_force.templates.is_some());
     let secrets = config.secrets.current();
-    if secrets.teams.get(team).is_some_and(|status| status.settings_are_invalid) {
-        return false;
-    }
     let has_key = secrets.keyring.of_team(team).iter().any(|key| key.same_as().is_none());
-    has_templates && (has_key || takes_events(config, team))
+    has_templates && !secrets.has_invalid_settings(team) && (has_key || takes_events(config, team))
 }
 
 /// The team whose own subject it is, else the top level if it accepts the subject.

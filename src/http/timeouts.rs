@@ -32,7 +32,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) struct RequestClock {
     phase: Mutex<Phase>,
     /// Whether the sender of one of its requests was authenticated.
-    is_known: AtomicBool,
+    was_authenticated: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -56,9 +56,9 @@ pub(super) enum Worth {
     Idle(Instant),
     /// Its request, which began then, has proven nothing.
     Unproven(Instant),
-    /// Idle since then, for less than [`RESTING`]: its client may just be sending the next request. Known are clients that
-    /// were authenticated on this connection before; all others are closed before them.
-    Resting { is_known: bool, since: Instant },
+    /// Idle since then, for less than [`RESTING`]: its client may just be sending the next request. A client that was
+    /// authenticated on this connection before is closed after all others.
+    Resting { was_authenticated: bool, since: Instant },
     /// Must not be closed yet: its request may still prove something.
     Young,
     /// Must not be closed: the request of an authenticated sender is being answered.
@@ -67,7 +67,7 @@ pub(super) enum Worth {
 
 impl RequestClock {
     fn new() -> Arc<Self> {
-        Arc::new(Self { phase: Mutex::new(Phase::Idle(Instant::now())), is_known: AtomicBool::new(false) })
+        Arc::new(Self { phase: Mutex::new(Phase::Idle(Instant::now())), was_authenticated: AtomicBool::new(false) })
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {
@@ -89,14 +89,14 @@ impl RequestClock {
     /// To be called when the request's sender is authenticated.
     pub(super) fn prove(&self) {
         *self.phase() = Phase::Proven;
-        self.is_known.store(true, Ordering::Relaxed);
+        self.was_authenticated.store(true, Ordering::Relaxed);
     }
 
     /// What the connection is worth.
     pub(super) fn worth(&self) -> Worth {
         match *self.phase() {
             Phase::Idle(since) if since.elapsed() < RESTING => {
-                Worth::Resting { is_known: self.is_known.load(Ordering::Relaxed), since }
+                Worth::Resting { was_authenticated: self.was_authenticated.load(Ordering::Relaxed), since }
             }
             Phase::Idle(since) => Worth::Idle(since),
             Phase::Head(since) | Phase::Unproven(since) if since.elapsed() < PROOF_TIME => Worth::Young,
@@ -277,14 +277,14 @@ mod tests {
         assert_eq!(clock.worth(), unproven);
         clock.end_request();
         let resting = clock.worth();
-        assert_eq!(resting, Worth::Resting { is_known: false, since: Instant::now() });
+        assert_eq!(resting, Worth::Resting { was_authenticated: false, since: Instant::now() });
         clock.begin_request();
         clock.prove();
         assert_eq!(clock.worth(), Worth::Proven);
         clock.end_request();
-        let known = clock.worth();
-        assert_eq!(known, Worth::Resting { is_known: true, since: Instant::now() });
-        let ascending = [idle, unproven, resting, known, Worth::Young, Worth::Proven];
+        let authenticated = clock.worth();
+        assert_eq!(authenticated, Worth::Resting { was_authenticated: true, since: Instant::now() });
+        let ascending = [idle, unproven, resting, authenticated, Worth::Young, Worth::Proven];
         assert!(ascending.is_sorted_by(|less, more| less < more), "{ascending:?}");
     }
 
@@ -345,7 +345,7 @@ mod tests {
         client.write_all(b"rest").await.expect("the rest");
         stream.read_exact(&mut [0; 4]).await.expect("the rest");
         clock.end_discard();
-        assert_eq!(clock.worth(), Worth::Resting { is_known: false, since: Instant::now() });
+        assert_eq!(clock.worth(), Worth::Resting { was_authenticated: false, since: Instant::now() });
         assert_eq!(time_to_timeout(&mut stream).await, KEEP_ALIVE_TIMEOUT);
     }
 

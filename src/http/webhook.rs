@@ -141,8 +141,7 @@ async fn act(app: &App, mut event: Event, until: Instant, record: &mut Record) -
             format!("{who} has no templates, and a delivery without a team's signature or subject reaches it alone");
         return Ok(Answer::new(reason).with_message(message));
     };
-    let secrets = app.config.secrets.current();
-    if secrets.teams.get(&event.team).is_some_and(|status| status.settings_are_invalid) {
+    if app.config.secrets.current().has_invalid_settings(&event.team) {
         let detail = format!("a setting in the folder of secrets of {} is not valid", event.team);
         return Ok(Answer::new(Reason::Team).with_detail(detail));
     }

@@ -65,13 +65,19 @@ pub(crate) struct Secrets {
     pub(crate) teams: BTreeMap<Team, TeamStatus>,
 }
 
+impl Secrets {
+    /// Whether a setting beside the team's secrets is not valid. Then nothing may be done for the team.
+    pub(crate) fn has_invalid_settings(&self, team: &Team) -> bool {
+        self.teams.get(team).is_some_and(|status| status.settings_are_invalid)
+    }
+}
+
 /// What a team has besides its secrets.
 #[derive(Debug, Default)]
 pub(crate) struct TeamStatus {
     /// Subjects of tokens that are the team's own.
     pub(crate) subjects: Option<Subjects>,
-    /// Whether a setting beside its secrets is not valid: nothing may be done for the team.
-    pub(crate) settings_are_invalid: bool,
+    settings_are_invalid: bool,
     /// What an operator must mend: each names files, and never the content.
     pub(crate) faults: Vec<String>,
 }
