@@ -1,10 +1,9 @@
 //! Every row of the README's table of answers, and the errors of senders.
 
-use std::time::{Duration, Instant};
-
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::support::process::comes_true;
 use crate::support::service::{LOGGED, Service, Setup, TEMPLATE};
 use crate::support::webhook::{SECRET, SHA, headers, merged, sha1, sha256};
 
@@ -383,14 +382,7 @@ async fn accepts_any_mounted_secret_and_reloads_rotated_secrets() {
 
 /// Sends until the answer has this status, or the time is up.
 async fn comes_to(service: &Service, headers: &[(String, String)], body: &[u8], status: StatusCode) -> bool {
-    let end = Instant::now() + LOGGED;
-    while service.send(Method::POST, "/", headers, body).await.status != status {
-        if Instant::now() > end {
-            return false;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    true
+    comes_true(LOGGED, async || service.send(Method::POST, "/", headers, body).await.status == status).await
 }
 
 /// Whether a line matches `(\d+-\d+-\d+\s+\d+:\d+:\d+)\s+(\w+)\s+(.*)`, the pattern of the seed's log collector.

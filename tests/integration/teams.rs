@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
-use std::time::Duration;
 
 use http::{Method, StatusCode};
 
@@ -11,6 +10,7 @@ use crate::support::cloud_event::{PULL_REQUEST, binary};
 use crate::support::control_plane::shared;
 use crate::support::http::{HttpClient, Reply};
 use crate::support::mount::Mount;
+use crate::support::process::comes_true;
 use crate::support::service::{LOGGED, PROGRAM, Service, Setup};
 use crate::support::teams::{dry_run, secret, template};
 use crate::support::webhook::{SECRET, SHA, headers, headers_signed_with, merged};
@@ -180,37 +180,21 @@ async fn settings_are_in_force_whatever_the_templates_are() {
             .enumerate()
     {
         mount.replace(&[("a/t.yaml", &template("a")), setting, ("b/t.yaml", &other)]);
-        let mut refused = false;
-        for _ in 0..100 {
-            refused = reason(&merge(&format!("bad-{index}")).await) == "team";
-            if refused {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let refused = comes_true(LOGGED, async || reason(&merge(&format!("bad-{index}")).await) == "team").await;
         assert!(refused, "{setting:?}\n{}", service.log.text());
         mount.replace(&[("a/t.yaml", &template("a")), ("b/t.yaml", &other)]);
         service.log.wait_for("templates changed and are in use team=a", LOGGED);
     }
     // The same beside its secrets.
-    let becomes = async |delivery: &str, outcome: &str| {
-        for _ in 0..100 {
-            let reply = merge(delivery).await;
-            if reply.outcome() == outcome {
-                return reply;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("not {outcome}: {}", service.log.text());
-    };
-    becomes("good", "created").await;
+    let is_created = async || merge("good").await.outcome() == "created";
+    assert!(comes_true(LOGGED, is_created).await, "{}", service.log.text());
     let subjects = service.secrets().join("a/subjects");
     fs::write(&subjects, "#").expect("a file");
-    assert_eq!(reason(&becomes("bad-secrets", "unavailable").await), "team");
+    assert!(comes_true(LOGGED, async || reason(&merge("bad").await) == "team").await, "{}", service.log.text());
     let line = service.log.wait_for(&format!("{}: ", subjects.display()), LOGGED);
     assert!(line.contains("team a is broken, and its deliveries are refused"), "{line}");
     fs::remove_file(&subjects).expect("removed");
-    becomes("mended", "created").await;
+    assert!(comes_true(LOGGED, is_created).await, "{}", service.log.text());
     assert_eq!(service.merge_of("b", "other", &merged("b/web", 5, SHA)).await.outcome(), "created");
 }
 
@@ -313,15 +297,7 @@ async fn a_secret_of_two_teams_proves_neither() {
         let headers = headers_signed_with(&secret("b"), "pull_request", "d2", &body);
         service.send(Method::POST, "/", &headers, &body).await.outcome() == "created"
     };
-    let mut is_mended = false;
-    for _ in 0..100 {
-        is_mended = mended().await;
-        if is_mended {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert!(is_mended, "{}", service.log.text());
+    assert!(comes_true(LOGGED, mended).await, "{}", service.log.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Poll interval of [`eventually`].
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Poll interval of [`comes_true`], which mostly sends a delivery.
+const ASK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Polls `look` until it returns `Some`. Returns `None` if it does not within `limit`.
 pub fn eventually<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
@@ -19,6 +21,18 @@ pub fn eventually<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Op
         }
         std::thread::sleep(POLL_INTERVAL);
     }
+}
+
+/// Asks again and again until it is so. Returns false if it is not within `limit`.
+pub async fn comes_true(limit: Duration, is_so: impl AsyncFn() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    while !is_so().await {
+        if Instant::now() >= end {
+            return false;
+        }
+        tokio::time::sleep(ASK_INTERVAL).await;
+    }
+    true
 }
 
 /// A child process that ends with this one: a shell kills it when this process's end of a pipe closes.
