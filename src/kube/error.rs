@@ -69,7 +69,7 @@ kinds! {
     TooLarge = "too_large",
     /// The API server limits requests (429).
     Throttled = "throttled",
-    /// The API server failed (5xx).
+    /// The API server failed (5xx), or something in front of it gave an answer that its API does not have.
     ServerError = "server_error",
     /// There was no answer in time.
     Timeout = "timeout",
@@ -215,8 +215,7 @@ fn kind(code: StatusCode, status: &Status) -> ApiErrorKind {
         StatusCode::TOO_MANY_REQUESTS => Kind::Throttled,
         StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => Kind::Timeout,
         code if code.is_server_error() && is_too_large_for_etcd(message) => Kind::TooLarge,
-        code if code.is_server_error() => Kind::ServerError,
-        _ => Kind::Invalid,
+        _ => Kind::ServerError,
     }
 }
 
@@ -307,6 +306,8 @@ mod tests {
             (500, "InternalError", "failed calling webhook \"x\"", &none, ApiErrorKind::ServerError),
             (429, "TooManyRequests", "slow down", &none, ApiErrorKind::Throttled),
             (504, "Timeout", "timed out", &none, ApiErrorKind::Timeout),
+            (302, "", "Found", &none, ApiErrorKind::ServerError),
+            (405, "MethodNotAllowed", "not allowed", &none, ApiErrorKind::ServerError),
         ] {
             assert_eq!(error(code, &status(reason, message, details)).kind(), expected, "{code} {reason} {message}");
         }
