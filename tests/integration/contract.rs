@@ -404,14 +404,14 @@ fn is_log_line(line: &str) -> bool {
 async fn escapes_control_characters_in_log_lines() {
     let text = Setup::dry_run().start();
     let json = Setup::dry_run().arg("--log-format=json").start();
-    let hostile = "closed\r\n2026-11-22 00:00:00 ERROR forged\u{1b}[31m \"quoted\" \u{2028}";
+    let hostile = "closed\r\n2026-11-22 00:00:00 ERROR forged\u{1b}[31m \"quoted\" \u{2028}\u{202e}";
     let payload = changed("/action", json!(hostile));
     text.deliver("pull_request", "d1", &payload).await;
     let line = text.log.wait_for("outcome=ignored", LOGGED);
     assert!(line.contains("delivery=d1") && line.contains("\\r\\n2026"), "{line}");
     for line in text.logged().await {
         assert!(is_log_line(&line), "{line:?}");
-        assert!(!line.chars().any(|c| c.is_control() || c == '\u{2028}'), "{line:?}");
+        assert!(!line.chars().any(|c| c.is_control() || ['\u{2028}', '\u{202e}'].contains(&c)), "{line:?}");
     }
     json.deliver("pull_request", "d1", &payload).await;
     let line: Value = serde_json::from_str(&json.log.wait_for("\"ignored\"", LOGGED)).expect("one JSON object");

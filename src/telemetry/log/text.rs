@@ -126,13 +126,14 @@ fn is_plain(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b'='))
 }
 
-/// A message without line breaks or other control characters.
+/// A message without line breaks, and other characters that do not print or that turn the direction of writing.
 fn write_escaped(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
     if text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
         return writer.write_str(text);
     }
     for character in text.chars() {
-        if character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') {
+        // Those that print are one character, or two with a backslash.
+        if character.is_control() || character.escape_debug().len() > 2 {
             write!(writer, "{}", character.escape_default())?;
         } else {
             writer.write_char(character)?;
