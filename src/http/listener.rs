@@ -169,9 +169,9 @@ impl ConnectionLimit {
     /// clients that reconnect at once must not displace it, and some of theirs can be closed in a moment.
     fn close_one(&self) {
         let mut open = lock(&self.open);
-        let (mut least, mut young) = (None, 0);
+        let (mut least, mut young, now) = (None, 0, Instant::now());
         for (id, open) in open.iter() {
-            let worth = open.clock.worth();
+            let worth = open.clock.worth(now);
             young += usize::from(worth == Worth::Young);
             if least.is_none_or(|(other, _)| worth < other) {
                 least = Some((worth, *id));

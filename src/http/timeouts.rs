@@ -92,14 +92,15 @@ impl RequestClock {
         self.was_authenticated.store(true, Ordering::Relaxed);
     }
 
-    /// What the connection is worth.
-    pub(super) fn worth(&self) -> Worth {
+    /// What the connection is worth now.
+    pub(super) fn worth(&self, now: Instant) -> Worth {
+        let is_within = |time: Duration, since: Instant| now.saturating_duration_since(since) < time;
         match *self.phase() {
-            Phase::Idle(since) if since.elapsed() < RESTING => {
+            Phase::Idle(since) if is_within(RESTING, since) => {
                 Worth::Resting { was_authenticated: self.was_authenticated.load(Ordering::Relaxed), since }
             }
             Phase::Idle(since) => Worth::Idle(since),
-            Phase::Head(since) | Phase::Unproven(since) if since.elapsed() < PROOF_TIME => Worth::Young,
+            Phase::Head(since) | Phase::Unproven(since) if is_within(PROOF_TIME, since) => Worth::Young,
             Phase::Head(since) | Phase::Unproven(since) | Phase::Discarding(since) => Worth::Unproven(since),
             Phase::Proven => Worth::Proven,
         }
@@ -265,24 +266,24 @@ mod tests {
         let (mut stream, clock, mut client) = connection();
         let idle = Worth::Idle(Instant::now());
         advance(RESTING).await;
-        assert_eq!(clock.worth(), idle);
+        assert_eq!(clock.worth(Instant::now()), idle);
         client.write_all(b"head").await.expect("a head");
         stream.read_exact(&mut [0; 4]).await.expect("a head");
         let unproven = Worth::Unproven(Instant::now());
-        assert_eq!(clock.worth(), Worth::Young);
+        assert_eq!(clock.worth(Instant::now()), Worth::Young);
         advance(PROOF_TIME).await;
-        assert_eq!(clock.worth(), unproven);
+        assert_eq!(clock.worth(Instant::now()), unproven);
         clock.begin_request();
         advance(Duration::from_secs(1)).await;
-        assert_eq!(clock.worth(), unproven);
+        assert_eq!(clock.worth(Instant::now()), unproven);
         clock.end_request();
-        let resting = clock.worth();
+        let resting = clock.worth(Instant::now());
         assert_eq!(resting, Worth::Resting { was_authenticated: false, since: Instant::now() });
         clock.begin_request();
         clock.prove();
-        assert_eq!(clock.worth(), Worth::Proven);
+        assert_eq!(clock.worth(Instant::now()), Worth::Proven);
         clock.end_request();
-        let authenticated = clock.worth();
+        let authenticated = clock.worth(Instant::now());
         assert_eq!(authenticated, Worth::Resting { was_authenticated: true, since: Instant::now() });
         let ascending = [idle, unproven, resting, authenticated, Worth::Young, Worth::Proven];
         assert!(ascending.is_sorted_by(|less, more| less < more), "{ascending:?}");
@@ -345,7 +346,7 @@ mod tests {
         client.write_all(b"rest").await.expect("the rest");
         stream.read_exact(&mut [0; 4]).await.expect("the rest");
         clock.end_discard();
-        assert_eq!(clock.worth(), Worth::Resting { was_authenticated: false, since: Instant::now() });
+        assert_eq!(clock.worth(Instant::now()), Worth::Resting { was_authenticated: false, since: Instant::now() });
         assert_eq!(time_to_timeout(&mut stream).await, KEEP_ALIVE_TIMEOUT);
     }
 
