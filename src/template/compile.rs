@@ -78,8 +78,7 @@ impl Compiler {
         let spec = self.spec(document)?;
         self.check_names(&conditions);
         if let Some(spec) = document.get("spec") {
-            let merges_only = conditions.wants_only_merges();
-            injection::check(spec, merges_only, &mut self.faults, &mut self.warnings);
+            injection::check(spec, conditions.event_scope(), &mut self.faults, &mut self.warnings);
         }
         let needs_cel = {
             let mut texts = [&base].into_iter().chain(labels.iter().chain(&annotations).map(|(_, text)| text));

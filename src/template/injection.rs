@@ -1,22 +1,51 @@
-//! Follows text that authors of pull requests choose into the scripts of an inline pipeline.
+//! Follows text that authors of pull requests choose into the scripts of an inline pipeline, and into fields that choose what
+//! runs, or with which rights.
 //!
 //! Tekton replaces `$(params.x)` in `script`, `command` and `args` before a shell reads them: a branch called `` `id` `` would
 //! run. The way out is a param that the step reads through `env`, which no shell interprets. References to Pipelines, Tasks
 //! and `StepActions` cannot be looked into; they are named.
+//!
+//! With `image: builder:$(params.branch)` the author chooses the image. There is no way out but to choose it in the template.
 
 use std::collections::HashMap;
 
+use super::expression::{EventScope, Expression, Place};
 use super::placeholder::{Part, Text, tekton_variables};
 use super::yaml::{Fault, Node, Value};
 
-/// Params with text of an author, each with the placeholder that it comes from.
-type Scope = HashMap<String, String>;
+/// Fields that choose what runs, or with which rights, with all that is below them.
+#[rustfmt::skip]
+const CHOICES: &[&str] = &[
+    "pipelineRef", "taskRef", "ref", "image", "serviceAccountName", "podTemplate", "securityContext", "secret", "configMap",
+    "projected", "csi", "volumes", "valueFrom", "envFrom",
+];
+/// Fields whose content is data, or is looked at by itself.
+const DATA: &[&str] = &["params", "results", "metadata", "taskSpec", "pipelineSpec"];
 
-/// Checks the spec of a run. `merges_only`: whether only merges match, whose target branch is not its author's choice.
+/// Params with text of an author.
+type Scope = HashMap<String, Taint>;
+
+/// The placeholders whose text of an author a value has.
+#[derive(Debug, Clone, Default)]
+struct Taint {
+    /// One that does harm in code.
+    code: Option<String>,
+    /// One that does harm in a field that chooses.
+    choice: Option<String>,
+}
+
+impl Taint {
+    fn or(self, other: Self) -> Self {
+        Self { code: self.code.or(other.code), choice: self.choice.or(other.choice) }
+    }
+}
+
+/// Checks the spec of a run for these events.
 /// Adds injections to `faults`, and what cannot be seen to `warnings`.
-pub(super) fn check(spec: &Node, merges_only: bool, faults: &mut Vec<Fault>, warnings: &mut Vec<Fault>) {
-    let mut checker = Checker { merges_only, faults, warnings };
+pub(super) fn check(spec: &Node, events: EventScope, faults: &mut Vec<Fault>, warnings: &mut Vec<Fault>) {
+    let mut checker = Checker { events, faults, warnings };
     let run = checker.given(spec, &Scope::new());
+    checker.choices(spec, &run);
     if let Some(reference) = spec.get("pipelineRef") {
         checker.unseen(reference, "Pipeline", &run);
     }
@@ -26,7 +55,7 @@ pub(super) fn check(spec: &Node, merges_only: bool, faults: &mut Vec<Fault>, war
 }
 
 struct Checker<'f> {
-    merges_only: bool,
+    events: EventScope,
     faults: &'f mut Vec<Fault>,
     warnings: &'f mut Vec<Fault>,
 }
@@ -43,6 +72,7 @@ impl Checker<'_> {
                     given.extend(self.given(include, &scope));
                 }
             }
+            self.choices(task, &scope);
             if let Some(reference) = task.get("taskRef") {
                 self.unseen(reference, "Task", &given);
             }
@@ -72,6 +102,7 @@ impl Checker<'_> {
     }
 
     fn task(&mut self, spec: &Node, scope: &Scope) {
+        self.choices(spec, scope);
         let template = spec.get("stepTemplate");
         for step in spec.items("steps").iter().chain(spec.items("sidecars").iter()).chain(template) {
             for field in ["script", "command", "args"] {
@@ -88,11 +119,37 @@ impl Checker<'_> {
         }
     }
 
+    /// Reports an author's text in fields that choose.
+    fn choices(&mut self, node: &Node, scope: &Scope) {
+        for (key, value) in node.entries().iter().filter(|(key, _)| !DATA.contains(&key.name.as_str())) {
+            match &value.value {
+                _ if CHOICES.contains(&key.name.as_str()) => self.choice(value, &key.name, scope),
+                Value::Sequence(items) => items.iter().for_each(|item| self.choices(item, scope)),
+                _ => self.choices(value, scope),
+            }
+        }
+    }
+
+    fn choice(&mut self, node: &Node, field: &str, scope: &Scope) {
+        match &node.value {
+            Value::Sequence(items) => items.iter().for_each(|item| self.choice(item, field, scope)),
+            Value::Mapping(entries) => entries.iter().for_each(|(_, value)| self.choice(value, field, scope)),
+            _ => {
+                let Some(source) = self.taint(node, scope).choice else { return };
+                let message = format!(
+                    "an author would choose `{field}` ({source}), and with it what runs or with which rights; write it out, \
+                     or let a condition choose: {{{{ {source} == \"x\" ? \"one\" : \"another\" }}}}"
+                );
+                self.faults.push(Fault { at: node.at, message });
+            }
+        }
+    }
+
     /// Reports params with an author's text in code.
     fn code(&mut self, node: &Node, field: &str, scope: &Scope) {
         let Some(text) = node.text() else { return };
         for (at, written, name) in references(text) {
-            let Some(source) = scope.get(name) else { continue };
+            let Some(source) = scope.get(name).and_then(|taint| taint.code.as_ref()) else { continue };
             let message = format!(
                 "`{written}` in `{field}` is text that an author chooses ({source}), and would run as code; give it to the \
                  step as `env`, and write \"$NAME\" here"
@@ -102,7 +159,8 @@ impl Checker<'_> {
     }
 
     fn unseen(&mut self, reference: &Node, kind: &str, given: &Scope) {
-        let mut names: Vec<&str> = given.keys().map(String::as_str).collect();
+        let in_code = given.iter().filter(|(_, taint)| taint.code.is_some());
+        let mut names: Vec<&str> = in_code.map(|(name, _)| name.as_str()).collect();
         if names.is_empty() {
             return;
         }
@@ -128,28 +186,36 @@ impl Checker<'_> {
     fn tainted<'n>(&self, params: impl Iterator<Item = &'n Node>, field: &str, scope: &Scope) -> Scope {
         let tainted = params.filter_map(|param| {
             let name = param.get("name")?.text()?;
-            Some((name.to_owned(), self.source(param.get(field)?, scope)?))
+            let taint = self.taint(param.get(field)?, scope);
+            (taint.code.is_some() || taint.choice.is_some()).then(|| (name.to_owned(), taint))
         });
         tainted.collect()
     }
 
-    /// The placeholder whose text of an author a value carries; `None` if it carries none.
-    fn source(&self, value: &Node, scope: &Scope) -> Option<String> {
+    /// The placeholders whose text of an author a value has.
+    fn taint(&self, value: &Node, scope: &Scope) -> Taint {
+        let all = |nodes: &mut dyn Iterator<Item = &Node>| {
+            nodes.map(|node| self.taint(node, scope)).fold(Taint::default(), Taint::or)
+        };
         match &value.value {
             Value::Text(text) => {
                 let parts = Text::compile(text).map(|text| text.parts).unwrap_or_default();
-                let by_author = parts.iter().find_map(|part| match part {
-                    Part::Expression(expression) if expression.is_author_text(self.merges_only) => {
-                        Some(expression.to_string())
-                    }
-                    _ => None,
+                let own = parts.iter().filter_map(|part| match part {
+                    Part::Expression(expression) => Some(self.taint_of(expression)),
+                    Part::Literal(_) => None,
                 });
-                by_author.or_else(|| references(text).find_map(|(_, _, name)| scope.get(name).cloned()))
+                let passed = references(text).filter_map(|(_, _, name)| scope.get(name).cloned());
+                own.chain(passed).fold(Taint::default(), Taint::or)
             }
-            Value::Sequence(items) => items.iter().find_map(|item| self.source(item, scope)),
-            Value::Mapping(entries) => entries.iter().find_map(|(_, item)| self.source(item, scope)),
-            _ => None,
+            Value::Sequence(items) => all(&mut items.iter()),
+            Value::Mapping(entries) => all(&mut entries.iter().map(|(_, item)| item)),
+            _ => Taint::default(),
         }
+    }
+
+    fn taint_of(&self, expression: &Expression) -> Taint {
+        let harmful = |place| expression.is_author_text(place).then(|| expression.to_string());
+        Taint { code: harmful(Place::Code(self.events)), choice: harmful(Place::Choice) }
     }
 }
 

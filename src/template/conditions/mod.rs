@@ -5,7 +5,7 @@ mod events;
 mod paths;
 mod patterns;
 
-use super::expression::{EvaluationError, Expression};
+use super::expression::{EvaluationError, EventScope, Expression};
 use super::globs::{Case, Globs};
 use super::nearest::nearest;
 use super::placeholder;
@@ -158,6 +158,17 @@ impl Conditions {
     /// Whether only merges can match.
     pub(crate) fn wants_only_merges(&self) -> bool {
         self.event.wanted == [Wanted::Merged]
+    }
+
+    /// The events that can match, as far as they decide who chooses a text.
+    pub(super) fn event_scope(&self) -> EventScope {
+        let is_any_dispatch =
+            |wanted: &Wanted| matches!(wanted, Wanted::Kind(kind, None) if kind.as_str() == "repository_dispatch");
+        match self.wants_only_merges() {
+            true => EventScope::Merges,
+            false if self.event.wanted.iter().any(is_any_dispatch) => EventScope::Dispatches,
+            false => EventScope::Others,
+        }
     }
 
     /// Whether `on-cel` needs the CEL interpreter.

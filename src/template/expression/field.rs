@@ -57,17 +57,74 @@ impl Kind {
 
 /// Fields of GitHub's payloads that are hexadecimal, a number, a time or one of a few words, wherever they stand.
 #[rustfmt::skip]
-pub(super) const SAFE_FIELDS: &[&str] = &[
+const SAFE_FIELDS: &[&str] = &[
     "sha", "merge_commit_sha", "head_sha", "after", "before", "id", "node_id", "number", "action", "state", "status",
     "conclusion", "created_at", "updated_at", "merged_at", "closed_at", "pushed_at", "published_at", "merged", "draft",
     "private", "fork", "archived", "prerelease", "deleted", "forced", "additions", "deletions", "changed_files",
     "comments", "review_comments", "commits_count", "size", "full_name", "visibility", "type", "author_association",
 ];
-/// Fields whose content senders choose freely, whatever its own fields are called.
-pub(super) const FREE_FIELDS: [&str; 2] = ["client_payload", "inputs"];
+/// Fields whose content is chosen freely, whatever its own fields are called: by senders, by the creator of a deployment, by
+/// administrators, by a package.
+#[rustfmt::skip]
+pub(super) const FREE_FIELDS: &[&str] = &[
+    "client_payload", "inputs", "payload", "custom_properties", "rule", "metadata", "container_metadata",
+    "docker_metadata", "npm_metadata", "nuget_metadata", "rubygems_metadata",
+];
+/// Top-level fields with text of people who need no right in the repository.
+#[rustfmt::skip]
+const OF_ANYBODY: &[&str] = &[
+    "pull_request", "issue", "comment", "review", "thread", "discussion", "answer", "commits", "head_commit", "sender",
+    "forkee", "check_run", "check_suite", "workflow_run", "workflow_job",
+];
 
-/// Whether the value of a path into the payload may be an author's text.
-pub(super) fn is_author_path(fields: &[String]) -> bool {
-    let is_free = |field: &String| FREE_FIELDS.contains(&field.as_str());
-    fields.iter().any(is_free) || fields.last().is_none_or(|last| !SAFE_FIELDS.contains(&last.as_str()))
+/// The place that a text is put into, as far as its author could do harm there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Code, in a template for these events: some characters do harm.
+    Code(EventScope),
+    /// A field that chooses what runs, or with which rights: any text of somebody without a right in the repository does
+    /// harm.
+    Choice,
+}
+
+/// The events that a template is for, as far as they decide who chooses a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventScope {
+    /// Merges only. Their target branch was there before.
+    Merges,
+    /// Others, too.
+    Others,
+    /// Among them `repository_dispatch`, whose sender chooses the action.
+    Dispatches,
+}
+
+impl Place {
+    /// Every place.
+    pub(super) const ALL: [Self; 4] = [
+        Self::Code(EventScope::Merges),
+        Self::Code(EventScope::Others),
+        Self::Code(EventScope::Dispatches),
+        Self::Choice,
+    ];
+}
+
+/// Whether a field's name alone says that its value does no harm in a place.
+pub(super) fn is_safe_field(name: &str, place: Place) -> bool {
+    // The name of a fork is harmless as text, and chooses another repository.
+    SAFE_FIELDS.contains(&name) && !(place == Place::Choice && name == "full_name")
+}
+
+/// Whether the value of a path into the payload may be an author's text that does harm in a place.
+pub(super) fn is_author_path(fields: &[impl AsRef<str>], place: Place) -> bool {
+    let fields: Vec<&str> = fields.iter().map(AsRef::as_ref).collect();
+    if place == Place::Choice && !fields.first().is_none_or(|first| OF_ANYBODY.contains(first)) {
+        return false;
+    }
+    match fields.as_slice() {
+        ["action"] => place == Place::Code(EventScope::Dispatches),
+        // The repository that was merged into.
+        ["pull_request", "base", ..] if place == Place::Choice => false,
+        [.., last] => fields.iter().any(|field| FREE_FIELDS.contains(field)) || !is_safe_field(last, place),
+        [] => true,
+    }
 }

@@ -20,6 +20,7 @@ pub(crate) use cel::memory as cel_memory;
 use error::MAX_LENGTH;
 pub(crate) use error::{Error, EvaluationError};
 use field::Kind;
+pub(crate) use field::{EventScope, Place};
 pub(crate) use name::Name;
 use path::Path;
 
@@ -57,12 +58,12 @@ impl Expression {
             .then(|| format!("it is {}, not true or false; write a comparison", kind.as_str()))
     }
 
-    /// Whether its value may be text that the author of a pull request chooses. `merges_only`: only merges match.
-    pub(crate) fn is_author_text(&self, merges_only: bool) -> bool {
+    /// Whether its value may be text that an author chooses, and that does harm in a place.
+    pub(crate) fn is_author_text(&self, place: Place) -> bool {
         match self {
-            Self::Name(name) => name.is_author_text(merges_only),
-            Self::Path(path) => path.is_author_text(),
-            Self::Cel(program) => program.is_author_text(merges_only),
+            Self::Name(name) => name.is_author_text(place),
+            Self::Path(path) => path.is_author_text(place),
+            Self::Cel(program) => program.is_author_text(place),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::field::{EventScope, Place};
 use crate::github::Event;
 
 macro_rules! names {
@@ -63,12 +64,12 @@ impl Name {
         Self::ALL.iter().copied().find(|name| name.as_str() == text)
     }
 
-    /// Whether its value is text that the author of a pull request chooses. GitHub restricts names of owners and
-    /// repositories; the target branch of a merge exists before it.
-    pub(crate) fn is_author_text(self, merges_only: bool) -> bool {
+    /// Whether its value is text that an author chooses, and that does harm in a place. GitHub restricts names of owners and
+    /// repositories; the target branch of a merge exists before it, and who may push one may change what is in it.
+    pub(super) fn is_author_text(self, place: Place) -> bool {
         match self {
             Self::SourceBranch | Self::Sender => true,
-            Self::Branch | Self::TargetBranch => !merges_only,
+            Self::Branch | Self::TargetBranch => !matches!(place, Place::Choice | Place::Code(EventScope::Merges)),
             Self::Commitid
             | Self::ShortCommitid
             | Self::TimeString

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::field::{Kind, is_author_path};
+use super::field::{Kind, Place, is_author_path};
 use crate::json;
 
 /// A path such as `body.a.b`, stored as the field names after `body`.
@@ -28,9 +28,9 @@ impl Path {
         self.0.is_empty()
     }
 
-    /// Whether its value may be text that an author chooses.
-    pub(super) fn is_author_text(&self) -> bool {
-        is_author_path(&self.0)
+    /// Whether its value may be an author's text that does harm in a place.
+    pub(super) fn is_author_text(&self, place: Place) -> bool {
+        is_author_path(&self.0, place)
     }
 
     /// The kind of its value, as far as it is known.

@@ -227,6 +227,15 @@ fn follows_text_of_authors_into_scripts() {
         "{{ body.client_payload.items.map(i, i.sha) }}",
         "{{ [body.inputs][0].id + '' }}",
         "{{ (has(body.inputs) ? body.inputs : body).sha }}",
+        "{{ body.deployment.payload.id }}",
+        "{{ body.deployment.payload.id + '' }}",
+        "{{ body.repository.custom_properties.status }}",
+        "{{ body.package.package_version.npm_metadata.id }}",
+        "{{ {'id': body.pull_request.title}.id }}",
+        "{{ [{'id': body.pull_request.title}].map(i, i.id) }}",
+        "{{ event['id'] }}",
+        "{{ event.?id.orValue('') }}",
+        "{{ event }}",
         "{{ headers['x-github-delivery'] }}",
     ];
     for value in dangerous {
@@ -253,6 +262,10 @@ fn follows_text_of_authors_into_scripts() {
         "{{ body.pull_request.labels.size() }}",
         "literal",
         "{{ source_branch == 'main' ? 'a' : 'b' }}",
+        "{{ body['pull_request'].?number.orValue('') }}",
+        "{{ {'a': revision}.id }}",
+        "{{ event.type + event.action }}",
+        "{{ body.action }}",
         "{{ body.pull_request.labels.exists(l, l.name == 'x') ? '1' : '2' }}",
     ] {
         assert_eq!(inline(value, &direct("script: \"echo $(params.text)\"")), [""; 0], "{value}");
@@ -275,6 +288,103 @@ fn follows_text_of_authors_into_scripts() {
     );
     let found = findings("", "  params: [{name: title, value: \"{{ body.pull_request.title }}\"}]\n");
     assert!(found.len() == 1 && found[0].contains("lint cannot see this Pipeline: it must read `title`"), "{found:#?}");
+}
+
+#[test]
+fn takes_the_action_of_a_dispatch_for_its_senders_text() {
+    let found = |events: &str, value: &str| {
+        let annotation = format!("    github-trigger.dev/on-event: {events}\n");
+        findings(&annotation, &format!("  params: [{{name: action, value: \"{{{{ {value} }}}}\"}}]\n"))
+    };
+    for value in ["body.action", "event.action", "body.action + ''"] {
+        let warned = found("merged, repository_dispatch", value);
+        assert!(warned.len() == 1 && warned[0].contains("it must read `action` through `env`"), "{value}: {warned:#?}");
+        for events in ["repository_dispatch.deploy", "release", "merged"] {
+            assert_eq!(found(events, value), [""; 0], "{events}: {value}");
+        }
+    }
+}
+
+/// The fields of a run that choose what runs, or with which rights, with a text in each.
+fn choices(text: &str) -> Vec<String> {
+    let step = |fields: &str| {
+        format!("  pipelineSpec: {{tasks: [{{name: t, taskSpec: {{steps: [{{name: s, {fields}}}]}}}}]}}\n")
+    };
+    let task = |fields: &str| format!("  pipelineSpec: {{tasks: [{{name: t, {fields}}}]}}\n");
+    let steps = "steps: [{name: s, image: i}]";
+    let specs = [
+        format!("  pipelineRef: {{name: {text:?}}}\n"),
+        format!("  pipelineRef: {{resolver: git, params: [{{name: url, value: {text:?}}}]}}\n"),
+        format!("  pipelineRef: {{name: p}}\n  taskRunTemplate: {{serviceAccountName: {text:?}}}\n"),
+        format!(
+            "  pipelineRef: {{name: p}}\n  taskRunSpecs: [{{pipelineTaskName: t, serviceAccountName: {text:?}}}]\n"
+        ),
+        format!("  pipelineRef: {{name: p}}\n  workspaces: [{{name: w, secret: {{secretName: {text:?}}}}}]\n"),
+        format!("  params: [{{name: x, value: {text:?}}}]\n") + &step("image: \"builder:$(params.x)\""),
+        format!("  params: [{{name: x, value: {text:?}}}]\n") + &task("taskRef: {name: $(params.x)}"),
+        step(&format!("image: {text:?}")),
+        step(&format!("ref: {{name: {text:?}}}")),
+        step(&format!("image: i, env: [{{name: A, valueFrom: {{secretKeyRef: {{name: {text:?}, key: k}}}}}}]")),
+        task(&format!("taskSpec: {{{steps}, sidecars: [{{name: c, image: {text:?}}}]}}")),
+        task(&format!("taskSpec: {{{steps}, volumes: [{{name: v, configMap: {{name: {text:?}}}}}]}}")),
+    ];
+    specs.into()
+}
+
+#[test]
+fn authors_do_not_choose_what_runs() {
+    let found = |events: &str, spec: &str| {
+        let source = format!(
+            "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n  name: build\n  annotations:\n    \
+             github-trigger.dev/on-repository: acme/*\n    github-trigger.dev/on-event: {events}\nspec:\n{spec}"
+        );
+        check(&[("t.yaml", &source)]).1
+    };
+    for (events, value) in [
+        ("merged", "source_branch"),
+        ("merged", "slug(source_branch)"),
+        ("merged", "body.pull_request.head.repo.full_name"),
+        ("merged", "body.pull_request.title.lowerAscii()"),
+        ("issue_comment.created", "body.comment.body"),
+        ("workflow_run", "body.workflow_run.head_branch"),
+        ("push", "body.head_commit.message"),
+    ] {
+        for spec in choices(&format!("{{{{ {value} }}}}")) {
+            let found = found(events, &spec);
+            let errors: Vec<_> = found.iter().filter(|finding| !finding.contains("warning: lint cannot see")).collect();
+            assert!(errors.len() == 1 && errors[0].contains(&format!("({value}), and with it")), "{spec}: {found:#?}");
+        }
+    }
+    // What people with a right in the repository have chosen.
+    for (events, value) in [
+        ("merged", "target_branch"),
+        ("merged", "revision"),
+        ("merged", "body.pull_request.base.repo.clone_url"),
+        ("merged", "body.repository.clone_url"),
+        ("push", "target_branch"),
+        ("push", "body.ref"),
+        ("release.published", "body.release.tag_name"),
+        ("merged", "source_branch == 'x' ? 'one' : 'another'"),
+    ] {
+        for spec in choices(&format!("{{{{ {value} }}}}")) {
+            let found = found(events, &spec);
+            assert!(found.iter().all(|finding| finding.contains("warning: lint cannot see")), "{spec}: {found:#?}");
+        }
+    }
+    // Data may be chosen by anybody.
+    let data = "  params: [{name: x, value: \"{{ source_branch }}\"}, {name: image, value: $(params.x)}]\n  \
+                pipelineSpec: {tasks: [{name: t, taskSpec: {steps: [{name: s, image: i, env: [{name: A, value: $(params.x)}]}]}}]}\n";
+    assert_eq!(found("merged", data), [""; 0]);
+}
+
+#[test]
+fn looks_into_nested_conditions_once() {
+    let nested = (0..60).fold("'a'".to_owned(), |inner, _| format!("true?({inner}):'b'"));
+    let found = findings("", &format!("  params: [{{name: a, value: \"{{{{ {nested} }}}}\"}}]\n"));
+    assert_eq!(found, [""; 0]);
+    let nested = (0..20).fold("'a'".to_owned(), |inner, _| format!("has({{'a':{inner}}}.a)"));
+    let found = findings("", &format!("  params: [{{name: a, value: \"{{{{ {nested} ? 'a' : 'b' }}}}\"}}]\n"));
+    assert!(found.len() == 1 && found[0].contains("`has` is nested too deeply"), "{found:#?}");
 }
 
 #[test]

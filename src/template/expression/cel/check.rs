@@ -27,6 +27,8 @@ const MAX_DEPTH: usize = 64;
 const MAX_LOOPS: usize = 8;
 /// Maximum nesting of loops; a loop over the result of a loop counts as nested.
 const MAX_NESTED_LOOPS: usize = 2;
+/// Maximum nesting of `has`, which is evaluated with its operand twice.
+const MAX_NESTED_HAS: usize = 3;
 /// Maximum factor by which all `replace` calls of an expression together may lengthen a text.
 const MAX_GROWTH_FACTOR: usize = 64;
 /// Namespaces of functions that are called as `namespace.function(...)`.
@@ -40,13 +42,18 @@ pub(super) fn check(expression: &IdedExpr) -> Result<(), Error> {
     CostLimits::default().visit(expression, &mut Scope::default(), 0)
 }
 
-/// Names bound by the enclosing loops.
+/// What an expression is inside of.
 #[derive(Default)]
-struct Scope(Vec<String>);
+struct Scope {
+    /// Names bound by the enclosing loops.
+    bound: Vec<String>,
+    /// Number of enclosing `has`.
+    has: usize,
+}
 
 impl Scope {
     fn binds(&self, name: &str) -> bool {
-        self.0.iter().any(|bound| bound == name)
+        self.bound.iter().any(|bound| bound == name)
     }
 }
 
@@ -75,7 +82,13 @@ impl CostLimits {
             Expr::Ident(name) => check_name(name, scope),
             Expr::Select(select) => {
                 check_field(&select.operand, &select.field, scope)?;
-                self.visit(&select.operand, scope, inner)
+                scope.has += usize::from(select.test);
+                if scope.has > MAX_NESTED_HAS {
+                    return Err(Error::TooCostly("`has` is nested too deeply; split it over several conditions"));
+                }
+                self.visit(&select.operand, scope, inner)?;
+                scope.has -= usize::from(select.test);
+                Ok(())
             }
             Expr::Call(call) => {
                 self.function(&call.func_name, &call.args)?;
@@ -97,9 +110,9 @@ impl CostLimits {
                 }
                 let inner = inner + LOOP;
                 self.visit(&comprehension.iter_range, scope, inner)?;
-                let outer = scope.0.len();
-                scope.0.extend([comprehension.iter_var.clone(), comprehension.accu_var.clone()]);
-                scope.0.extend(comprehension.iter_var2.clone());
+                let outer = scope.bound.len();
+                scope.bound.extend([comprehension.iter_var.clone(), comprehension.accu_var.clone()]);
+                scope.bound.extend(comprehension.iter_var2.clone());
                 let parts = [
                     &comprehension.accu_init,
                     &comprehension.loop_cond,
@@ -107,7 +120,7 @@ impl CostLimits {
                     &comprehension.result,
                 ];
                 parts.into_iter().try_for_each(|part| self.visit(part, scope, inner))?;
-                scope.0.truncate(outer);
+                scope.bound.truncate(outer);
                 Ok(())
             }
         }

@@ -26,10 +26,11 @@ pub(super) fn kind(node: &IdedExpr, is_bound: &dyn Fn(&str) -> bool) -> Kind {
             _ => Kind::Any,
         },
         Expr::Call(call) => match call.func_name.as_str() {
-            operators::CONDITIONAL => match call.args.as_slice() {
-                [_, one, other] if kind(one, is_bound) == kind(other, is_bound) => kind(one, is_bound),
-                _ => Kind::Any,
-            },
+            operators::CONDITIONAL => {
+                let [_, one, other] = call.args.as_slice() else { return Kind::Any };
+                let one = kind(one, is_bound);
+                if one == kind(other, is_bound) { one } else { Kind::Any }
+            }
             operators::ADD => call.args.first().map_or(Kind::Any, |first| kind(first, is_bound)),
             operators::LOGICAL_AND
             | operators::LOGICAL_OR

@@ -23,7 +23,7 @@ use cel::{Context, Env, ExecutionError, Value};
 use serde_json::Value as Json;
 
 use super::error::{Error, EvaluationError};
-use super::field::Kind;
+use super::field::{Kind, Place};
 use crate::github::Event;
 use meter::{Function, Meter};
 use values::Variables;
@@ -49,8 +49,8 @@ pub(crate) struct Program {
     names: Arc<BTreeSet<String>>,
     /// Kind of its value.
     pub(super) kind: Kind,
-    /// Whether its value may be text of an author, if only merges match, and else.
-    author_text: [bool; 2],
+    /// The places where its value may be an author's text that does harm.
+    harmful_in: Vec<Place>,
 }
 
 impl std::fmt::Debug for Program {
@@ -93,16 +93,17 @@ impl Program {
         check::check(program.expression())?;
         let mut expression = program.expression().clone();
         let kind = kind::kind(&expression, &|_| false);
-        let author_text = [true, false].map(|merges| author::is_author_text(&expression, merges, &mut Vec::new()));
+        let harmful_in =
+            Place::ALL.into_iter().filter(|place| author::is_author_text(&expression, *place, &[])).collect();
         absent::rewrite(&mut expression);
         let mut names = BTreeSet::new();
         instrument::instrument(&mut expression, &mut names);
-        Ok(Self { source: source.into(), expression: Arc::new(expression), names: Arc::new(names), kind, author_text })
+        Ok(Self { source: source.into(), expression: Arc::new(expression), names: Arc::new(names), kind, harmful_in })
     }
 
-    /// Whether its value may be text that the author of a pull request chooses.
-    pub(super) fn is_author_text(&self, merges_only: bool) -> bool {
-        self.author_text[usize::from(!merges_only)]
+    /// Whether its value may be text that an author chooses, and that does harm in a place.
+    pub(super) fn is_author_text(&self, place: Place) -> bool {
+        self.harmful_in.contains(&place)
     }
 
     /// The expression as written.
