@@ -77,11 +77,14 @@ impl Checker<'_> {
                 self.unseen(reference, "Task", &given);
             }
             if let Some(spec) = task.get("taskSpec") {
-                // An inline task sees the pipeline's params, too, unless it has its own of the same name.
-                let clean = self.overridden(task, spec, &given);
-                let mut inner: Scope = scope.clone();
-                inner.retain(|name, _| !clean.contains(name));
-                inner.extend(self.defaults(spec, &scope));
+                // An inline task sees the pipeline's params, too, unless it is given its own. What it declares and its defaults
+                // do not keep them out (`propagateParams` in Tekton's `pkg/reconciler/pipelinerun/resources/apply.go`).
+                let mut inner = scope.clone();
+                for (name, taint) in self.defaults(spec, &scope) {
+                    inner.entry(name).or_insert(taint);
+                }
+                let own = task.items("params").iter().filter_map(|param| param.get("name")?.text());
+                own.for_each(|name| drop(inner.remove(name)));
                 inner.extend(given);
                 self.task(spec, &inner);
             }
@@ -89,16 +92,6 @@ impl Checker<'_> {
                 self.pipeline(pipeline, given_or(&scope, task, self));
             }
         }
-    }
-
-    /// Names that a task gives a value of its own, without an author's text.
-    fn overridden(&self, task: &Node, spec: &Node, given: &Scope) -> Vec<String> {
-        let names = task
-            .items("params")
-            .iter()
-            .chain(spec.items("params").iter())
-            .filter_map(|param| param.get("name")?.text());
-        names.filter(|name| !given.contains_key(*name)).map(str::to_owned).collect()
     }
 
     fn task(&mut self, spec: &Node, scope: &Scope) {

@@ -195,6 +195,8 @@ fn follows_text_of_authors_into_scripts() {
         "taskSpec: {{params: [{{name: inner, default: $(params.text)}}], {}}}",
         step("args: [\"$(params['inner'])\"]")
     ));
+    let despite = |param: &str| task(&format!("taskSpec: {{params: [{param}], {}}}", step("script: $(params.text)")));
+    let [despite_declaration, despite_default] = ["{name: text}", "{name: text, default: fixed}"].map(despite);
     let in_matrix = task(&format!(
         "matrix: {{params: [{{name: inner, value: [a, $(params.text)]}}]}}\n      taskSpec: {{params: [{{name: inner}}], {}}}",
         step("command: [sh, -c, \"$(params.inner)\"]")
@@ -242,9 +244,17 @@ fn follows_text_of_authors_into_scripts() {
         let found = inline(value, &direct("script: \"echo $(params.text)\""));
         assert!(found.len() == 1 && found[0].contains("would run as code"), "{value}: {found:#?}");
     }
-    for pipeline in
-        [&passed, &by_default, &in_matrix, &in_sidecar, &in_template, &finally, &direct("args: ['$(params.text[*])']")]
-    {
+    for pipeline in [
+        &passed,
+        &by_default,
+        &despite_declaration,
+        &despite_default,
+        &in_matrix,
+        &in_sidecar,
+        &in_template,
+        &finally,
+        &direct("args: ['$(params.text[*])']"),
+    ] {
         let found = inline("{{ source_branch }}", pipeline);
         assert!(
             found.len() == 1 && found[0].contains("(source_branch), and would run as code"),
