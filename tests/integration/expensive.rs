@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::cloud_event;
 use crate::support::http::Reply;
+use crate::support::process::alone;
 use crate::support::service::{LOGGED, Service, Setup};
 use crate::support::webhook::{SHA, headers, merged};
 
@@ -76,6 +77,7 @@ const NAMES: &str = "body.pull_request.labels.map(label, label.name)";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refuses_expressions_over_payloads_of_many_values() {
+    let _alone = alone().await;
     let service = start(&template("merged", NAMES, LABELS));
     for (item, count) in
         [("0", 11 << 20), ("{\"\":0}", 3 << 20), ("{\"\":0}", 1 << 20), ("[]", 2 << 20), ("{\"name\":\"x\"}", 1 << 20)]
@@ -89,6 +91,7 @@ async fn refuses_expressions_over_payloads_of_many_values() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bounds_memory_for_an_unsigned_large_event() {
+    let _alone = alone().await;
     let setup = Setup::dry_run().template(&template("merged", NAMES, LABELS)).memory_limit(CONTAINER);
     let service = setup.arg("--cloudevents-auth=none").start();
     let headers = cloud_event::binary(cloud_event::PULL_REQUEST, "d1");
@@ -104,6 +107,7 @@ async fn bounds_memory_for_an_unsigned_large_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bounds_memory_for_large_pushes_at_the_same_time() {
+    let _alone = alone().await;
     let expression = "body.commits.exists(c, c.added.exists(f, f.startsWith('api/')))";
     let both =
         template("push", "revision", expression) + "---" + &template("merged", NAMES, LABELS).replace("build-", "b-");
@@ -127,6 +131,7 @@ async fn bounds_memory_for_large_pushes_at_the_same_time() {
 /// Each is accepted when it is compiled, and grows while it is evaluated.
 #[tokio::test(flavor = "multi_thread")]
 async fn stops_expressions_that_grow_or_never_end() {
+    let _alone = alone().await;
     for (param, text) in [
         ("body.text.split('').map(a, body.text.split('').size()).size()", "x".repeat(200_000)),
         ("body.text.split('').map(a, body.text).size()", "x".repeat(100_000)),
@@ -156,6 +161,7 @@ async fn stops_expressions_that_grow_or_never_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_a_value_once_for_all_turns_of_a_loop() {
+    let _alone = alone().await;
     let service =
         start(&template("merged", "body.text.split(' ').exists(a, a + body.after == 'y') ? 'a' : 'b'", "true"));
     let mut payload = merged("acme/web", 7, SHA);
@@ -169,6 +175,7 @@ async fn reads_a_value_once_for_all_turns_of_a_loop() {
 /// `exists` and `all` go on after an error of an item; the evaluation ends all the same, and gives its memory back.
 #[tokio::test(flavor = "multi_thread")]
 async fn ends_nested_loops_over_values_of_another_kind() {
+    let _alone = alone().await;
     for expression in [
         "string(body.l.exists(x, body.l.exists(y, y.foo == 'z')))",
         "string(body.l.all(x, body.l.all(y, x.size() > 0)))",
@@ -197,6 +204,7 @@ async fn ends_nested_loops_over_values_of_another_kind() {
 /// Payloads that take much memory before any expression sees them.
 #[tokio::test(flavor = "multi_thread")]
 async fn bounds_memory_for_payloads_of_any_shape() {
+    let _alone = alone().await;
     let both =
         template("push", "body.ref", "true") + "---" + &template("merged", NAMES, LABELS).replace("build-", "b-");
     let service = start(&both);
@@ -239,6 +247,7 @@ async fn bounds_memory_for_payloads_of_any_shape() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bounds_the_values_of_all_runs_together() {
+    let _alone = alone().await;
     let params: String =
         (0..40).map(|index| format!("    - name: p{index}\n      value: \"{{{{ body.text }}}}\"\n")).collect();
     let service = start(&(template("merged", "revision", "true") + &params));
@@ -253,6 +262,7 @@ async fn bounds_the_values_of_all_runs_together() {
 /// As large as is just accepted, and as many at the same time as there can be.
 #[tokio::test(flavor = "multi_thread")]
 async fn bounds_memory_for_the_largest_accepted_payloads_at_the_same_time() {
+    let _alone = alone().await;
     let service = start(&template("merged", "string(size(body.pull_request.labels))", "body.action == 'closed'"));
     for (item, count) in [("{\"\":0}", 45_000), ("[]", 350_000), ("{\"name\":\"deploy\"}", 44_000)] {
         let body = merge_with_labels(7, &list(item, count));

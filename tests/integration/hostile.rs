@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::support::http::{raw, read_until};
-use crate::support::process::eventually;
+use crate::support::process::{alone, eventually};
 use crate::support::service::{LOGGED, Service, Setup};
 use crate::support::webhook::{SHA, headers, merged};
 
@@ -75,6 +75,7 @@ async fn send_large(address: SocketAddr, chunked: bool) -> std::io::Result<Strin
 }
 
 async fn two_hundred_large_bodies(chunked: bool) {
+    let _alone = alone().await;
     let service = Setup::dry_run().start();
     let address = service.address;
     let senders: Vec<JoinHandle<_>> = (0..200).map(|_| tokio::spawn(send_large(address, chunked))).collect();
@@ -105,6 +106,7 @@ async fn bounds_memory_for_large_chunked_bodies() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_despite_a_thousand_unfinished_heads() {
+    let _alone = alone().await;
     let service = Setup::dry_run().start();
     // Nearly the largest head that is accepted.
     let beginning = head(&format!("x-filler: {}", "x".repeat(60 << 10)));
@@ -126,6 +128,7 @@ async fn answers_despite_a_thousand_unfinished_heads() {
 /// More connections than the service holds at the same time: memory stays bounded, and it answers again afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn bounds_memory_for_unlimited_connections() {
+    let _alone = alone().await;
     let service = Setup::dry_run().start();
     let beginning = head(&format!("x-filler: {}", "x".repeat(60 << 10)));
     let mut streams = Vec::new();
@@ -216,6 +219,7 @@ async fn answers_pipelined_requests_in_order_until_garbage() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refuses_too_many_or_too_long_headers() {
+    let _alone = alone().await;
     let service = Setup::dry_run().start();
     let many: String = (0..5_000).map(|number| format!("x-{number}: {number}\r\n")).collect();
     let long = format!("x-long: {}\r\n", "x".repeat(MIB));
@@ -236,6 +240,7 @@ async fn refuses_too_many_or_too_long_headers() {
 /// `WRONG_SIGNATURES=1000000 cargo test --release wrong_signatures` sends a million.
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_signatures_are_counted_but_not_all_logged() {
+    let _alone = alone().await;
     let count = std::env::var("WRONG_SIGNATURES").ok().and_then(|count| count.parse().ok()).unwrap_or(20_000_u64);
     let service = Setup::dry_run().arg("--metrics-addr=127.0.0.1:0").start();
     let request = head("content-length: 2\r\n\r\n{}");
@@ -296,6 +301,7 @@ async fn probes_are_answered(service: &Service) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_despite_idle_connections_at_the_limit() {
+    let _alone = alone().await;
     let service = Setup::dry_run().start();
     let mut streams = Vec::new();
     for index in 0..2_000 {
@@ -319,6 +325,7 @@ async fn answers_despite_idle_connections_at_the_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_despite_slow_bodies_with_invented_signatures_at_the_limit() {
+    let _alone = alone().await;
     let service = Setup::dry_run().start();
     let address = service.address;
     let begun = Arc::new(AtomicUsize::new(0));

@@ -6,10 +6,19 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tokio::sync::{Mutex, MutexGuard};
+
 /// Poll interval of [`eventually`].
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Poll interval of [`comes_true`], which mostly sends a delivery.
 const ASK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Waits for its turn, until the result is dropped, of the tests that use up a machine: two of them at a time would measure
+/// each other.
+pub async fn alone() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::const_new(());
+    MACHINE.lock().await
+}
 
 /// Polls `look` until it returns `Some`. Returns `None` if it does not within `limit`.
 pub fn eventually<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
