@@ -283,18 +283,12 @@ async fn wrong_signatures_are_counted_but_not_all_logged() {
     assert_eq!(service.send(Method::GET, "/readyz", &[], b"").await.status, StatusCode::OK);
 }
 
-/// Kubelet restarts a container, or sends it no requests, after three probes in a row that are not answered in time.
+/// A probe must be answered within 2 s, as kubelet asks for.
 async fn probes_are_answered(service: &Service) {
     for path in ["/healthz", "/readyz"] {
-        let mut answer = None;
-        for _ in 0..3 {
-            let mut stream = connect(service.address).await;
-            stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.expect("a probe");
-            answer = timeout(Duration::from_secs(2), read_until(&mut stream, "ok")).await.ok();
-            if answer.is_some() {
-                break;
-            }
-        }
+        let mut stream = connect(service.address).await;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.expect("a probe");
+        let answer = timeout(Duration::from_secs(2), read_until(&mut stream, "ok")).await;
         assert!(answer.expect("an answer in time").expect("an answer").starts_with("HTTP/1.1 200"), "{path}");
     }
 }
@@ -339,7 +333,7 @@ async fn answers_despite_slow_bodies_with_invented_signatures_at_the_limit() {
                     let mut sent = stream.write_all(beginning.as_bytes()).await;
                     begun.fetch_add(1, Ordering::Relaxed);
                     while sent.is_ok() {
-                        sleep(Duration::from_secs(1)).await;
+                        sleep(Duration::from_millis(500)).await;
                         sent = stream.write_all(b"x").await;
                     }
                 }
