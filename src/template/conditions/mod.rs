@@ -164,10 +164,12 @@ impl Conditions {
     pub(super) fn event_scope(&self) -> EventScope {
         let is_any_dispatch =
             |wanted: &Wanted| matches!(wanted, Wanted::Kind(kind, None) if kind.as_str() == "repository_dispatch");
-        match self.wants_only_merges() {
-            true => EventScope::Merges,
-            false if self.event.wanted.iter().any(is_any_dispatch) => EventScope::Dispatches,
-            false => EventScope::Others,
+        if self.wants_only_merges() {
+            EventScope::Merges
+        } else if self.event.wanted.iter().any(is_any_dispatch) {
+            EventScope::Dispatches
+        } else {
+            EventScope::Others
         }
     }
 

@@ -70,9 +70,9 @@ pub(super) const FREE_FIELDS: &[&str] = &[
     "client_payload", "inputs", "payload", "custom_properties", "rule", "metadata", "container_metadata",
     "docker_metadata", "npm_metadata", "nuget_metadata", "rubygems_metadata",
 ];
-/// Top-level fields with text of people who need no right in the repository.
+/// Top-level fields with text of people without write access to the repository.
 #[rustfmt::skip]
-const OF_ANYBODY: &[&str] = &[
+const UNTRUSTED_FIELDS: &[&str] = &[
     "pull_request", "issue", "comment", "review", "thread", "discussion", "answer", "commits", "head_commit", "sender",
     "forkee", "check_run", "check_suite", "workflow_run", "workflow_job",
 ];
@@ -82,8 +82,7 @@ const OF_ANYBODY: &[&str] = &[
 pub(crate) enum Place {
     /// Code, in a template for these events: some characters do harm.
     Code(EventScope),
-    /// A field that chooses what runs, or with which rights: any text of somebody without a right in the repository does
-    /// harm.
+    /// A field that chooses what runs, or with which rights: any text of a person without write access does harm.
     Choice,
 }
 
@@ -117,7 +116,7 @@ pub(super) fn is_safe_field(name: &str, place: Place) -> bool {
 /// Whether the value of a path into the payload may be an author's text that does harm in a place.
 pub(super) fn is_author_path(fields: &[impl AsRef<str>], place: Place) -> bool {
     let fields: Vec<&str> = fields.iter().map(AsRef::as_ref).collect();
-    if place == Place::Choice && !fields.first().is_none_or(|first| OF_ANYBODY.contains(first)) {
+    if place == Place::Choice && fields.first().is_some_and(|first| !UNTRUSTED_FIELDS.contains(first)) {
         return false;
     }
     match fields.as_slice() {

@@ -348,7 +348,9 @@ fn authors_do_not_choose_what_runs() {
             "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n  name: build\n  annotations:\n    \
              github-trigger.dev/on-repository: acme/*\n    github-trigger.dev/on-event: {events}\nspec:\n{spec}"
         );
-        check(&[("t.yaml", &source)]).1
+        let mut found = check(&[("t.yaml", &source)]).1;
+        found.retain(|finding| !finding.contains("warning: lint cannot see"));
+        found
     };
     for (events, value) in [
         ("merged", "source_branch"),
@@ -361,11 +363,10 @@ fn authors_do_not_choose_what_runs() {
     ] {
         for spec in choices(&format!("{{{{ {value} }}}}")) {
             let found = found(events, &spec);
-            let errors: Vec<_> = found.iter().filter(|finding| !finding.contains("warning: lint cannot see")).collect();
-            assert!(errors.len() == 1 && errors[0].contains(&format!("({value}), and with it")), "{spec}: {found:#?}");
+            assert!(found.len() == 1 && found[0].contains(&format!("({value}), and with it")), "{spec}: {found:#?}");
         }
     }
-    // What people with a right in the repository have chosen.
+    // Chosen with write access to the repository.
     for (events, value) in [
         ("merged", "target_branch"),
         ("merged", "revision"),
@@ -377,11 +378,10 @@ fn authors_do_not_choose_what_runs() {
         ("merged", "source_branch == 'x' ? 'one' : 'another'"),
     ] {
         for spec in choices(&format!("{{{{ {value} }}}}")) {
-            let found = found(events, &spec);
-            assert!(found.iter().all(|finding| finding.contains("warning: lint cannot see")), "{spec}: {found:#?}");
+            assert_eq!(found(events, &spec), [""; 0], "{spec}");
         }
     }
-    // Data may be chosen by anybody.
+    // Untrusted text may be data.
     let data = "  params: [{name: x, value: \"{{ source_branch }}\"}, {name: image, value: $(params.x)}]\n  \
                 pipelineSpec: {tasks: [{name: t, taskSpec: {steps: [{name: s, image: i, env: [{name: A, value: $(params.x)}]}]}}]}\n";
     assert_eq!(found("merged", data), [""; 0]);
