@@ -3,7 +3,7 @@
 //! Source: Kubernetes' documentation, "Labels and Selectors" and "Object Names and IDs".
 
 /// Maximum length of a label value, of a key's name part and of a DNS-1123 label.
-const MAX_LABEL_LENGTH: usize = 63;
+pub(crate) const MAX_LABEL_LENGTH: usize = 63;
 
 /// Why `value` is not a valid label value, as the end of a sentence; `None` if it is valid.
 pub(crate) fn value_fault(value: &str) -> Option<String> {

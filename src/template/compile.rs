@@ -39,7 +39,7 @@ pub(super) fn compile(document: &Node) -> Result<Compiled, Vec<Fault>> {
 struct Compiler {
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
-    /// Every name that is a placeholder by itself, so that the template cannot be rendered without its value.
+    /// Every name that the template cannot be rendered without.
     names: Vec<(Position, Name)>,
 }
 
@@ -77,9 +77,7 @@ impl Compiler {
         let annotations = self.strings(metadata, "annotations");
         let spec = self.spec(document)?;
         self.check_names(&conditions);
-        if let Some(spec) = document.get("spec") {
-            injection::check(spec, conditions.event_scope(), &mut self.faults, &mut self.warnings);
-        }
+        injection::check(document, &conditions, &mut self.faults, &mut self.warnings);
         let needs_cel = {
             let mut texts = [&base].into_iter().chain(labels.iter().chain(&annotations).map(|(_, text)| text));
             conditions.needs_cel() || spec.needs_cel() || texts.any(Text::needs_cel)
@@ -146,10 +144,14 @@ impl Compiler {
             return None;
         };
         let text = self.text(node, written)?;
-        if !placeholder::present(written)
-            && let Err(error) = naming::base(written)
-        {
-            self.fault(node.at, error.to_string());
+        let invalid = match text.parts.as_slice() {
+            [Part::Expression(_), ..] | [_, _, ..] => text
+                .literals()
+                .find_map(|(index, literal)| naming::literal(literal, index == 0).err().map(|error| error.to_string())),
+            _ => naming::base(written).err().map(|error| error.to_string()),
+        };
+        if let Some(message) = invalid {
+            self.fault(node.at, message);
             return None;
         }
         Some((node.at, text, written.trim_end_matches('-').to_owned()))
@@ -212,12 +214,7 @@ impl Compiler {
         let fault = match text.parts.as_slice() {
             [] => None,
             [Part::Literal(literal)] => names::value_fault(literal),
-            parts => parts.iter().find_map(|part| match part {
-                Part::Literal(literal) if !names::can_be_part_of_value(literal) => {
-                    Some(format!("a label value cannot contain `{literal}`; put the value into an annotation instead"))
-                }
-                _ => None,
-            }),
+            _ => label_fault(text),
         };
         if let Some(fault) = fault {
             self.fault(at, format!("the label `{key}` can never be valid: {fault}"));
@@ -320,10 +317,11 @@ impl Compiler {
     fn text(&mut self, node: &Node, text: &str) -> Option<Text> {
         match Text::compile(text) {
             Ok(text) => {
-                self.names.extend(text.parts.iter().filter_map(|part| match part {
-                    Part::Expression(Expression::Name(name)) => Some((node.at, *name)),
-                    _ => None,
-                }));
+                let needed = text.parts.iter().filter_map(|part| match part {
+                    Part::Expression(expression) => Some(expression.needed_names()),
+                    Part::Literal(_) => None,
+                });
+                self.names.extend(needed.flatten().map(|name| (node.at, name)));
                 Some(text)
             }
             Err(errors) => {
@@ -343,7 +341,7 @@ impl Compiler {
 
     /// Rejects a placeholder inside a script: its value, for example a branch name, would run as code.
     fn refuse_shell(&mut self, node: &Node, text: &str, path: &str) {
-        let inline = path.starts_with("spec.pipelineSpec.");
+        let inline = path.starts_with("spec.pipelineSpec.") && !PARAM_VALUES.iter().any(|value| path.contains(value));
         let last = path.trim_end_matches("[]").rsplit('.').next();
         if let (true, Some(field @ ("script" | "command" | "args"))) = (inline, last) {
             self.fault(
@@ -356,7 +354,38 @@ impl Compiler {
     }
 }
 
+/// Why no event gives a valid label; `None` if one may.
+fn label_fault(text: &Text) -> Option<String> {
+    let is_url = |part: &Part| matches!(part, Part::Expression(Expression::Name(Name::RepoUrl)));
+    if text.parts.iter().any(is_url) {
+        return Some("a label value cannot be a URL; put it into an annotation instead".to_owned());
+    }
+    if let Some((_, literal)) = text.literals().find(|(_, literal)| !names::can_be_part_of_value(literal)) {
+        return Some(format!("a label value cannot contain `{literal}`; put the value into an annotation instead"));
+    }
+    let at_edge = |part: Option<&Part>, edge: fn(&str) -> Option<char>| match part {
+        Some(Part::Literal(literal)) => edge(literal).filter(|character| !character.is_ascii_alphanumeric()),
+        _ => None,
+    };
+    let first = at_edge(text.parts.first(), |literal| literal.chars().next());
+    let last = at_edge(text.parts.last(), |literal| literal.chars().next_back());
+    if let Some(character) = first.or(last) {
+        return Some(format!("a label value begins and ends with a letter or digit, not with `{character}`"));
+    }
+    let length: usize = text.literals().map(|(_, literal)| literal.len()).sum();
+    (length > names::MAX_LABEL_LENGTH)
+        .then(|| format!("a label value has at most {} characters", names::MAX_LABEL_LENGTH))
+}
+
 impl Text {
+    /// The literal parts, each with its index among all parts.
+    fn literals(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.parts.iter().enumerate().filter_map(|(index, part)| match part {
+            Part::Literal(literal) => Some((index, literal.as_str())),
+            Part::Expression(_) => None,
+        })
+    }
+
     /// A param may also be a list or a map; an expression that is the whole value may return one.
     fn into_param(self) -> Tree {
         match self.whole() {
@@ -378,9 +407,11 @@ impl Tree {
     }
 }
 
-/// Whether a path is that of a param's value, which may be text, a list or a map.
+/// Paths of a param's value, which may be text, a list or a map.
+const PARAM_VALUES: [&str; 2] = ["params[].value", "params[].default"];
+
 fn is_param_value(path: &str) -> bool {
-    path.ends_with("params[].value") || path.ends_with("params[].default")
+    PARAM_VALUES.iter().any(|value| path.ends_with(value))
 }
 
 fn fold_array(trees: Vec<Tree>) -> Tree {

@@ -22,8 +22,27 @@ const NO_BRANCH: &[&str] = &[
 /// Kinds about a pull request: only they have a source branch.
 const OF_PULL_REQUEST: &[&str] =
     &["pull_request", "pull_request_review", "pull_request_review_comment", "pull_request_review_thread"];
+/// Other kinds with a commit that may be a fork's.
+const OF_COMMITS_OF_FORKS: &[&str] = &["check_run", "check_suite", "status", "workflow_job", "workflow_run"];
+/// Kinds that belong to an organisation, an App or a user.
+#[rustfmt::skip]
+const NO_REPOSITORY: &[&str] = &[
+    "custom_property", "github_app_authorization", "installation", "installation_repositories", "installation_target",
+    "marketplace_purchase", "membership", "org_block", "organization", "personal_access_token_request", "projects_v2",
+    "projects_v2_item", "projects_v2_status_update", "security_advisory", "sponsorship",
+];
 /// Kinds with the time of what happened.
 const TIMED: &[&str] = &["pull_request", "push", "release"];
+
+/// Whether the commit of events of `kind` may be one that anyone can make.
+pub(super) fn has_commits_of_forks(kind: &EventKind) -> bool {
+    [OF_PULL_REQUEST, OF_COMMITS_OF_FORKS].iter().any(|kinds| kinds.contains(&kind.as_str()))
+}
+
+/// Whether no event of `kind` belongs to a repository.
+pub(super) fn lacks_repository(kind: &EventKind) -> bool {
+    NO_REPOSITORY.contains(&kind.as_str())
+}
 
 /// Whether no event of `kind` has a value for `name`.
 pub(super) fn lacks(kind: &EventKind, name: Name) -> bool {

@@ -2,14 +2,16 @@
 //! runs, or with which rights.
 //!
 //! Tekton replaces `$(params.x)` in `script`, `command` and `args` before a shell reads them: a branch called `` `id` `` would
-//! run. The way out is a param that the step reads through `env`, which no shell interprets. References to Pipelines, Tasks
-//! and `StepActions` cannot be looked into; they are named.
+//! run. Kubernetes does the same with `$(NAME)` of the environment in `command` and `args`. The way out is a param that a
+//! `script` reads through `env`, which no shell interprets. References to Pipelines, Tasks and `StepActions` cannot be looked
+//! into; they are named.
 //!
 //! With `image: builder:$(params.branch)` the author chooses the image. There is no way out but to choose it in the template.
 
 use std::collections::HashMap;
 
-use super::expression::{EventScope, Expression, Place};
+use super::conditions::{Conditions, PREFIX};
+use super::expression::{Expression, Name, Place};
 use super::placeholder::{Part, Text, tekton_variables};
 use super::yaml::{Fault, Node, Value};
 
@@ -32,18 +34,30 @@ struct Taint {
     code: Option<String>,
     /// One that does harm in a field that chooses.
     choice: Option<String>,
+    /// A commit that anyone can make.
+    commit: Option<String>,
 }
 
 impl Taint {
     fn or(self, other: Self) -> Self {
-        Self { code: self.code.or(other.code), choice: self.choice.or(other.choice) }
+        Self {
+            code: self.code.or(other.code),
+            choice: self.choice.or(other.choice),
+            commit: self.commit.or(other.commit),
+        }
+    }
+
+    fn is_harmless(&self) -> bool {
+        self.code.is_none() && self.choice.is_none() && self.commit.is_none()
     }
 }
 
-/// Checks the spec of a run for these events.
-/// Adds injections to `faults`, and what cannot be seen to `warnings`.
-pub(super) fn check(spec: &Node, events: EventScope, faults: &mut Vec<Fault>, warnings: &mut Vec<Fault>) {
-    let mut checker = Checker { events, faults, warnings };
+/// Checks a run that is created under these conditions.
+/// Adds injections to `faults`, and what cannot be seen, or may be wanted, to `warnings`.
+pub(super) fn check(document: &Node, conditions: &Conditions, faults: &mut Vec<Fault>, warnings: &mut Vec<Fault>) {
+    let Some(spec) = document.get("spec") else { return };
+    let mut checker = Checker { conditions, annotations: Scope::new(), faults, warnings };
+    checker.annotations = checker.annotations(document);
     let run = checker.given(spec, &Scope::new());
     checker.choices(spec, &run);
     if let Some(reference) = spec.get("pipelineRef") {
@@ -55,7 +69,9 @@ pub(super) fn check(spec: &Node, events: EventScope, faults: &mut Vec<Fault>, wa
 }
 
 struct Checker<'f> {
-    events: EventScope,
+    conditions: &'f Conditions,
+    /// Annotations of the run, which Tekton copies to its pods.
+    annotations: Scope,
     faults: &'f mut Vec<Fault>,
     warnings: &'f mut Vec<Fault>,
 }
@@ -73,6 +89,7 @@ impl Checker<'_> {
                 }
             }
             self.choices(task, &scope);
+            self.conditions(task, &scope);
             if let Some(reference) = task.get("taskRef") {
                 self.unseen(reference, "Task", &given);
             }
@@ -98,11 +115,19 @@ impl Checker<'_> {
         self.choices(spec, scope);
         let template = spec.get("stepTemplate");
         for step in spec.items("steps").iter().chain(spec.items("sidecars").iter()).chain(template) {
+            self.conditions(step, scope);
+            let environment = self.environment(template, step, scope);
             for field in ["script", "command", "args"] {
                 let Some(node) = step.get(field) else { continue };
+                let mut check = |text: &Node| {
+                    self.code(text, field, scope);
+                    if field != "script" {
+                        self.expanded(text, field, &environment);
+                    }
+                };
                 match &node.value {
-                    Value::Sequence(items) => items.iter().for_each(|item| self.code(item, field, scope)),
-                    _ => self.code(node, field, scope),
+                    Value::Sequence(items) => items.iter().for_each(check),
+                    _ => check(node),
                 }
             }
             if let Some(reference) = step.get("ref") {
@@ -128,7 +153,8 @@ impl Checker<'_> {
             Value::Sequence(items) => items.iter().for_each(|item| self.choice(item, field, scope)),
             Value::Mapping(entries) => entries.iter().for_each(|(_, value)| self.choice(value, field, scope)),
             _ => {
-                let Some(source) = self.taint(node, scope).choice else { return };
+                let taint = self.taint(node, scope);
+                let Some(source) = taint.choice else { return self.commit(node, field, taint.commit) };
                 let message = format!(
                     "an author would choose `{field}` ({source}), and with it what runs or with which rights; write it out, \
                      or let a condition choose: {{{{ {source} == \"x\" ? \"one\" : \"another\" }}}}"
@@ -138,17 +164,95 @@ impl Checker<'_> {
         }
     }
 
+    /// Warns of a Pipeline, Task or `StepAction` that is taken from a commit of a fork.
+    fn commit(&mut self, node: &Node, field: &str, commit: Option<String>) {
+        let Some(source) = commit.filter(|_| self.conditions.take_commits_of_forks()) else { return };
+        if !matches!(field, "pipelineRef" | "taskRef" | "ref") {
+            return;
+        }
+        let message = format!(
+            "who opens a pull request makes the commit ({source}), and with it chooses `{field}`, also from a fork; take it \
+             from a branch of yours, or let on-cel ask for people that you trust"
+        );
+        self.warnings.push(Fault { at: node.at, message });
+    }
+
     /// Reports params with an author's text in code.
     fn code(&mut self, node: &Node, field: &str, scope: &Scope) {
         let Some(text) = node.text() else { return };
         for (at, written, name) in references(text) {
-            let Some(source) = scope.get(name).and_then(|taint| taint.code.as_ref()) else { continue };
+            let Some(source) = find(scope, name).and_then(|taint| taint.code.as_ref()) else { continue };
             let message = format!(
                 "`{written}` in `{field}` is text that an author chooses ({source}), and would run as code; give it to the \
-                 step as `env`, and write \"$NAME\" here"
+                 step as `env`, and write \"$NAME\" in its `script`"
             );
             self.faults.push(Fault { at: node.position_in(at), message });
         }
+    }
+
+    /// Reports variables of the environment with an author's text, where Kubernetes puts them into a command.
+    fn expanded(&mut self, node: &Node, field: &str, environment: &Scope) {
+        let Some(text) = node.text() else { return };
+        for (at, written, name) in expansions(text) {
+            let Some(source) = environment.get(name).and_then(|taint| taint.code.as_ref()) else { continue };
+            let message = format!(
+                "`{written}` in `{field}` is text that an author chooses ({source}); Kubernetes puts it in before anything \
+                 runs, so that it would run as code; write \"${name}\" in a `script`"
+            );
+            self.faults.push(Fault { at: node.position_in(at), message });
+        }
+    }
+
+    /// Reports an author's text in the expressions of `when`.
+    fn conditions(&mut self, node: &Node, scope: &Scope) {
+        for condition in node.items("when").iter() {
+            let Some(cel) = condition.get("cel") else { continue };
+            let Some(source) = self.taint(cel, scope).code else { continue };
+            let message = format!(
+                "text that an author chooses ({source}) would be a part of the expression in `cel`; compare it with `input`, \
+                 `operator` and `values`"
+            );
+            self.faults.push(Fault { at: cel.at, message });
+        }
+    }
+
+    /// The variables of a step's environment that carry an author's text.
+    fn environment(&self, template: Option<&Node>, step: &Node, scope: &Scope) -> Scope {
+        let mut environment = Scope::new();
+        let inherited = template.map(|template| template.items("env")).unwrap_or_default();
+        for variable in inherited.iter().chain(step.items("env")) {
+            let Some(name) = variable.get("name").and_then(Node::text) else { continue };
+            let taint = match variable.get("value") {
+                Some(value) => {
+                    let expanded = expansions(value.text().unwrap_or_default())
+                        .filter_map(|(_, _, name)| environment.get(name).cloned());
+                    expanded.fold(self.taint(value, scope), Taint::or)
+                }
+                None => self.field_of_pod(variable),
+            };
+            environment.insert(name.to_owned(), taint);
+        }
+        environment
+    }
+
+    /// What a variable reads from the pod's annotations.
+    fn field_of_pod(&self, variable: &Node) -> Taint {
+        let field =
+            ["valueFrom", "fieldRef", "fieldPath"].into_iter().try_fold(variable, |node, field| node.get(field));
+        let annotation =
+            field.and_then(Node::text).and_then(|path| path.strip_prefix("metadata.annotations['")?.strip_suffix("']"));
+        annotation.and_then(|key| self.annotations.get(key)).cloned().unwrap_or_default()
+    }
+
+    /// The annotations of the run that carry an author's text: the template's, and those that are written for each run.
+    fn annotations(&self, document: &Node) -> Scope {
+        let annotations = document.get("metadata").and_then(|metadata| metadata.get("annotations"));
+        let written = annotations.map(Node::entries).unwrap_or_default();
+        let written = written.iter().map(|(key, value)| (key.name.clone(), self.taint(value, &Scope::new())));
+        let stamped =
+            [("target-branch", Expression::Name(Name::TargetBranch)), ("sender", Expression::Name(Name::Sender))];
+        let stamped = stamped.into_iter().map(|(key, value)| (format!("{PREFIX}{key}"), self.taint_of(&value)));
+        written.chain(stamped).collect()
     }
 
     fn unseen(&mut self, reference: &Node, kind: &str, given: &Scope) {
@@ -180,7 +284,7 @@ impl Checker<'_> {
         let tainted = params.filter_map(|param| {
             let name = param.get("name")?.text()?;
             let taint = self.taint(param.get(field)?, scope);
-            (taint.code.is_some() || taint.choice.is_some()).then(|| (name.to_owned(), taint))
+            (!taint.is_harmless()).then(|| (name.to_owned(), taint))
         });
         tainted.collect()
     }
@@ -197,7 +301,7 @@ impl Checker<'_> {
                     Part::Expression(expression) => Some(self.taint_of(expression)),
                     Part::Literal(_) => None,
                 });
-                let passed = references(text).filter_map(|(_, _, name)| scope.get(name).cloned());
+                let passed = references(text).filter_map(|(_, _, name)| find(scope, name).cloned());
                 own.chain(passed).fold(Taint::default(), Taint::or)
             }
             Value::Sequence(items) => all(&mut items.iter()),
@@ -208,7 +312,11 @@ impl Checker<'_> {
 
     fn taint_of(&self, expression: &Expression) -> Taint {
         let harmful = |place| expression.is_author_text(place).then(|| expression.to_string());
-        Taint { code: harmful(Place::Code(self.events)), choice: harmful(Place::Choice) }
+        Taint {
+            code: harmful(Place::Code(self.conditions.event_scope())),
+            choice: harmful(Place::Choice),
+            commit: harmful(Place::Reference),
+        }
     }
 }
 
@@ -219,26 +327,45 @@ fn given_or(scope: &Scope, task: &Node, checker: &Checker<'_>) -> Scope {
     inner
 }
 
-/// Tekton's references to params in a text: offset, the whole reference, and the param's name.
+/// Tekton's references to params in a text: offset, the whole reference, and the param's name, with the keys that follow it.
 fn references(text: &str) -> impl Iterator<Item = (usize, &str, &str)> {
     tekton_variables(text).filter_map(|(at, written, inner)| {
         let inner = inner.strip_prefix("inputs.").unwrap_or(inner).strip_prefix("params")?;
         let name = match inner.strip_prefix('.') {
-            Some(name) => name.split(['.', '[']).next()?,
+            Some(name) => name.split('[').next()?,
             None => inner.strip_prefix('[')?.split(']').next()?.trim_matches(['\'', '"']),
         };
         Some((at, written, name))
     })
 }
 
+/// The param that a reference names: `a.b` is that name, or the key `b` of `a`.
+fn find<'s>(scope: &'s Scope, name: &str) -> Option<&'s Taint> {
+    std::iter::successors(Some(name), |name| Some(name.rsplit_once('.')?.0)).find_map(|name| scope.get(name))
+}
+
+/// What Kubernetes replaces by variables of the environment: offset, the whole `$(NAME)`, and the name. `$$` is a `$`.
+fn expansions(text: &str) -> impl Iterator<Item = (usize, &str, &str)> {
+    tekton_variables(text).filter(|(at, ..)| {
+        let before = text.get(..*at).unwrap_or_default();
+        (before.len() - before.trim_end_matches('$').len()).is_multiple_of(2)
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::references;
+    use super::{expansions, references};
 
     #[test]
     fn finds_references_in_each_notation() {
-        let text = "a $(params.x) $(params['y.z']) $(params[\"w\"]) $(params.list[*]) $(inputs.params.old) $(tasks.t.results.r) $(params.o.key";
+        let text = "a $(params.x) $(params['y.z']) $(params[\"w\"]) $(params.list[*]) $(params.a.b) $(inputs.params.old) $(tasks.t.results.r) $(params.o.key";
         let names: Vec<&str> = references(text).map(|(_, _, name)| name).collect();
-        assert_eq!(names, ["x", "y.z", "w", "list", "old"]);
+        assert_eq!(names, ["x", "y.z", "w", "list", "a.b", "old"]);
+    }
+
+    #[test]
+    fn finds_what_kubernetes_expands() {
+        let names: Vec<&str> = expansions("a $(X) $$(Y) $$$(Z) $W $(V").map(|(_, _, name)| name).collect();
+        assert_eq!(names, ["X", "Z"]);
     }
 }

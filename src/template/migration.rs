@@ -16,11 +16,8 @@ const ANNOTATIONS: &[(&str, &str)] = &[
          `github-trigger.dev/on-cel`",
     ),
     ("on-comment", "write `github-trigger.dev/on-event: issue_comment.created` and on-cel with `body.comment.body`"),
-    (
-        "on-path-change",
-        "write `github-trigger.dev/on-event: push` and on-cel over `body.commits`; a merge does not list files",
-    ),
-    ("on-path-change-ignore", "write `github-trigger.dev/on-event: push` and on-cel over `body.commits`"),
+    ("on-path-change", "write `github-trigger.dev/on-path: docs/**, src/*.rs`, globs without brackets"),
+    ("on-path-change-ignore", "write `github-trigger.dev/on-path: \"**, !docs/**\"`, with `!` before what is ignored"),
     ("on-label", "write `github-trigger.dev/on-cel: body.pull_request.labels.exists(l, l.name == \"x\")`"),
 ];
 
@@ -77,7 +74,7 @@ fn texts(node: &Node, faults: &mut Vec<Fault>) {
 /// Variables of Triggers in a text, by their offset.
 fn leftovers(text: &str) -> impl Iterator<Item = (usize, String)> {
     tekton_variables(text).filter_map(|(at, written, inner)| {
-        let (root, rest) = inner.split_once('.').unwrap_or((inner, ""));
+        let (root, rest) = inner.split_once('.')?;
         let here = match root {
             "tt" => "write the value itself, for example {{ revision }}".to_owned(),
             "body" => format!("write {{{{ body.{rest} }}}}"),

@@ -67,6 +67,14 @@ pub(super) fn base(text: &str) -> Result<&str, InvalidName> {
     Err(InvalidName(cut.to_owned()))
 }
 
+/// Checks a text that a template writes beside a placeholder.
+/// Fails when no value of the placeholder makes a valid name of it.
+pub(super) fn literal(text: &str, is_first: bool) -> Result<(), InvalidName> {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    let begins = !is_first || text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if begins && text.chars().all(is_allowed) { Ok(()) } else { Err(InvalidName(text.to_owned())) }
+}
+
 /// Returns `<base>-<12 hex digits>`, for example `build-5a957c52b9de`.
 pub(super) fn name(base: &str, identity: &Identity<'_>) -> String {
     let mut hash = Sha256::new();

@@ -73,12 +73,15 @@ impl Text {
 }
 
 /// Tekton's variables in a text: the offset of each in bytes, the whole `$(...)`, and what stands between the parentheses.
+/// Of variables in each other, the innermost.
 pub(crate) fn tekton_variables(text: &str) -> impl Iterator<Item = (usize, &str, &str)> {
-    text.match_indices("$(").filter_map(|(at, _)| {
-        let rest = text.get(at..)?;
-        let written = rest.get(..=rest.find(')')?)?;
-        Some((at, written, written.get(2..written.len() - 1)?))
+    let mut begins = text.match_indices("$(").map(|(at, _)| at).peekable();
+    std::iter::from_fn(move || {
+        let at = begins.next()?;
+        let written = text.get(at..begins.peek().copied().unwrap_or(text.len()))?;
+        Some(written.find(')').map(|end| (at, &written[..=end], &written[2..end])))
     })
+    .flatten()
 }
 
 /// Whether `text` contains a placeholder, closed or not.

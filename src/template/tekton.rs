@@ -2,10 +2,12 @@
 //!
 //! Source: `pkg/apis/pipeline/v1` of Tekton Pipelines, the files `*_validation.go`.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::placeholder::{self, tekton_variables};
 use super::yaml::{Fault, Node, Value};
+use crate::names;
 
 /// States that a run may be created in, or be put into.
 const STATES: [&str; 4] = ["Cancelled", "CancelledRunFinally", "StoppedRunFinally", "PipelineRunPending"];
@@ -48,6 +50,20 @@ impl Checker<'_> {
         if let Some(reference) = spec.get("pipelineRef") {
             self.reference(reference, "pipelineRef");
         }
+        if let Some(controller) = spec.get("managedBy")
+            && controller.value != Value::Null
+            && controller.text() != Some("tekton.dev/pipeline")
+        {
+            self.fault(controller, "`managedBy` names another controller, so that Tekton never runs it; remove it");
+        }
+        for value in spec.items("params").iter().filter_map(|param| param.get("value")) {
+            if texts(value).iter().any(|text| result_references(text).next().is_some()) {
+                self.fault(
+                    value,
+                    "a param of the run cannot use results of its tasks; use them in the params of a task",
+                );
+            }
+        }
         for workspace in spec.items("workspaces").iter() {
             self.workspace(workspace);
         }
@@ -61,6 +77,9 @@ impl Checker<'_> {
             self.timeouts(timeouts);
         }
         if let Some(pipeline) = spec.get("pipelineSpec") {
+            if pipeline.items("tasks").is_empty() && spec.get("pipelineRef").is_none() {
+                self.fault(pipeline, "`pipelineSpec` has no tasks; write at least one");
+            }
             self.pipeline(pipeline);
         }
     }
@@ -134,23 +153,30 @@ impl Checker<'_> {
         duration
     }
 
-    fn pipeline(&mut self, pipeline: &Node) {
+    fn pipeline<'n>(&mut self, pipeline: &'n Node) {
         for list in ["params", "workspaces", "results"] {
             self.unique(pipeline, list, "name");
         }
         let tasks: Vec<&Node> = pipeline.items("tasks").iter().collect();
         let last: Vec<&Node> = pipeline.items("finally").iter().collect();
-        let names: Vec<&str> = tasks.iter().filter_map(|task| task.get("name")?.text()).collect();
+        let named = |task: &&'n Node| Some((task.get("name")?.text()?, *task));
+        let names: HashMap<&str, &Node> = tasks.iter().filter_map(named).collect();
+        let all: HashMap<&str, &Node> = last.iter().chain(&tasks).filter_map(named).collect();
         self.no_duplicates(tasks.iter().chain(&last).filter_map(|task| task.get("name")), "task");
         for task in tasks.iter().chain(&last) {
             self.task(task);
+        }
+        if let Some(task) = in_a_cycle(&tasks, &names) {
+            let message =
+                "this task waits for itself, by `runAfter` or results of tasks that wait for it; remove one of them";
+            self.fault(task, message);
         }
         for task in &tasks {
             for before in task.items("runAfter").iter() {
                 let own = task.get("name").and_then(Node::text);
                 match literal(before) {
                     Some(name) if own == Some(name) => self.fault(before, format!("`{name}` runs after itself")),
-                    Some(name) if !names.contains(&name) => {
+                    Some(name) if !names.contains_key(name) => {
                         self.fault(
                             before,
                             format!("`runAfter` names the task `{name}`, which the pipeline does not have"),
@@ -167,12 +193,20 @@ impl Checker<'_> {
         }
         for part in ["tasks", "finally", "results"] {
             if let Some(node) = pipeline.get(part) {
-                self.results(node, &tasks, &last);
+                self.results(node, &all);
             }
         }
     }
 
     fn task(&mut self, task: &Node) {
+        match task.get("name") {
+            None => self.fault(task, "a task has no `name`; write one"),
+            Some(name) if literal(name).is_some_and(|name| !names::is_dns_label(name)) => {
+                let message = "a task's name has at most 63 lower case letters, digits and `-`, with a letter or digit at both ends";
+                self.fault(name, message);
+            }
+            Some(_) => {}
+        }
         self.unique(task, "params", "name");
         if let Some(reference) = task.get("taskRef") {
             self.reference(reference, "taskRef");
@@ -216,19 +250,18 @@ impl Checker<'_> {
     }
 
     /// References to results (`$(tasks.<task>.results.<result>)`) in all texts below `node`.
-    fn results(&mut self, node: &Node, tasks: &[&Node], last: &[&Node]) {
+    fn results(&mut self, node: &Node, tasks: &HashMap<&str, &Node>) {
         match &node.value {
-            Value::Sequence(items) => items.iter().for_each(|item| self.results(item, tasks, last)),
+            Value::Sequence(items) => items.iter().for_each(|item| self.results(item, tasks)),
             Value::Mapping(entries) => {
                 // The spec of a custom task may hold a pipeline of its own.
                 let is_custom = node.get("apiVersion").is_some();
                 let inside = entries.iter().filter(|(key, _)| !(is_custom && key.name == "spec"));
-                inside.for_each(|(_, value)| self.results(value, tasks, last));
+                inside.for_each(|(_, value)| self.results(value, tasks));
             }
             Value::Text(text) => {
                 for (task, result) in result_references(text) {
-                    let named = |candidate: &&&Node| candidate.get("name").and_then(Node::text) == Some(task);
-                    let Some(found) = tasks.iter().chain(last).find(named) else {
+                    let Some(found) = tasks.get(task) else {
                         self.fault(node, format!("`$(tasks.{task}...)` names a task that the pipeline does not have"));
                         continue;
                     };
@@ -254,14 +287,13 @@ impl Checker<'_> {
     }
 
     fn no_duplicates<'n>(&mut self, names: impl Iterator<Item = &'n Node>, what: &str) {
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen = HashSet::new();
         for node in names {
             match literal(node).filter(|name| !name.is_empty()) {
-                Some(name) if seen.contains(&name) => {
+                Some(name) if !seen.insert(name) => {
                     self.fault(node, format!("another {what} is named `{name}`, too; rename one"));
                 }
-                Some(name) => seen.push(name),
-                None => {}
+                _ => {}
             }
         }
     }
@@ -270,6 +302,44 @@ impl Checker<'_> {
 /// The text of a node without placeholders and Tekton's variables.
 fn literal(node: &Node) -> Option<&str> {
     node.text().filter(|text| !placeholder::present(text) && !text.contains("$("))
+}
+
+/// A task that can never begin, because it waits for itself; `None` if each can.
+fn in_a_cycle<'n>(tasks: &[&'n Node], names: &HashMap<&str, &'n Node>) -> Option<&'n Node> {
+    let mut waits: Vec<(&Node, usize)> = Vec::with_capacity(tasks.len());
+    let mut waiting: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (index, task) in tasks.iter().enumerate() {
+        // That a task runs after itself is reported by itself.
+        let own = task.get("name").and_then(Node::text);
+        let named = task.items("runAfter").iter().filter_map(literal).filter(|before| own != Some(before));
+        let texts: Vec<&str> =
+            ["params", "when", "matrix"].into_iter().filter_map(|field| task.get(field)).flat_map(texts).collect();
+        let results = texts.iter().flat_map(|text| result_references(text)).map(|(before, _)| before);
+        let before: HashSet<&str> = named.chain(results).filter(|before| names.contains_key(before)).collect();
+        waits.push((task, before.len()));
+        before.into_iter().for_each(|before| waiting.entry(before).or_default().push(index));
+    }
+    let mut ready: Vec<usize> = (0..waits.len()).filter(|&index| waits[index].1 == 0).collect();
+    while let Some(index) = ready.pop() {
+        let name = waits[index].0.get("name").and_then(Node::text).unwrap_or_default();
+        for after in waiting.remove(name).unwrap_or_default() {
+            waits[after].1 -= 1;
+            if waits[after].1 == 0 {
+                ready.push(after);
+            }
+        }
+    }
+    waits.into_iter().find_map(|(task, left)| (left > 0).then_some(task))
+}
+
+/// All texts of a value.
+fn texts(node: &Node) -> Vec<&str> {
+    match &node.value {
+        Value::Text(text) => vec![text],
+        Value::Sequence(items) => items.iter().flat_map(texts).collect(),
+        Value::Mapping(entries) => entries.iter().flat_map(|(_, value)| texts(value)).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
+    }
 }
 
 /// The tasks and results that a text refers to.

@@ -118,6 +118,9 @@ pub(super) fn fault(event: &str, action: Option<&str>) -> Option<String> {
     if MERGES.contains(&written.to_ascii_lowercase().as_str()) {
         return Some(format!("`{written}` is not an event of GitHub; write `merged`"));
     }
+    if event == "ping" {
+        return Some("a `ping` is answered with `pong` and starts no run; write `merged`, or another event".to_owned());
+    }
     let Some((_, actions)) = EVENTS.iter().find(|(name, _)| *name == event) else {
         let names = EVENTS.iter().map(|(name, _)| *name).chain(["merged"]);
         let help = nearest(event, names).map_or_else(

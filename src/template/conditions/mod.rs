@@ -5,11 +5,14 @@ mod events;
 mod paths;
 mod patterns;
 
-use super::expression::{EvaluationError, EventScope, Expression};
+use std::collections::HashMap;
+
+use super::event_names;
+use super::expression::{EvaluationError, EventScope, Expression, Name};
 use super::globs::{Case, Globs};
 use super::nearest::nearest;
 use super::placeholder;
-use super::yaml::{Fault, Node};
+use super::yaml::{Fault, Node, Position};
 use crate::delivery::EventKind;
 use crate::github::Event;
 use check::CONDITION_NAMES;
@@ -91,7 +94,7 @@ impl Conditions {
     /// Reads the conditions from the annotations of a template; adds faults to `faults`.
     pub(super) fn read(annotations: Option<&Node>, faults: &mut Vec<Fault>) -> Self {
         let mut conditions = Self::default();
-        let mut path_at = None;
+        let mut positions = HashMap::new();
         for (key, node) in annotations.map(Node::entries).unwrap_or_default() {
             let Some(name) = key.name.strip_prefix(PREFIX) else { continue };
             let mut fault = |message: String| faults.push(Fault { at: node.at, message });
@@ -106,16 +109,36 @@ impl Conditions {
             if let Err(error) = conditions.set(name, text) {
                 fault(format!("`{}`: {error}", key.name));
             }
-            if name == "on-path" {
-                path_at = Some(node.at);
-            }
+            positions.insert(name, node.at);
         }
-        let without_paths = conditions.kinds().flatten().find(|kind| **kind != EventKind::Push);
-        if let (Some(at), Some(kind)) = (path_at, without_paths) {
-            let message = format!("`{PREFIX}on-path`: a `{kind}` changes no paths; only `merged` and `push` do");
-            faults.push(Fault { at, message });
-        }
+        conditions.check_kinds(&positions, faults);
         conditions
+    }
+
+    /// Reports conditions about what events of a wanted kind do not have.
+    fn check_kinds(&self, positions: &HashMap<&str, Position>, faults: &mut Vec<Fault>) {
+        let mut report = |condition: &str, lacks: &dyn Fn(&EventKind) -> bool, why: &str| {
+            if let (Some(&at), Some(kind)) = (positions.get(condition), self.kinds().flatten().find(|kind| lacks(kind)))
+            {
+                faults.push(Fault { at, message: format!("`{PREFIX}{condition}`: a `{kind}` {why}") });
+            }
+        };
+        report("on-path", &|kind| *kind != EventKind::Push, "changes no paths; only `merged` and `push` do");
+        report(
+            "on-target-branch",
+            &|kind| event_names::lacks(kind, Name::TargetBranch),
+            "has no target branch, so that the template never matches it; write a template of its own, without this line",
+        );
+        report(
+            "on-repository",
+            &event_names::lacks_repository,
+            "belongs to no repository, so that the template never matches it; use on-cel, for example with \
+             body.organization.login",
+        );
+        for name in self.cel.iter().flat_map(|condition| condition.expression.needed_names()) {
+            let why = format!("has no value for `{}`, which the expression reads", name.as_str());
+            report("on-cel", &|kind| event_names::lacks(kind, name), &why);
+        }
     }
 
     fn set(&mut self, name: &str, text: &str) -> Result<(), ConditionError> {
@@ -171,6 +194,11 @@ impl Conditions {
         } else {
             EventScope::Others
         }
+    }
+
+    /// Whether events match whose commit anyone can make, in a fork.
+    pub(super) fn take_commits_of_forks(&self) -> bool {
+        self.kinds().flatten().any(|kind| event_names::has_commits_of_forks(kind))
     }
 
     /// Whether `on-cel` needs the CEL interpreter.

@@ -42,27 +42,31 @@ pub(super) fn repository_fault(pattern: &str) -> Option<String> {
         let path = plain.split_once(['/', ':']).map_or(plain, |(_, path)| path).trim_end_matches(".git");
         return Some(format!("`{pattern}` is a URL; write `owner/name`, here `{path}`"));
     }
-    if pattern.contains("**") {
-        return None;
-    }
-    let parts: Vec<&str> = pattern.split('/').collect();
-    match parts.as_slice() {
-        [name] => return Some(format!("`{pattern}` can never match `owner/name`; write for example `acme/{name}`")),
-        [owner, name] if owner.is_empty() || name.is_empty() => {
-            return Some(format!("`{pattern}` can never match `owner/name`: one half is empty; for any, write `*`"));
-        }
-        [_, _] => {}
-        [.., owner, name] => {
-            return Some(format!("`{pattern}` can never match `owner/name`; write `{owner}/{name}`, without a host"));
-        }
-        [] => {}
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_./*?".contains(c);
+    if let Some(forbidden) = pattern.chars().find(|c| !allowed(*c)) {
+        return Some(format!("`{pattern}` can never match: a repository's name cannot contain {}", name(forbidden)));
     }
     if let Some(name) = pattern.strip_suffix(".git") {
         return Some(format!("a repository's name does not end in `.git`; write `{name}`"));
     }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_./*?".contains(c);
-    let forbidden = pattern.chars().find(|c| !allowed(*c))?;
-    Some(format!("`{pattern}` can never match: a repository's name cannot contain {}", name(forbidden)))
+    let parts: Vec<&str> = pattern.split('/').collect();
+    let any_number = parts.contains(&"**");
+    match parts.as_slice() {
+        [host, ..] if host.starts_with("github.") || (host.contains('.') && parts.len() > 2) => {
+            let rest = pattern.split_once('/').map_or(pattern, |(_, rest)| rest);
+            Some(format!("`{pattern}` can never match `owner/name`; write `{rest}`, without a host"))
+        }
+        parts if parts.iter().any(|part| part.is_empty()) => {
+            Some(format!("`{pattern}` can never match `owner/name`: one half is empty; for any, write `*`"))
+        }
+        _ if any_number => None,
+        [name] => Some(format!("`{pattern}` can never match `owner/name`; write for example `acme/{name}`")),
+        [_, _] => None,
+        [.., owner, name] => {
+            Some(format!("`{pattern}` can never match `owner/name`; write `{owner}/{name}`, without a host"))
+        }
+        [] => None,
+    }
 }
 
 fn name(character: char) -> String {
@@ -128,6 +132,9 @@ mod tests {
             ("[acme/web]", "brackets"),
             ("^acme/web", "`^`"),
             ("'acme/web'", "quotes"),
+            ("[acme/**]", "brackets"),
+            ("github.com/acme/**", "write `acme/**`"),
+            ("acme/**/web.git", "write `acme/**/web`"),
         ] {
             let fault = repository_fault(pattern).unwrap_or_default();
             assert!(fault.contains(correction), "{pattern}: {fault}");

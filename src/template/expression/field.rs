@@ -16,16 +16,17 @@ pub(super) enum Kind {
 #[rustfmt::skip]
 const MAPS: &[&str] = &[
     "repository", "sender", "pull_request", "base", "head", "user", "owner", "repo", "head_commit", "pusher",
-    "organization", "installation", "enterprise", "release", "issue", "author", "committer", "check_run",
-    "check_suite", "workflow_run", "workflow_job", "deployment", "deployment_status", "merge_group", "client_payload",
-    "review", "changes",
+    "installation", "enterprise", "release", "issue", "author", "committer", "check_run", "check_suite", "workflow_run",
+    "workflow_job", "deployment", "deployment_status", "merge_group", "client_payload", "review", "changes",
 ];
-/// Fields that are lists.
+/// Fields that are lists, wherever they stand.
 #[rustfmt::skip]
 const LISTS: &[&str] = &[
-    "labels", "assignees", "requested_reviewers", "requested_teams", "commits", "added", "modified", "removed", "pages",
-    "branches", "pull_requests", "topics",
+    "labels", "assignees", "requested_reviewers", "requested_teams", "added", "modified", "removed", "pull_requests",
+    "topics",
 ];
+/// Fields that are lists at the top of a payload, and numbers elsewhere.
+const TOP_LISTS: &[&str] = &["commits", "pages", "branches"];
 
 impl Kind {
     /// The kind with its article, for messages.
@@ -49,6 +50,9 @@ impl Kind {
         match name.as_ref() {
             name if MAPS.contains(&name) => Self::Map,
             name if LISTS.contains(&name) => Self::List,
+            name if above.is_empty() && TOP_LISTS.contains(&name) => Self::List,
+            // That of a push's repository is text.
+            "organization" if above.is_empty() => Self::Map,
             "merged" | "draft" | "private" | "prerelease" | "deleted" | "forced" => Self::Bool,
             _ => Self::Any,
         }
@@ -70,12 +74,19 @@ pub(super) const FREE_FIELDS: &[&str] = &[
     "client_payload", "inputs", "payload", "custom_properties", "rule", "metadata", "container_metadata",
     "docker_metadata", "npm_metadata", "nuget_metadata", "rubygems_metadata",
 ];
-/// Top-level fields with text of people without write access to the repository.
+/// Top-level fields whose text only people with write access choose, or GitHub.
 #[rustfmt::skip]
-const UNTRUSTED_FIELDS: &[&str] = &[
-    "pull_request", "issue", "comment", "review", "thread", "discussion", "answer", "commits", "head_commit", "sender",
-    "forkee", "check_run", "check_suite", "workflow_run", "workflow_job",
+const TRUSTED_FIELDS: &[&str] = &[
+    "action", "after", "base_ref", "before", "branches", "client_payload", "compare", "context", "created", "deleted",
+    "deployment", "deployment_status", "description", "enterprise", "environment", "event", "forced", "hook", "hook_id",
+    "inputs", "installation", "label", "master_branch", "merge_group", "milestone", "name", "number", "organization",
+    "package", "pusher", "pusher_type", "ref", "ref_type", "registry_package", "release", "repository", "requested_team",
+    "rule", "sha", "state", "target_url", "team", "workflow",
 ];
+/// Fields with text of a commit's author, wherever they stand.
+const COMMIT_TEXTS: &[&str] = &["commit", "commits", "head_commit"];
+/// Fields with the hash of a commit.
+const COMMITS: &[&str] = &["sha", "head_sha", "merge_commit_sha", "after", "before"];
 
 /// The place that a text is put into, as far as its author could do harm there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +95,9 @@ pub(crate) enum Place {
     Code(EventScope),
     /// A field that chooses what runs, or with which rights: any text of a person without write access does harm.
     Choice,
+    /// The reference to a Pipeline, Task or `StepAction`, in a template for pull requests: a commit does harm, because a
+    /// fork's commit can be fetched from the repository that it was forked from.
+    Reference,
 }
 
 /// The events that a template is for, as far as they decide who chooses a text.
@@ -99,31 +113,39 @@ pub(crate) enum EventScope {
 
 impl Place {
     /// Every place.
-    pub(super) const ALL: [Self; 4] = [
+    pub(super) const ALL: [Self; 5] = [
         Self::Code(EventScope::Merges),
         Self::Code(EventScope::Others),
         Self::Code(EventScope::Dispatches),
         Self::Choice,
+        Self::Reference,
     ];
 }
 
 /// Whether a field's name alone says that its value does no harm in a place.
 pub(super) fn is_safe_field(name: &str, place: Place) -> bool {
-    // The name of a fork is harmless as text, and chooses another repository.
-    SAFE_FIELDS.contains(&name) && !(place == Place::Choice && name == "full_name")
+    match place {
+        Place::Code(_) => SAFE_FIELDS.contains(&name),
+        // The name of a fork is harmless as text, and chooses another repository.
+        Place::Choice => SAFE_FIELDS.contains(&name) && name != "full_name",
+        Place::Reference => !COMMITS.contains(&name),
+    }
 }
 
 /// Whether the value of a path into the payload may be an author's text that does harm in a place.
 pub(super) fn is_author_path(fields: &[impl AsRef<str>], place: Place) -> bool {
     let fields: Vec<&str> = fields.iter().map(AsRef::as_ref).collect();
-    if place == Place::Choice && fields.first().is_some_and(|first| !UNTRUSTED_FIELDS.contains(first)) {
-        return false;
-    }
-    match fields.as_slice() {
-        ["action"] => place == Place::Code(EventScope::Dispatches),
+    let has_any = |names: &[&str]| fields.iter().any(|field| names.contains(field));
+    let is_harmful = |last: &&str| has_any(FREE_FIELDS) || !is_safe_field(last, place);
+    match (fields.as_slice(), place) {
+        ([], _) => place != Place::Reference,
+        (["action"], _) => place == Place::Code(EventScope::Dispatches),
         // The repository that was merged into.
-        ["pull_request", "base", ..] if place == Place::Choice => false,
-        [.., last] => fields.iter().any(|field| FREE_FIELDS.contains(field)) || !is_safe_field(last, place),
-        [] => true,
+        (["pull_request", "base", ..], Place::Choice | Place::Reference) => false,
+        ([first, .., last] | [first @ last], Place::Choice) => {
+            (!TRUSTED_FIELDS.contains(first) || has_any(COMMIT_TEXTS)) && is_harmful(last)
+        }
+        ([.., last], Place::Reference) => !is_safe_field(last, place),
+        ([.., last], Place::Code(_)) => is_harmful(last),
     }
 }

@@ -58,6 +58,15 @@ impl Expression {
             .then(|| format!("it is {}, not true or false; write a comparison", kind.as_str()))
     }
 
+    /// The predefined names without whose values it has none.
+    pub(crate) fn needed_names(&self) -> Vec<Name> {
+        match self {
+            Self::Name(name) => vec![*name],
+            Self::Path(_) => Vec::new(),
+            Self::Cel(program) => program.needed_names(),
+        }
+    }
+
     /// Whether its value may be text that an author chooses, and that does harm in a place.
     pub(crate) fn is_author_text(&self, place: Place) -> bool {
         match self {

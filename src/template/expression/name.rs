@@ -68,12 +68,12 @@ impl Name {
     /// repositories; the target branch of a merge exists before it, and who may push one may change what is in it.
     pub(super) fn is_author_text(self, place: Place) -> bool {
         match self {
-            Self::SourceBranch | Self::Sender => true,
-            Self::Branch | Self::TargetBranch => !matches!(place, Place::Choice | Place::Code(EventScope::Merges)),
-            Self::Commitid
-            | Self::ShortCommitid
-            | Self::TimeString
-            | Self::Revision
+            Self::SourceBranch | Self::Sender => place != Place::Reference,
+            Self::Branch | Self::TargetBranch => {
+                matches!(place, Place::Code(scope) if scope != EventScope::Merges)
+            }
+            Self::Commitid | Self::ShortCommitid | Self::Revision => place == Place::Reference,
+            Self::TimeString
             | Self::RepoUrl
             | Self::RepoOwner
             | Self::Repo

@@ -42,6 +42,7 @@ pub(crate) fn parse(source: &str) -> (Vec<Node>, Vec<Fault>) {
     let mut reader = Reader {
         events: Parser::new_from_str_with_options(&source, options),
         source: &source,
+        lines: source.lines().collect(),
         placeholders,
         anchors: HashMap::new(),
         faults: Vec::new(),
@@ -61,6 +62,7 @@ struct Stop(Fault);
 struct Reader<'a> {
     events: Parser<'a, granit_parser::StrInput<'a>>,
     source: &'a str,
+    lines: Vec<&'a str>,
     placeholders: Vec<String>,
     anchors: HashMap<usize, Option<Node>>,
     faults: Vec<Fault>,
@@ -97,7 +99,7 @@ impl<'a> Reader<'a> {
     /// Converts a scan error into a fault with a hint for the template's author.
     fn explain(&self, error: &ScanError) -> Fault {
         let at = Position::from(*error.marker());
-        let line = self.source.lines().nth(at.line - 1).unwrap_or_default();
+        let line = self.lines.get(at.line - 1).copied().unwrap_or_default();
         let hint = if line.trim_start_matches(' ').starts_with('\t') {
             "; indent with spaces, YAML does not allow a tab here"
         } else if line.contains("{{") {
@@ -153,7 +155,7 @@ impl<'a> Reader<'a> {
 
     /// Indentation of a block scalar, which begins with its first line.
     fn indentation_of(&self, at: Position) -> Option<usize> {
-        let mut lines = self.source.lines().skip(at.line - 1);
+        let mut lines = self.lines.get(at.line - 1..)?.iter();
         let line = lines.find(|line| !line.trim().is_empty())?;
         Some(line.chars().take_while(|&c| c == ' ').count())
     }

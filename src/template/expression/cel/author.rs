@@ -3,7 +3,7 @@
 use cel::common::ast::operators;
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 
-use super::check::literal_text;
+use super::check::{is_namespace, literal_text};
 use super::kind::kind;
 use crate::template::expression::field::{FREE_FIELDS, Kind, Place, is_author_path, is_safe_field};
 use crate::template::expression::name::Name;
@@ -73,6 +73,7 @@ fn is_free(node: &IdedExpr, place: Place, bound: &[Bound]) -> bool {
 /// What the value of a call may hold: of a condition, not what decides.
 fn parts<'n>(function: &str, target: Option<&'n IdedExpr>, arguments: &'n [IdedExpr]) -> Vec<&'n IdedExpr> {
     let decisive = usize::from(function == operators::CONDITIONAL);
+    let target = target.filter(|target| !is_namespace(target));
     target.into_iter().chain(arguments.iter().skip(decisive)).collect()
 }
 
@@ -91,9 +92,11 @@ pub(super) fn is_author_text(node: &IdedExpr, place: Place, bound: &[Bound]) -> 
     let any = |nodes: &[&IdedExpr]| nodes.iter().any(|node| is_author_text(node, place, bound));
     if let Some((operand, field)) = selection(node) {
         return match path(node, bound) {
+            Some(("body", fields)) => is_author_path(&fields, place),
+            // Only hashes of commits matter there.
+            _ if place == Place::Reference => !is_safe_field(field, place),
             // `event.id` comes from a header that nobody signs.
             Some(("event", fields)) => fields == ["id"] || (fields == ["action"] && is_author_path(&fields, place)),
-            Some(("body", fields)) => is_author_path(&fields, place),
             _ if is_safe_field(field, place) => is_free(operand, place, bound),
             _ => is_author_text(operand, place, bound),
         };
@@ -101,10 +104,12 @@ pub(super) fn is_author_text(node: &IdedExpr, place: Place, bound: &[Bound]) -> 
     match &node.expr {
         Expr::Ident(name) => match Bound::find(bound, name) {
             Some(bound) => bound.is_author_text,
-            None => Name::parse(name).is_none_or(|name| name.is_author_text(place)),
+            None => Name::parse(name).map_or(place != Place::Reference, |name| name.is_author_text(place)),
         },
         // What is chosen by a harmless text is chosen all the same.
-        Expr::Call(call) if matches!(call.func_name.as_str(), "slug" | "encode") && place != Place::Choice => false,
+        Expr::Call(call) if matches!(call.func_name.as_str(), "slug" | "encode") && matches!(place, Place::Code(_)) => {
+            false
+        }
         Expr::Call(call) => any(&parts(call.func_name.as_str(), call.target.as_deref(), &call.args)),
         Expr::List(list) => any(&list.elements.iter().collect::<Vec<_>>()),
         Expr::Map(map) => map.entries.iter().any(|entry| match &entry.expr {

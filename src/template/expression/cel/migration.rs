@@ -13,14 +13,14 @@ const NAMES: &[(&str, &str)] = &[
     ("git_tag", "write `body.ref.replace(\"refs/tags/\", \"\")`"),
     ("source_url", "write `body.pull_request.head.repo.html_url`, for a push `repo_url`"),
     ("event_title", "write `body.pull_request.title`"),
-    ("files", "changed files are in `body.commits` of a push only"),
+    ("files", "write the annotation `github-trigger.dev/on-path: src/**`"),
 ];
 
 /// Functions in expressions, and what to write instead.
 const FUNCTIONS: &[(&str, &str)] = &[
     ("match", "write `headers[\"x-github-event\"] == \"push\"`"),
     ("canonical", "write `headers[\"x-github-event\"]`, with the name in lower case"),
-    ("pathChanged", "changed files are in `body.commits` of a push only"),
+    ("pathChanged", "write the annotation `github-trigger.dev/on-path: src/**`"),
     ("truncate", "write `substring(0, 7)`"),
     ("decodeb64", "write `base64.decode(...)`"),
     ("compareSecret", "the signature is verified before; see --webhook-secret-file"),

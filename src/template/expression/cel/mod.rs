@@ -11,6 +11,7 @@ mod instrument;
 mod kind;
 mod meter;
 mod migration;
+mod needed;
 mod values;
 
 use std::collections::BTreeSet;
@@ -24,6 +25,7 @@ use serde_json::Value as Json;
 
 use super::error::{Error, EvaluationError};
 use super::field::{Kind, Place};
+use super::name::Name;
 use crate::github::Event;
 use meter::{Function, Meter};
 use values::Variables;
@@ -47,6 +49,8 @@ pub(crate) struct Program {
     expression: Arc<IdedExpr>,
     /// Names of variables and paths that the expression may ask for.
     names: Arc<BTreeSet<String>>,
+    /// Predefined names that are read for every event.
+    needed: Vec<Name>,
     /// Kind of its value.
     pub(super) kind: Kind,
     /// The places where its value may be an author's text that does harm.
@@ -95,10 +99,17 @@ impl Program {
         let kind = kind::kind(&expression, &|_| false);
         let harmful_in =
             Place::ALL.into_iter().filter(|place| author::is_author_text(&expression, *place, &[])).collect();
+        let needed = needed::names(&expression);
         absent::rewrite(&mut expression);
         let mut names = BTreeSet::new();
         instrument::instrument(&mut expression, &mut names);
-        Ok(Self { source: source.into(), expression: Arc::new(expression), names: Arc::new(names), kind, harmful_in })
+        let (expression, names) = (Arc::new(expression), Arc::new(names));
+        Ok(Self { source: source.into(), expression, names, needed, kind, harmful_in })
+    }
+
+    /// The predefined names without whose values it has none.
+    pub(super) fn needed_names(&self) -> Vec<Name> {
+        self.needed.clone()
     }
 
     /// Whether its value may be text that an author chooses, and that does harm in a place.
