@@ -116,12 +116,20 @@ impl ApiError {
         });
         let status = status.with_code(code.as_u16());
         let asked = status.details.as_ref().map(|details| u64::from(details.retry_after_seconds));
-        let retry_after = retry_after.or(asked.filter(|seconds| *seconds > 0));
+        let retry_after = retry_after.or(asked).filter(|seconds| *seconds > 0);
         Self {
             kind: kind(code, &status),
             retry_after: retry_after.map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER)),
             source: Source::Status(status.boxed()),
         }
+    }
+
+    /// A success that is not the API server's: a page for people, or another object.
+    pub(super) fn not_an_api_server(body: &[u8]) -> Self {
+        let text: String = String::from_utf8_lossy(body).trim().chars().take(MAX_TEXT).collect();
+        let message = format!("something else than the API server answers at its address: {text}");
+        let status = Status::failure(&message, "").with_code(StatusCode::BAD_GATEWAY.as_u16());
+        Self { kind: ApiErrorKind::ServerError, retry_after: None, source: Source::Status(status.boxed()) }
     }
 
     /// There was no answer in time.
@@ -330,6 +338,8 @@ mod tests {
         let details = json!({"retryAfterSeconds": 3});
         let asked = error(429, &status("TooManyRequests", "slow down", &details));
         assert_eq!(asked.retry_after(), Some(Duration::from_secs(3)));
+        let at_once = ApiError::from_answer(StatusCode::SERVICE_UNAVAILABLE, Some(0), b"");
+        assert_eq!(at_once.retry_after(), None, "our own backoff");
         let never = ApiError::from_answer(StatusCode::SERVICE_UNAVAILABLE, Some(u64::MAX), b"");
         assert_eq!(never.retry_after(), Some(MAX_RETRY_AFTER));
     }

@@ -50,6 +50,7 @@ impl Cluster {
     ) -> Result<Creation, ApiError> {
         let body = Bytes::from(serde_json::to_vec(&run.object)?);
         let mut backoff = FIRST_BACKOFF;
+        let mut last: Option<ApiError> = None;
         loop {
             let error = match self.hedged_post(run, &body, trace, until).await {
                 Ok(()) => return Ok(Creation::Created),
@@ -58,10 +59,16 @@ impl Cluster {
                 Err(error) => error,
             };
             let pause = error.retry_after().unwrap_or_else(|| backoff.mul_f64(0.5 + fastrand::f64() / 2.0));
-            if Instant::now() + pause >= until {
+            let now = Instant::now();
+            if now >= until && error.kind() == ApiErrorKind::Timeout {
+                // That the last attempt was cut off says less than why the one before it failed.
+                return Err(last.unwrap_or(error));
+            }
+            if now + pause >= until {
                 return Err(error);
             }
             tracing::debug!(run = run.name, error = %error, "retrying the create");
+            last = Some(error);
             sleep(pause).await;
             backoff = (backoff * 2).min(MAX_BACKOFF);
         }
@@ -139,8 +146,17 @@ impl Cluster {
             run.namespace
         );
         let call = Call { method: Method::POST, uri, content_type: "application/json", body: body.clone(), trace };
-        self.api.send(call, until).await.map(drop)
+        let answer = self.api.send(call, until).await?;
+        if is_run(&answer, &run.name) { Ok(()) } else { Err(ApiError::not_an_api_server(&answer)) }
     }
+}
+
+/// Whether a successful answer is the API server's, with the run that was sent. A login page in front of it, or another server
+/// at its address, answers with a success, too.
+fn is_run(answer: &[u8], name: &str) -> bool {
+    let Ok(Value::Object(answer)) = serde_json::from_slice(answer) else { return false };
+    let is = |value: Option<&Value>, expected: &str| value.is_none_or(|value| value == expected);
+    is(answer.get("kind"), "PipelineRun") && is(answer.get("metadata").and_then(|metadata| metadata.get("name")), name)
 }
 
 /// What an operator can do about a failed create; empty where the API server's message says it.

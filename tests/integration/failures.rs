@@ -87,6 +87,44 @@ async fn survives_largest_retry_after() {
     assert!(reply.message().contains("send the delivery again"), "{}", reply.body);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_success_of_something_else_than_the_api_server_is_no_run() {
+    let api = FakeApi::start().await;
+    let service = Setup::cluster(&api.kubeconfig()).arg("--deadline=1").start();
+    for (number, (code, page)) in (1..).zip([
+        (200, "<html>Sign in</html>"),
+        (201, ""),
+        (200, r#"{"kind": "Status", "status": "Success"}"#),
+        (201, r#"{"kind": "PipelineRun", "metadata": {"name": "another"}}"#),
+    ]) {
+        api.fail_always(Some(Fault::Text(code, page)));
+        let reply = service.merge("d1", &merged("acme/web", number, SHA)).await;
+        assert_eq!(
+            (reply.status, reply.outcome().as_str()),
+            (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            "{page}"
+        );
+    }
+    service.log.wait_for("something else than the API server answers at its address: <html>Sign in</html>", LOGGED);
+    // One such answer, and then the API server's.
+    api.fail_always(None);
+    api.fail(Fault::Text(200, "<html>"));
+    assert_eq!(service.merge("d2", &merged("acme/web", 9, SHA)).await.outcome(), "created");
+    assert_eq!(api.runs().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_of_no_time_is_no_reason_to_hurry() {
+    let api = FakeApi::start().await;
+    api.fail_always(Some(Fault::RetryAfter(503, 0)));
+    let service = Setup::cluster(&api.kubeconfig()).arg("--deadline=1").start();
+    let reply = service.merge("d1", &merged("acme/web", 1, SHA)).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    let creates = api.creates().len();
+    assert!((2..20).contains(&creates), "{creates} creates");
+    service.log.wait_for("slow down", LOGGED);
+}
+
 /// Operators count ERROR lines: a failed delivery writes exactly one, however many API calls it took.
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_one_error_line_per_failed_delivery() {
