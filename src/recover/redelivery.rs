@@ -48,10 +48,24 @@ impl Walk<'_> {
                 Err(error) if error.is_of_one_object() => {
                     tell(&line.left(Outcome::Failed, error.to_string()));
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    tell_unknown(pending, &error, tell);
+                    return Err(error);
+                }
             }
         }
-        self.results(api, &hook, pending, tell).await
+        let ended = self.results(api, &hook, &mut pending, tell).await;
+        match &ended {
+            Ok(()) => {
+                let seconds = self.settings.result_timeout.as_secs();
+                for line in pending.into_values() {
+                    let message = format!("GitHub did not deliver it again within {seconds} s");
+                    tell(&line.left(Outcome::Failed, message));
+                }
+            }
+            Err(error) => tell_unknown(pending, error, tell),
+        }
+        ended
     }
 
     /// Has GitHub deliver one again, or posts it.
@@ -72,7 +86,11 @@ impl Walk<'_> {
         let merge = logged.as_ref().and_then(Logged::merge);
         let event = logged.as_ref().and_then(|logged| Event::parse(logged.delivery.clone()).ok());
         let line = Line::of_attempt(attempt, event.as_ref());
-        let told = match self.status(api, &line).await {
+        // A status tells of a run of the merge, not of each: not of that of another event of the same commit, nor of one that
+        // this service said it did not create.
+        let may_be_built = merge.is_some() && !is_answer_of_service(&detail);
+        let status = if may_be_built { self.status(api, &line).await } else { Ok(None) };
+        let told = match status {
             Ok(Some(state)) => Some(line.clone().left(Outcome::Duplicate, built(&state))),
             Err(error) if error.is_of_one_object() => Some(line.clone().left(Outcome::Failed, error.to_string())),
             Err(error) => return Err(error),
@@ -116,12 +134,12 @@ impl Walk<'_> {
         }
     }
 
-    /// Waits for the results of redeliveries.
+    /// Waits for the results of redeliveries; leaves those in `pending` that have none.
     async fn results(
         &mut self,
         api: &mut Api,
         hook: &Hook,
-        mut pending: HashMap<String, Line>,
+        pending: &mut HashMap<String, Line>,
         tell: &mut impl FnMut(&Line),
     ) -> Result<(), ApiError> {
         let mut last_result = Instant::now();
@@ -132,24 +150,35 @@ impl Walk<'_> {
             let attempts = hook.attempts_until(api, is_old).await?;
             self.known.extend(attempts.iter().map(|attempt| attempt.id));
             for attempt in last_attempts(attempts) {
-                let Some(line) = pending.remove(&attempt.guid) else { continue };
+                if !pending.contains_key(&attempt.guid) {
+                    continue;
+                }
                 last_result = Instant::now();
                 let status = attempt.status_code.unwrap_or_default();
                 let detail = match hook.attempt(api, &attempt).await {
                     Err(error) if error.is_of_one_object() => Value::Null,
                     detail => detail?,
                 };
+                let Some(line) = pending.remove(&attempt.guid) else { continue };
                 let answer = detail["response"]["payload"].as_str().unwrap_or_default();
                 tell(&line.answered(Road::Redelivery, status, answer));
             }
         }
-        for line in pending.into_values() {
-            let message =
-                format!("GitHub did not deliver it again within {} s", self.settings.result_timeout.as_secs());
-            tell(&line.left(Outcome::Failed, message));
-        }
         Ok(())
     }
+}
+
+/// Tells of redeliveries that GitHub was asked for, and whose results it does not say any more.
+fn tell_unknown(pending: HashMap<String, Line>, error: &ApiError, tell: &mut impl FnMut(&Line)) {
+    for line in pending.into_values() {
+        tell(&line.left(Outcome::Failed, format!("GitHub delivers it again; the result is not known: {error}")));
+    }
+}
+
+/// Whether an attempt that was not accepted was answered by this service, which then says that not all runs exist.
+fn is_answer_of_service(detail: &Value) -> bool {
+    let answer = detail["response"]["payload"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    answer.is_some_and(|answer| answer["outcome"].is_string())
 }
 
 /// The last attempt of each delivery; the one that made a run, if one did: GitHub may have been asked twice.

@@ -549,3 +549,34 @@ async fn says_recovered_of_what_it_has_recovered_even_if_it_asked_twice() {
     assert_eq!((end.code, outcomes(&end)), (Some(0), vec!["recovered acme/web#1".into()]), "{end:?}");
     assert!(stage.github.knowledge().hooks[0].log.len() >= 3, "asked twice");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_of_another_run_hides_no_delivery() {
+    let Some(stage) = Stage::with_hook("/repos/acme/web").await else { return };
+    stage.github.knowledge().hooks[0].events.push("push");
+    // One of two templates made its run, which GitHub was told of; the service said that the other one did not.
+    stage.api.fail_always(Some(Fault::Status(403, "Forbidden")));
+    stage.github.merge(REPOSITORY, 1, &commit(1), Loss::Nothing).await;
+    stage.api.fail_always(None);
+    let push = json!({"ref": "refs/heads/main", "before": commit(9), "after": commit(1), "deleted": false,
+        "repository": {"id": 1, "full_name": REPOSITORY}, "commits": [], "head_commit": null});
+    stage.github.deliver(REPOSITORY, "push", &push, Loss::Request).await;
+    let status = json!({"state": "pending", "context": "github-trigger/api", "description": "", "target_url": null});
+    stage.github.knowledge().statuses.insert((REPOSITORY.to_owned(), commit(1)), vec![status]);
+    let end = stage.recover(&[]).await;
+    assert_eq!((end.code, outcomes(&end)), (Some(0), vec!["ignored acme/web".into(), "recovered acme/web#1".into()]));
+    assert_eq!(stage.built().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_what_it_has_asked_for_before_github_refuses() {
+    let Some(stage) = Stage::with_hook("/repos/acme/web").await else { return };
+    for number in [1, 2] {
+        stage.github.merge(REPOSITORY, number, &commit(number), Loss::Request).await;
+    }
+    let second = "GET /repos/acme/web/hooks/11/deliveries/2".to_owned();
+    stage.github.knowledge().broken.insert(second, 401);
+    let end = stage.recover(&[]).await;
+    assert_eq!((end.code, outcomes(&end)), (Some(1), vec!["failed acme/web#1".into()]), "{end:?}");
+    assert!(end.out.contains("GitHub delivers it again; the result is not known: "), "{end:?}");
+}
