@@ -299,7 +299,11 @@ fn desired_traffic(current: &Service, desired: &Desired, same_image: bool) -> Re
     let wanted = if same_image || desired.wait == Wait::No || is_safe_at_once(current, &wanted) {
         wanted
     } else {
-        let pinned = pinned(current)?;
+        let pinned = match pinned(current) {
+            // What the status says cannot be kept. As it is written, users stay on the latest ready revision.
+            Err(PlanError::Traffic(_)) if desired.traffic == TrafficMode::ToLatest => return Ok(None),
+            pinned => pinned?,
+        };
         match desired.traffic.tag() {
             Some(tag) => pinned.with_latest(0, Some(tag)),
             None => pinned,

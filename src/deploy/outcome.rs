@@ -1,6 +1,6 @@
 //! How a rollout ends, and what an interrupted one has changed.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::client::ServiceError;
 use super::decision::PlanError;
@@ -79,21 +79,45 @@ pub(crate) struct Finished {
 
 /// The last change that was written, for the message of an interrupted rollout.
 #[derive(Default)]
-pub(crate) struct Journal(Mutex<Option<String>>);
+pub(crate) struct Journal(Mutex<Entries>);
+
+#[derive(Default)]
+struct Entries {
+    /// The last change that was made, or may have been.
+    change: Option<String>,
+    /// The change that is being made.
+    sent: Option<String>,
+}
 
 impl Journal {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn note(&self, change: impl Into<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(change.into());
+        self.entries().change = Some(change.into());
+    }
+
+    /// Notes a change that is sent now; [`Self::answered`] ends it.
+    pub(super) fn send(&self, change: impl Into<String>) {
+        self.entries().sent = Some(change.into());
+    }
+
+    /// Notes that the change was answered.
+    pub(super) fn answered(&self) {
+        self.entries().sent = None;
     }
 
     /// Whether there was one.
     pub(crate) fn has_change(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        let entries = self.entries();
+        entries.sent.is_some() || entries.change.is_some()
     }
 
     /// The change in a sentence.
     pub(crate) fn sentence(&self) -> String {
-        let change = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        change.unwrap_or_else(|| "nothing was changed".to_owned())
+        let entries = self.entries();
+        let last = entries.sent.as_ref().or(entries.change.as_ref());
+        last.cloned().unwrap_or_else(|| "nothing was changed".to_owned())
     }
 }

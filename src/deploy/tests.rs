@@ -228,6 +228,18 @@ fn rounded_shares_add_up_to_100() {
 }
 
 #[test]
+fn to_latest_mends_a_status_that_does_not_add_up() {
+    let shown = json!([{"revisionName": "a", "percent": 33}, {"revisionName": "b", "percent": 66}]);
+    let today = service(&spec(OLD, &shown), &status("b", &shown));
+    let refused = decide(Some(&today), &desired(canary(10))).expect_err("99 %");
+    assert_eq!(refused, PlanError::Traffic(99));
+    assert!(refused.to_string().contains("--to-latest"));
+    assert_eq!(traffic(&decided(&today, TrafficMode::ToLatest)), Value::Null, "first the revision");
+    let built = service(&spec(NEW, &shown), &status("c", &shown));
+    assert_eq!(traffic(&decided(&built, TrafficMode::ToLatest)), latest());
+}
+
+#[test]
 fn plans_for_service_never_ready() {
     let nothing = json!({"observedGeneration": 3, "latestCreatedRevisionName": "web-1"});
     let today = service(&spec(OLD, &latest()), &nothing);

@@ -71,9 +71,9 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
         let mut written = Written::default();
         let mut previous = None;
         let mut before = None;
-        let outage_end = Instant::now() + API_OUTAGE_TIMEOUT;
+        let mut unsettled_since: Option<Instant> = None;
         loop {
-            let current = self.read().await?;
+            let current = self.read_again(&mut written).await?;
             if !written.anything {
                 before.clone_from(&current);
                 previous = current.as_ref().and_then(|current| current.revision_with_all_users().map(str::to_owned));
@@ -83,12 +83,15 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
                 *to = current.as_ref().and_then(rollback_target);
             }
             let plan = match decide(current.as_ref(), &desired) {
-                Err(PlanError::Unsettled) if Instant::now() < outage_end => {
+                Err(PlanError::Unsettled)
+                    if unsettled_since.get_or_insert_with(Instant::now).elapsed() < API_OUTAGE_TIMEOUT =>
+                {
                     sleep(POLL_INTERVAL).await;
                     continue;
                 }
                 plan => plan?,
             };
+            unsettled_since = None;
             let answer = match (&plan, current) {
                 (Plan::Superseded(newer), Some(service)) => return Ok(self.superseded(newer, service, previous)),
                 (Plan::Nothing, Some(current)) => {
@@ -125,9 +128,13 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
                             current.stamp().words()
                         );
                     }
+                    self.journal.send(self.unanswered());
                     self.client.patch(patch).await
                 }
-                (Plan::Create(service), _) => self.client.create(service).await,
+                (Plan::Create(service), _) => {
+                    self.journal.send(self.unanswered());
+                    self.client.create(service).await
+                }
                 (Plan::Patch { .. }, None) => return Err(RolloutError::Deleted),
             };
             let Some(service) = self.written(answer, &mut written).await? else { continue };
@@ -161,11 +168,12 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
     async fn undo(&self, before: &Service, generation: i64, error: RolloutError) -> RolloutError {
         let mut written = Written::default();
         loop {
-            let current = match self.read().await {
+            let current = match self.read_again(&mut written).await {
                 Ok(Some(current)) if current.metadata.generation == generation => current,
                 Ok(_) => return error,
                 Err(error) => return error.into(),
             };
+            self.journal.send(self.unanswered());
             let answer = self.client.patch(&undo_rollback(&current, before)).await;
             match self.written(answer, &mut written).await {
                 Ok(Some(_)) => return RolloutError::Undone(Box::new(error)),
@@ -202,6 +210,7 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
     ) -> Result<Option<Service>, RolloutError> {
         let since = *written.failing_since.get_or_insert_with(Instant::now);
         let may_repeat = since.elapsed() < API_OUTAGE_TIMEOUT;
+        self.journal.answered();
         match answer {
             Ok(service) => {
                 written.anything = true;
@@ -225,13 +234,17 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
             // Reading the Service again shows whether it was written.
             Err(error @ ServiceError::Unavailable(_)) if may_repeat => {
                 written.unanswered = true;
-                self.journal.note(format!("a change of the Service {} was sent and not answered", self.desired.name));
+                self.journal.note(self.unanswered());
                 tracing::warn!(error = %error, "retrying");
                 sleep(POLL_INTERVAL).await;
                 Ok(None)
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn unanswered(&self) -> String {
+        format!("a change of the Service {} was sent and not answered", self.desired.name)
     }
 
     fn log_change(&self, plan: &Plan) {
@@ -352,6 +365,14 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
                 answer => return answer,
             }
         }
+    }
+
+    /// Reads the Service before a write. The time that this takes does not count for the writes that fail.
+    async fn read_again(&self, written: &mut Written) -> Result<Option<Service>, ServiceError> {
+        let asked = Instant::now();
+        let current = self.read().await;
+        written.failing_since = written.failing_since.map(|since| since + asked.elapsed());
+        current
     }
 
     fn waits(&self) -> bool {

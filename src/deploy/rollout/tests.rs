@@ -15,6 +15,10 @@ struct Fake {
     writes: RefCell<Vec<Value>>,
     /// Whether revisions become ready at the read after their write.
     becomes_ready: bool,
+    /// When the API server answers reads again.
+    reads_from: RefCell<Option<Instant>>,
+    /// Whether a write has no end.
+    hangs: bool,
 }
 
 impl Fake {
@@ -30,6 +34,9 @@ impl Fake {
 
 impl ServiceClient for &Fake {
     async fn read(&self) -> Result<Option<Service>, ServiceError> {
+        if self.reads_from.borrow().is_some_and(|time| Instant::now() < time) {
+            return Err(ServiceError::Unavailable("away".into()));
+        }
         let mut service = self.service.borrow_mut();
         let Some(service) = service.as_mut() else { return Ok(None) };
         let read = serde_json::from_value(service.clone()).expect("a Service");
@@ -52,6 +59,9 @@ impl ServiceClient for &Fake {
     }
 
     async fn patch(&self, patch: &Value) -> Result<Service, ServiceError> {
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
         let mut service = self.service.borrow().clone().expect("a Service");
         merge(&mut service, patch);
         service["metadata"]["generation"] = (service["metadata"]["generation"].as_i64().unwrap_or(0) + 1).into();
@@ -183,6 +193,70 @@ async fn retries_conflicts_and_outages_but_not_refusals() {
     let error = roll_out(&fake, "web:2", MINUTE).await.expect_err("an outage");
     assert!(error.to_string().contains("does not answer: away"), "{error}");
     assert_eq!(begun.elapsed(), API_OUTAGE_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_reads_does_not_use_up_the_patience_with_writes() {
+    let fake = Fake { becomes_ready: true, ..Fake::default() };
+    roll_out(&fake, "web:1", MINUTE).await.expect("a Service");
+    let unavailable = ServiceError::Unavailable("away".into());
+    *fake.failures.borrow_mut() = [Some(unavailable), Some(ServiceError::Conflict)].into();
+    *fake.reads_from.borrow_mut() = None;
+    let begun = Instant::now();
+    let outage = async {
+        // Between the write without an answer and the next read.
+        sleep(POLL_INTERVAL / 2).await;
+        *fake.reads_from.borrow_mut() = Some(begun + API_OUTAGE_TIMEOUT * 2);
+    };
+    let wait = Wait::AtMost(API_OUTAGE_TIMEOUT * 10);
+    let (end, ()) = tokio::join!(roll_out(&fake, "web:2", wait), outage);
+    end.expect("a Service");
+    assert!(begun.elapsed() >= API_OUTAGE_TIMEOUT * 2, "the outage was seen: {:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_for_an_unsettled_service_from_when_it_is_seen() {
+    let unsettled = json!({
+        "metadata": {"name": "web", "generation": 2, "resourceVersion": "1"},
+        "spec": {
+            "template": {"spec": {"containers": [{"image": "web:1"}]}},
+            "traffic": [{"latestRevision": true, "percent": 100}],
+        },
+        "status": {"observedGeneration": 1, "latestCreatedRevisionName": "web-1", "latestReadyRevisionName": "web-1",
+            "traffic": [{"revisionName": "web-1", "percent": 100}], "conditions": [{"type": "Ready", "status": "True"}]},
+    });
+    let fake = Fake { service: RefCell::new(Some(unsettled)), becomes_ready: true, ..Fake::default() };
+    *fake.reads_from.borrow_mut() = Some(Instant::now() + API_OUTAGE_TIMEOUT + POLL_INTERVAL);
+    let canary = TrafficMode::Canary { percent: 10, tag: None };
+    let desired = Desired { traffic: canary, ..desired("web:2", Wait::AtMost(API_OUTAGE_TIMEOUT * 10)) };
+    let journal = Journal::default();
+    let end = Rollout::new(&fake, desired, Duration::from_secs(30), &journal).run().await;
+    assert!(!matches!(end, Err(RolloutError::Plan(PlanError::Unsettled))), "{end:?}");
+    assert!(!fake.writes.borrow().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_write_may_have_been_done() {
+    let fake = Fake { becomes_ready: true, ..Fake::default() };
+    roll_out(&fake, "web:1", MINUTE).await.expect("a Service");
+    let fake = Fake { hangs: true, ..fake };
+    let journal = Journal::default();
+    let rollout = Rollout::new(&fake, desired("web:2", MINUTE), Duration::from_secs(30), &journal);
+    assert_eq!(journal.sentence(), "nothing was changed");
+    tokio::time::timeout(Duration::from_secs(1), rollout.run()).await.expect_err("an interrupt");
+    assert_eq!(journal.sentence(), "a change of the Service web was sent and not answered");
+    assert!(journal.has_change());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_write_has_changed_nothing() {
+    let fake = Fake { becomes_ready: true, ..Fake::default() };
+    let refused = ServiceError::Refused { message: "no right".into(), source: "403".into() };
+    *fake.failures.borrow_mut() = [Some(refused)].into();
+    let journal = Journal::default();
+    let rollout = Rollout::new(&fake, desired("web:1", MINUTE), Duration::from_secs(30), &journal);
+    rollout.run().await.expect_err("a refusal");
+    assert_eq!(journal.sentence(), "nothing was changed");
 }
 
 #[tokio::test(start_paused = true)]
