@@ -84,7 +84,9 @@ impl Server {
     /// Proxies are those of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`). Call it inside a runtime.
     /// Fails when the address or the CA file is not valid.
     pub(crate) fn new(address: &str, ca: Option<&Path>) -> Result<Self, RemoteError> {
-        let invalid = || RemoteError::Address(address.to_owned());
+        // It may be a password that makes it invalid.
+        let invalid =
+            || if address.contains('@') { RemoteError::UserInfo } else { RemoteError::Address(address.to_owned()) };
         let uri: Uri = address.parse().map_err(|_| invalid())?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
             return Err(invalid());
@@ -201,4 +203,27 @@ fn certificates(file: &Path) -> Result<Vec<Vec<u8>>, RemoteError> {
     let decoded = bodies.map(|(body, _)| BASE64_STANDARD.decode(body.split_whitespace().collect::<String>()));
     let decoded = decoded.collect::<Result<Vec<_>, _>>().map_err(|_| invalid("it is not PEM".to_owned()))?;
     if decoded.is_empty() { Err(invalid("it holds no certificate".to_owned())) } else { Ok(decoded) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn never_quotes_a_password() {
+        for address in [
+            "ftp://user:hunter2@host/",
+            "user:hunter2@host.example.com",
+            "https://user:hun ter2@host",
+            "https://u:hunter2@h",
+        ] {
+            let error = Server::new(address, None).err().expect(address).to_string();
+            assert!(
+                !error.contains("ter2") && error.contains("must not have a user or password"),
+                "{address}: {error}"
+            );
+        }
+        let error = Server::new("host.example.com", None).err().expect("an error").to_string();
+        assert!(error.contains("\"host.example.com\" is not an address"), "{error}");
+    }
 }

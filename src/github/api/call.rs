@@ -136,9 +136,17 @@ pub(super) fn request(call: &Call<'_>, path: &str, token: &SecretString) -> Resu
     request.body(body.into()).map_err(invalid)
 }
 
+/// Longest pause that an answer can ask for, in seconds; nothing here waits for so long.
+const MAX_PAUSE: u64 = 24 * 60 * 60;
+
+/// A pause that an answer asks for.
+pub(super) fn pause(seconds: u64) -> Duration {
+    Duration::from_secs(seconds.clamp(1, MAX_PAUSE))
+}
+
 /// The pause that the header `Retry-After` asks for.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    text(headers, &RETRY_AFTER)?.parse().ok().map(|seconds: u64| Duration::from_secs(seconds.max(1)))
+    text(headers, &RETRY_AFTER)?.parse().ok().map(pause)
 }
 
 /// A header's value, if it is text.
@@ -155,6 +163,17 @@ pub(super) fn http_date(text: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_pauses() {
+        let asked = |value: &'static str| {
+            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, http::HeaderValue::from_static(value))]))
+        };
+        assert_eq!(asked("0"), Some(Duration::from_secs(1)));
+        assert_eq!(asked("30"), Some(Duration::from_secs(30)));
+        assert_eq!(asked("18446744073709551615"), Some(Duration::from_secs(MAX_PAUSE)));
+        assert_eq!(asked("soon"), None);
+    }
 
     #[test]
     fn reads_dates() {

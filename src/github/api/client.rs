@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Written;
 use super::app::{InstallationToken, Owner, Permissions, token_request_body};
-use super::call::{Answer, Call, NextPage, http_date, request, retry_after, text};
+use super::call::{Answer, Call, NextPage, http_date, pause, request, retry_after, text};
 use super::credential::{Credential, app_jwt, is_same, read_token};
 use super::error::{ApiError, MAX_QUOTED, advice, message};
 use crate::remote::Server;
@@ -300,7 +300,7 @@ impl Api {
             return None;
         }
         let number = |name: &HeaderName| text(headers, name)?.parse::<i64>().ok();
-        let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1));
+        let seconds = |seconds: i64| pause(u64::try_from(seconds).unwrap_or(0));
         if let Some(after) = retry_after(headers) {
             return Some(after);
         }
