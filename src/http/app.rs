@@ -46,7 +46,7 @@ impl App {
             teams: TeamReports::register(&registry),
             search: SecretSearch::default(),
             registry,
-            budget: Budget::new(config.limits.max_buffered),
+            budget: Budget::new(config.limits.max_buffered, config.limits.max_body),
             evaluations: Arc::new(Semaphore::new(CONCURRENT_EVALUATIONS)),
             log_limit: LogLimit::default(),
             draining: AtomicBool::new(false),

@@ -12,6 +12,8 @@ const RESERVED_FOR_SMALL: u64 = 4;
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: u64,
+    /// Bytes that only small bodies may use.
+    reserved: u64,
     used: AtomicU64,
 }
 
@@ -25,9 +27,10 @@ pub(crate) struct Share {
 }
 
 impl Budget {
-    /// A budget of `limit` bytes.
-    pub(crate) fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicU64::new(0) })
+    /// A budget of `limit` bytes, for bodies of at most `largest` bytes, each of which fits into it.
+    pub(crate) fn new(limit: u64, largest: u64) -> Arc<Self> {
+        let reserved = (limit / RESERVED_FOR_SMALL).min(limit.saturating_sub(largest));
+        Arc::new(Self { limit, reserved, used: AtomicU64::new(0) })
     }
 
     /// An empty share for a body that has at most `most` bytes.
@@ -35,7 +38,7 @@ impl Budget {
     /// It is large from the start if it may become so: many bodies of unknown length would otherwise fill the reserve of the
     /// small ones while they grow.
     pub(crate) fn share(self: &Arc<Self>, most: u64) -> Share {
-        let reserved = if most <= SMALL { 0 } else { self.limit / RESERVED_FOR_SMALL };
+        let reserved = if most <= SMALL { 0 } else { self.reserved };
         Share { budget: Arc::clone(self), allowed: self.limit - reserved, bytes: 0 }
     }
 
@@ -71,7 +74,7 @@ mod tests {
 
     #[test]
     fn returns_a_dropped_share() {
-        let budget = Budget::new(100);
+        let budget = Budget::new(100, 100);
         let mut share = budget.share(100);
         assert!(share.grow_to(60));
         assert!(share.grow_to(100));
@@ -84,7 +87,7 @@ mod tests {
 
     #[test]
     fn large_bodies_leave_room_for_small_ones() {
-        let budget = Budget::new(40 << 20);
+        let budget = Budget::new(40 << 20, 25 << 20);
         let mut large = budget.share(31 << 20);
         assert!(!large.grow_to(31 << 20));
         assert!(large.grow_to(30 << 20));
@@ -93,8 +96,19 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_body_fits() {
+        let budget = Budget::new(4 << 20, 4 << 20);
+        assert!(budget.share(4 << 20).grow_to(4 << 20));
+        let budget = Budget::new(40 << 20, 35 << 20);
+        let mut large = budget.share(35 << 20);
+        assert!(large.grow_to(35 << 20));
+        assert!(!budget.share(2 << 20).grow_to(1));
+        assert!(budget.share(1 << 20).grow_to(1 << 20));
+    }
+
+    #[test]
     fn growing_bodies_leave_room_for_small_ones() {
-        let budget = Budget::new(40 << 20);
+        let budget = Budget::new(40 << 20, 25 << 20);
         let mut growing: Vec<Share> = (0..200).map(|_| budget.share(25 << 20)).collect();
         let grown = growing.iter_mut().filter_map(|share| share.grow_to(512 << 10).then_some(())).count();
         assert_eq!(grown, 60);

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use super::folder::{current_folder, mounted_folders, names};
 
 /// The metadata of a path, of its files and of those in its folders; differs after one is written, replaced, added or
-/// removed.
+/// removed, or its rights are changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Fingerprint(Vec<(PathBuf, u64, u64, i64, i64, u64)>);
+pub(crate) struct Fingerprint(Vec<(PathBuf, [u64; 3], [i64; 4])>);
 
 impl Fingerprint {
     /// Takes the fingerprint of a path; unreadable files are left out.
@@ -24,7 +24,8 @@ impl Fingerprint {
     /// Adds a file or folder. Returns whether it is a folder.
     fn look(&mut self, path: PathBuf) -> bool {
         let Ok(meta) = fs::metadata(&path) else { return false };
-        self.0.push((path, meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()));
+        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+        self.0.push((path, [meta.dev(), meta.ino(), meta.len()], times));
         meta.is_dir()
     }
 
@@ -37,5 +38,25 @@ impl Fingerprint {
                 self.look_into(&path, false);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn differs_after_rights_are_changed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("a");
+        fs::write(&file, "x").expect("a file");
+        let before = Fingerprint::from_path(folder.path());
+        assert_eq!(before, Fingerprint::from_path(folder.path()));
+        // The clock of files may be slower than this test.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("rights");
+        assert_ne!(before, Fingerprint::from_path(folder.path()));
     }
 }
