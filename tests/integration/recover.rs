@@ -571,11 +571,10 @@ async fn a_status_of_another_run_hides_no_delivery() {
 #[tokio::test(flavor = "multi_thread")]
 async fn names_what_it_has_asked_for_before_github_refuses() {
     let Some(stage) = Stage::with_hook("/repos/acme/web").await else { return };
-    for number in [1, 2] {
-        stage.github.merge(REPOSITORY, number, &commit(number), Loss::Request).await;
-    }
-    let second = "GET /repos/acme/web/hooks/11/deliveries/2".to_owned();
-    stage.github.knowledge().broken.insert(second, 401);
+    stage.github.merge(REPOSITORY, 1, &commit(1), Loss::Request).await;
+    // The token ends after GitHub was asked to deliver again.
+    let result = "GET /repos/acme/web/hooks/11/deliveries/2".to_owned();
+    stage.github.knowledge().broken.insert(result, 401);
     let end = stage.recover(&[]).await;
     assert_eq!((end.code, outcomes(&end)), (Some(1), vec!["failed acme/web#1".into()]), "{end:?}");
     assert!(end.out.contains("GitHub delivers it again; the result is not known: "), "{end:?}");
