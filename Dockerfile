@@ -3,7 +3,8 @@
 #
 # CONTRIBUTING.md describes the arguments for a release, and reproducible builds.
 #
-# BUILDER can be any image with Rust (version: rust-toolchain.toml) and a C compiler for ring.
+# BUILDER can be any image with Rust (version: rust-toolchain.toml), a C compiler for ring, glibc 2.36 or newer and
+# ca-certificates.
 ARG BUILDER=rust:1.95-bookworm
 
 FROM ${BUILDER} AS build

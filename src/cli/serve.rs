@@ -73,7 +73,7 @@ pub(super) struct ServeArgs {
     /// Ignore merges that are older (by `merged_at`): only a replay is; 0 takes merges of any age.
     #[arg(long, default_value_t = 7, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(..=36_500))]
     max_merge_age: u64,
-    /// Serve metrics as Prometheus text under /metrics on this address, e.g. 0.0.0.0:9090 [default: off].
+    /// Serve metrics as Prometheus text under /metrics on this address, e.g. 0.0.0.0:9464 [default: off].
     #[arg(long, value_name = "ADDR")]
     metrics_addr: Option<SocketAddr>,
     #[command(flatten)]

@@ -42,7 +42,7 @@ pub(super) struct WhyArgs {
     /// A saved delivery of the merge, if GitHub is not asked.
     #[arg(long, value_name = "FILE")]
     payload: Option<PathBuf>,
-    /// Namespace of the runs [default: the kubeconfig's].
+    /// Namespace of the runs [default: all; without that right, the kubeconfig's].
     #[arg(long, value_name = "NS")]
     namespace: Option<String>,
     /// The Knative Service [default: the param `service-name` of the run's deploy task].

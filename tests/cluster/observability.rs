@@ -35,11 +35,14 @@ const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/observability"
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 /// The Collector's port with the counted lines.
 const LOG_LINES: u16 = 8890;
+/// The Collector's port with the series that the service pushes.
+const PUSHED: u16 = 8889;
 /// Batches of spans and of lines have arrived by then.
 const ARRIVED: Duration = Duration::from_secs(90);
 
 /// A merge's trace leads from the sender through Knative and the service to Tekton; the service's log line arrives with
-/// time, level and message; three ERROR lines in a minute fire no alert, and the fourth does.
+/// time, level and message; three ERROR lines in a minute fire no alert, and the fourth does; the series that the service pushes
+/// have the names that rules and dashboard ask for.
 pub async fn traces_a_merge_and_alerts_on_lines(stage: Arc<Stage>) {
     let cluster = &stage.cluster;
     stage.product();
@@ -79,6 +82,16 @@ pub async fn traces_a_merge_and_alerts_on_lines(stage: Arc<Stage>) {
     let firing = format!("{{alertname=\"ErrorsInLog\",alertstate=\"firing\",k8s_namespace_name=\"{SERVICE}\"}}");
     prometheus.assert_fires_at_the_fourth(&lines, &firing, fail).await;
     allow(cluster, SERVICE, true);
+    for series in [
+        "github_trigger_deliveries_total{outcome=\"created\"}",
+        "github_trigger_log_events_total{level=\"error\"}",
+        "github_trigger_config_stale{config=\"templates\"}",
+        "github_trigger_in_flight",
+        "process_start_time_seconds",
+        "http_server_request_duration_seconds_bucket",
+    ] {
+        prometheus.wait_for(&format!("count({series}) > bool 0"), 1.0, ARRIVED).await;
+    }
 
     for file in &files {
         unset(cluster, file);
@@ -112,7 +125,7 @@ async fn start_collector(cluster: &Cluster, loki: &Receiver, tempo: &Receiver) {
             "subjects": [{"kind": "ServiceAccount", "name": "otel-collector", "namespace": NAMESPACE}]}),
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "otel-collector", "namespace": NAMESPACE},
             "spec": {"selector": {"app": "otel-collector"}, "ports": [
-                {"name": "otlp", "port": 4318}, {"name": "log-lines", "port": LOG_LINES}]}}),
+                {"name": "otlp", "port": 4318}, {"name": "log-lines", "port": LOG_LINES}, {"name": "pushed", "port": PUSHED}]}}),
         json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "otel-collector", "namespace": NAMESPACE},
             "spec": {"selector": {"matchLabels": {"app": "otel-collector"}}, "template": {
                 "metadata": {"labels": {"app": "otel-collector"}},
@@ -154,13 +167,13 @@ fn service_outside(name: &str, port: u16, to: SocketAddr) -> [Value; 2] {
 fn start_prometheus(cluster: &Cluster) -> Prometheus {
     let address = "jsonpath={.spec.clusterIP}";
     let address = cluster.kubectl(&["-n", NAMESPACE, "get", "service", "otel-collector", "-o", address]);
-    let target = format!("{address}:{LOG_LINES}");
+    let job = |name: &str, port: u16| json!({"job_name": name, "static_configs": [{"targets": [format!("{address}:{port}")]}]});
     let folder = cluster.folders.run.join("prometheus");
     fs::create_dir_all(&folder).expect("a folder");
     let config = json!({
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [format!("{CONFIG}/prometheus-rules.yaml")],
-        "scrape_configs": [{"job_name": "log-lines", "static_configs": [{"targets": [target]}]}],
+        "scrape_configs": [job("log-lines", LOG_LINES), job("pushed", PUSHED)],
     });
     let file = folder.join("prometheus.yaml");
     fs::write(&file, config.to_string()).expect("a file");

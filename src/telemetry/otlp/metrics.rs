@@ -150,7 +150,7 @@ fn convert(family: &MetricFamily, start: u64, now: u64) -> Metric {
         }),
         _ => metric::Data::Gauge(Gauge { data_points: number(|metric| metric.get_gauge().get_value()) }),
     };
-    let (name, unit) = conventional(family.name());
+    let (name, unit) = conventional(family);
     Metric {
         name: name.to_owned(),
         unit: unit.to_owned(),
@@ -160,13 +160,15 @@ fn convert(family: &MetricFamily, start: u64, now: u64) -> Metric {
     }
 }
 
-/// A metric's name and unit in OpenTelemetry's conventions; `_total` is Prometheus' mark of a counter.
-fn conventional(name: &str) -> (&str, &'static str) {
-    match name {
+/// A metric's name and unit in OpenTelemetry's conventions; `_total` is Prometheus' mark of a counter. A gauge has no unit: the
+/// Collector's exporter for Prometheus takes `1` for a ratio, and would add `_ratio` to its name.
+fn conventional(family: &MetricFamily) -> (&str, &'static str) {
+    match family.name() {
         "http_server_request_duration_seconds" => ("http.server.request.duration", "s"),
         name if name.ends_with("_seconds") => (name, "s"),
         name if name.ends_with("_bytes") => (name, "By"),
-        name => (name.trim_end_matches("_total"), "1"),
+        name if family.get_field_type() == MetricType::COUNTER => (name.trim_end_matches("_total"), "1"),
+        name => (name, ""),
     }
 }
 
@@ -219,6 +221,17 @@ mod tests {
         assert!(sum.is_monotonic);
         assert_eq!(sum.data_points[0].attributes[0].key, "event");
         assert_eq!(sum.data_points[0].value, Some(number_data_point::Value::AsDouble(2.0)));
+
+        for (name, unit) in [("in_flight", ""), ("buffered_bytes", "By"), ("start_time_seconds", "s")] {
+            let registry = prometheus::Registry::new();
+            let gauge = prometheus::Gauge::new(name, "Now").expect("a gauge");
+            gauge.set(3.0);
+            registry.register(Box::new(gauge)).expect("one name");
+            let metric = convert(&registry.gather()[0], 1, 2);
+            assert_eq!((metric.name.as_str(), metric.unit.as_str()), (name, unit));
+            let Some(metric::Data::Gauge(gauge)) = metric.data else { panic!("no gauge") };
+            assert_eq!(gauge.data_points[0].value, Some(number_data_point::Value::AsDouble(3.0)));
+        }
     }
 
     #[test]

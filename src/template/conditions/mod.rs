@@ -198,7 +198,7 @@ impl Conditions {
 
     /// Whether events match whose commit anyone can make, in a fork.
     pub(super) fn take_commits_of_forks(&self) -> bool {
-        self.kinds().flatten().any(|kind| event_names::has_commits_of_forks(kind))
+        self.kinds().flatten().any(event_names::has_commits_of_forks)
     }
 
     /// Whether `on-cel` needs the CEL interpreter.
