@@ -19,6 +19,8 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(10);
 const MAX_BUFFERED: usize = 1 << 20;
 /// How long the end of the process waits for standard error to take the buffered lines.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long it waits for the thread to begin, which a busy machine may not run for a while.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The writer that log lines go to; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -34,11 +36,13 @@ struct Shared {
 struct Buffer {
     bytes: Vec<u8>,
     dropped: usize,
+    /// Whether the thread writes, so that only standard error can keep it.
+    writing: bool,
     closed: bool,
     finished: bool,
 }
 
-/// Writes the buffered lines when it is dropped, and waits for that at most [`SHUTDOWN_TIMEOUT`].
+/// Writes the buffered lines when it is dropped; standard error has [`SHUTDOWN_TIMEOUT`] to take them.
 #[derive(Debug)]
 #[must_use = "buffered lines are lost without it"]
 pub(crate) struct LogGuard(Arc<Shared>);
@@ -80,6 +84,7 @@ impl Shared {
         let mut batch = Vec::new();
         loop {
             let mut buffer = self.lock();
+            buffer.writing = false;
             while buffer.bytes.is_empty() && !buffer.closed {
                 buffer = self.changed.wait(buffer).unwrap_or_else(PoisonError::into_inner);
             }
@@ -89,6 +94,10 @@ impl Shared {
                 buffer = self.lock();
             }
             let closed = buffer.closed;
+            buffer.writing = true;
+            if closed {
+                self.changed.notify_all();
+            }
             let dropped = mem::take(&mut buffer.dropped);
             mem::swap(&mut buffer.bytes, &mut batch);
             drop(buffer);
@@ -114,7 +123,12 @@ impl Drop for LogGuard {
         buffer.closed = true;
         self.0.changed.notify_all();
         // The thread is not joined: its write blocks while nobody reads standard error.
-        drop(self.0.changed.wait_timeout_while(buffer, SHUTDOWN_TIMEOUT, |buffer| !buffer.finished));
+        let wait = |buffer, timeout, is_waited_for: fn(&mut Buffer) -> bool| {
+            let waited = self.0.changed.wait_timeout_while(buffer, timeout, is_waited_for);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        };
+        let buffer = wait(buffer, START_TIMEOUT, |buffer| !buffer.finished && !buffer.writing);
+        drop(wait(buffer, SHUTDOWN_TIMEOUT, |buffer| !buffer.finished));
     }
 }
 
@@ -181,6 +195,21 @@ mod tests {
         let written = target.0.lock().expect("the bytes").clone();
         assert!(written.len() < 4 << 20, "{}", written.len());
         assert!(String::from_utf8_lossy(&written).contains("log lines were dropped"));
+    }
+
+    #[test]
+    fn waits_for_a_thread_that_begins_late() {
+        let target = Target::default();
+        let writer = LineWriter::default();
+        let guard = LogGuard(Arc::clone(&writer.0));
+        (&writer).write_all(b"line").expect("a line");
+        let (shared, late) = (Arc::clone(&writer.0), target.clone());
+        thread::spawn(move || {
+            thread::sleep(SHUTDOWN_TIMEOUT * 2);
+            shared.write_to(late);
+        });
+        drop(guard);
+        assert_eq!(*target.0.lock().expect("the bytes"), b"line");
     }
 
     #[test]
