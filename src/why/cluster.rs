@@ -49,10 +49,14 @@ impl Road {
                 }
             }
         }
-        let repository = self.repository.as_ref().map(RepositoryName::as_str);
+        let names: Vec<&str> =
+            [&self.repository, &self.asked].into_iter().flatten().map(RepositoryName::as_str).collect();
         runs.retain(|run| {
-            run.annotation("commit").starts_with(&self.commit)
-                && repository.is_none_or(|name| run.annotation("repository").eq_ignore_ascii_case(name))
+            let repository = run.annotation("repository");
+            let is_ours = names.is_empty() || names.iter().any(|name| repository.eq_ignore_ascii_case(name));
+            // Another event of the pull request has no time of a merge.
+            let is_of_merge = !self.commit.is_empty() || !run.annotation("merged-at").is_empty();
+            run.annotation("commit").starts_with(&self.commit) && is_ours && is_of_merge
         });
         // Newest first; of the same second, the repetition.
         let age = |run: &MadeRun| (run.created().to_owned(), run.name.len(), run.name.clone());
@@ -66,11 +70,6 @@ impl Road {
             self.add(unasked.step("run"));
             return;
         }
-        if !runs.is_empty() {
-            // Delivered again, or by `recover`.
-            let is_bad = |step: &&mut Step| matches!(step.state, State::Wrong | State::Ended) && step.advice.is_some();
-            self.steps.iter_mut().filter(is_bad).for_each(|step| step.state = State::Past);
-        }
         let missing: Vec<String> = self
             .expected
             .iter()
@@ -79,11 +78,25 @@ impl Road {
             })
             .map(|(namespace, name)| format!("{namespace}/{name}"))
             .collect();
+        // Delivered again, or by `recover`. Without templates, a run says so that the failed answer did not name.
+        let is_complete = match self.expected.is_empty() {
+            true => runs.iter().any(|run| !self.made_of_some.contains(&(run.namespace.clone(), run.name.clone()))),
+            false => missing.is_empty(),
+        };
+        if is_complete {
+            let is_bad = |step: &&mut Step| matches!(step.state, State::Wrong | State::Ended) && step.advice.is_some();
+            // A template that cannot be rendered makes no run at any time.
+            let is_broken = |step: &Step| step.place == "template" && step.state == State::Wrong;
+            let past = self.steps.iter_mut().filter(is_bad).filter(|step| !is_broken(step));
+            past.for_each(|step| step.state = State::Past);
+        }
+        let is_old = self.about.as_ref().is_some_and(About::is_old);
+        let absent = if is_old { State::Unknown } else { State::Wrong };
         let is_unknown = self.steps.iter().any(|step| step.place == "run");
         let ended = self.steps.iter().any(|step| matches!(step.state, State::Wrong | State::Ended));
         if !missing.is_empty() && !is_unknown && !ended {
             self.add(Step::with(
-                State::Wrong,
+                absent,
                 "run",
                 format!("{} is not in the cluster: it was deleted, or not created", missing.join(", ")),
                 self.about.as_ref().map_or_else(|| "press *Redeliver* on GitHub".to_owned(), About::build_again),
@@ -99,12 +112,12 @@ impl Road {
                 Some(about) => format!("{log}; then: {}", about.redeliver()),
                 None => format!("{log}; with --github-token-file TOKEN, this command asks GitHub itself"),
             };
-            self.add(Step::with(State::Wrong, "run", format!("{place} has no run of this merge"), advice));
+            self.add(Step::with(absent, "run", format!("{place} has no run of this merge"), advice));
         }
         let mut told = BTreeSet::new();
         for run in runs {
             // The newest of each template: a repetition is newer than what it repeats.
-            if told.insert(run.annotation("template").to_owned()) {
+            if told.insert((run.namespace.clone(), run.annotation("template").to_owned())) {
                 self.told_run(&run).await;
             }
         }

@@ -63,6 +63,10 @@ pub(super) fn webhook(about: &About, hook: Option<&Hook>) -> Step {
 pub(super) fn delivered(about: &About, attempt: Option<&Attempt>, answer: &Value) -> Step {
     const PLACE: &str = "delivery";
     let Some(attempt) = attempt else {
+        if about.is_old() {
+            let message = "GitHub keeps deliveries for three days, and this merge is older";
+            return Step::with(State::Unknown, PLACE, message, format!("if it was never built: {}", about.build()));
+        }
         return Step::with(
             State::Wrong,
             PLACE,
@@ -82,6 +86,15 @@ pub(super) fn delivered(about: &About, attempt: Option<&Attempt>, answer: &Value
     };
     let log = format!("the service's log line with delivery={id} says why");
     match (code, text(answer, "/outcome")) {
+        (200..300, "ignored") if reason == "too_old" => Step::with(
+            State::Ended,
+            PLACE,
+            format!("{was}, ignored: {said}"),
+            format!(
+                "if it should be built, start the service with a larger --max-merge-age (0: any), then: {}",
+                about.build_again()
+            ),
+        ),
         (200..300, "ignored") => Step::with(
             State::Ended,
             PLACE,
@@ -134,7 +147,7 @@ mod tests {
 
     #[test]
     fn each_answer_says_what_to_do() {
-        let about = About { repository: "acme/web".to_owned(), number: 5, hours: 1 };
+        let about = About { repository: "acme/web".to_owned(), number: 5, hours: 1, hook_url: None, api_url: None };
         let attempt = |code: u64| {
             let item = json!({"id": 1, "guid": "g1", "delivered_at": "2026-11-22T12:00:00Z", "status": "failed to connect",
                 "status_code": code, "event": "pull_request", "action": "closed"});
@@ -173,5 +186,13 @@ mod tests {
             advice(100)
         );
         assert!(advice(200).contains("--max-merge-age=0"), "{}", advice(200));
+        let elsewhere = About {
+            hook_url: Some("https://hook.example.com".to_owned()),
+            api_url: Some("https://ghes.example.com/api/v3".to_owned()),
+            ..about
+        };
+        let advice = delivered(&elsewhere, None, &Value::Null).advice.unwrap_or_default();
+        let flags = " --hook-url https://hook.example.com --github-api-url https://ghes.example.com/api/v3 ";
+        assert!(format!("{advice} ").contains(flags), "{advice}");
     }
 }

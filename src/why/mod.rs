@@ -93,6 +93,10 @@ struct About {
     number: u64,
     /// Hours since the merge.
     hours: i64,
+    /// The webhook's URL, if the question names it.
+    hook_url: Option<String>,
+    /// Address of GitHub's API, if it is not the public one.
+    api_url: Option<String>,
 }
 
 /// GitHub delivers again within so many hours.
@@ -101,38 +105,49 @@ const REDELIVERY_HOURS: i64 = 72;
 const MAX_MERGE_HOURS: i64 = 168;
 
 impl About {
+    /// Whether GitHub may have forgotten its delivery, and somebody may have deleted its run.
+    fn is_old(&self) -> bool {
+        self.hours >= REDELIVERY_HOURS
+    }
+
+    /// A call of `recover` that leads to the same webhook.
+    fn recover(&self, more: &str) -> String {
+        let flag = |name: &str, value: &Option<String>| {
+            value.as_ref().map(|value| format!(" --{name} {value}")).unwrap_or_default()
+        };
+        format!(
+            "github-trigger recover --repository {} --since {}h --github-token-file TOKEN{more}{}{}",
+            self.repository,
+            self.hours + 1,
+            flag("hook-url", &self.hook_url),
+            flag("github-api-url", &self.api_url)
+        )
+    }
+
     /// How to have it delivered again, if GitHub has a delivery of it that failed.
     fn redeliver(&self) -> String {
-        if self.hours >= REDELIVERY_HOURS {
+        if self.is_old() {
             return self.send();
         }
-        let (repository, hours) = (&self.repository, self.hours + 1);
-        format!(
-            "press *Redeliver* on GitHub, or: github-trigger recover --repository {repository} --since {hours}h \
-             --github-token-file TOKEN"
-        )
+        format!("press *Redeliver* on GitHub, or: {}", self.recover(""))
     }
 
     /// How to have it built, if GitHub has no delivery of it.
     fn build(&self) -> String {
-        if self.hours >= REDELIVERY_HOURS {
+        if self.is_old() {
             return self.send();
         }
-        let (repository, hours) = (&self.repository, self.hours + 1);
-        format!(
-            "github-trigger recover --repository {repository} --since {hours}h --github-token-file TOKEN --url SERVICE-URL \
-             --secret-file SECRET"
-        )
+        self.recover(" --url SERVICE-URL --secret-file SECRET")
     }
 
     /// How to have it built, if GitHub's delivery of it succeeded.
     fn build_again(&self) -> String {
-        if self.hours >= REDELIVERY_HOURS { self.send() } else { "press *Redeliver* on GitHub".to_owned() }
+        if self.is_old() { self.send() } else { "press *Redeliver* on GitHub".to_owned() }
     }
 
     /// What works at any age.
     fn send(&self) -> String {
-        let Self { repository, number, hours } = self;
+        let Self { repository, number, hours, .. } = self;
         let age = match *hours >= MAX_MERGE_HOURS {
             true => ", to a service with --max-merge-age=0: it is old",
             false => "",

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::github::{delivered, merged, webhook};
 use super::{About, State, Step};
 use crate::delivery::{Delivery, saved};
-use crate::github::api::{Api, ApiError as GitHubError, Repository, RepositoryName};
+use crate::github::api::{Api, ApiError as GitHubError, Attempt, Repository, RepositoryName};
 use crate::github::{Commit, Event};
 use crate::kube::Cluster;
 use crate::recover::{Access, choose_hook, find_delivery};
@@ -82,12 +82,16 @@ pub(super) struct Road {
     github: Option<Result<Api, Unasked>>,
     pub(super) steps: Vec<Step>,
     pub(super) repository: Option<RepositoryName>,
+    /// Its name in the question, which may be an earlier one.
+    pub(super) asked: Option<RepositoryName>,
     pub(super) number: Option<u64>,
     /// The merge commit, or its first digits.
     pub(super) commit: String,
     delivery: Option<Delivery>,
     /// `namespace/name` of the runs that there should be.
     pub(super) expected: BTreeSet<(String, String)>,
+    /// Those that an answer names which says that others are missing.
+    pub(super) made_of_some: BTreeSet<(String, String)>,
     /// What advice is about, once GitHub has told it.
     pub(super) about: Option<About>,
 }
@@ -106,11 +110,13 @@ impl Road {
             namespace: question.namespace,
             github: Some(question.github),
             steps: Vec::new(),
+            asked: repository.clone(),
             repository,
             number,
             commit,
             delivery: question.delivery,
             expected: BTreeSet::new(),
+            made_of_some: BTreeSet::new(),
             about: None,
         }
     }
@@ -177,7 +183,13 @@ impl Road {
         self.delivery = self.delivery.take().or(from_api);
         let merged_at: Timestamp = pull["merged_at"].as_str().and_then(|time| time.parse().ok()).unwrap_or_default();
         let hours = Timestamp::now().duration_since(merged_at).as_hours().max(0);
-        let about = About { repository: repository.name.as_str().to_owned(), number, hours };
+        let about = About {
+            repository: repository.name.as_str().to_owned(),
+            number,
+            hours,
+            hook_url: self.hook_url.clone(),
+            api_url: api.other_address(),
+        };
         self.about = Some(about.clone());
         match hook {
             Err(error) => self.add(Step::unanswered("webhook", error.to_string())),
@@ -190,7 +202,7 @@ impl Road {
                     Ok(Some((attempt, detail))) => {
                         let answer = detail["response"]["payload"].as_str().unwrap_or_default();
                         let answer: Value = serde_json::from_str(answer).unwrap_or_default();
-                        self.expect_runs(&answer);
+                        self.note_runs(&attempt, &answer);
                         self.add(delivered(&about, Some(&attempt), &answer));
                         // What was really sent decides, not what the pull request is now.
                         self.delivery = saved::from_api(&detail, saved::NIL_ID).or(self.delivery.take());
@@ -226,11 +238,12 @@ impl Road {
         Ok(Some((repository, pull)))
     }
 
-    /// Notes the runs that an answer of the service names.
-    fn expect_runs(&mut self, answer: &Value) {
+    /// Notes the runs that an answer of the service names: all, or those that there are although others are missing.
+    fn note_runs(&mut self, attempt: &Attempt, answer: &Value) {
         let runs = answer["pipelineRuns"].as_array().into_iter().flatten();
         let reference = |run: &Value| Some((run["namespace"].as_str()?.to_owned(), run["name"].as_str()?.to_owned()));
-        self.expected.extend(runs.filter_map(reference));
+        let noted = if attempt.is_accepted() { &mut self.expected } else { &mut self.made_of_some };
+        noted.extend(runs.filter_map(reference));
     }
 
     /// Tells which templates are for the merge.

@@ -95,6 +95,10 @@ pub(super) fn service_steps(
             ),
         )];
     }
+    if deployed.is_empty() && task.revision.is_empty() {
+        let message = format!("{name} has no stamp, so that it is not known which commit runs there");
+        return vec![Step::unknown("service", message)];
+    }
     let mut steps = vec![Step::ok("service", format!("{name} was deployed from this commit"))];
     let revision_name = if task.revision.is_empty() { latest } else { &task.revision };
     let ready = revision.and_then(|revision| condition(revision, "Ready"));

@@ -64,6 +64,12 @@ impl Api {
         Self { server, credential, patience, until, clock: 0, installation: None, polled }
     }
 
+    /// Its address, if it is not GitHub's public one.
+    pub(crate) fn other_address(&self) -> Option<String> {
+        let address = self.server.to_string();
+        (!address.starts_with("https://api.github.com")).then(|| address.trim_end_matches('/').to_owned())
+    }
+
     /// Whether the credential is an App's.
     pub(crate) fn is_app(&self) -> bool {
         matches!(self.credential, Credential::App { .. })
