@@ -44,6 +44,9 @@ pub(super) struct ReportArgs {
     /// The outcome of `deploy`: what was superseded or rolled back is inactive on GitHub.
     #[arg(long, value_name = "WORD", value_parser = parse_outcome)]
     outcome: Option<DeployOutcome>,
+    /// How many users, in percent, have what was deployed: below 100 GitHub is told so, and at 0 the deployment is inactive.
+    #[arg(long, value_name = "N", value_parser = parse_percent)]
+    percent: Option<MaybePercent>,
     /// NAME=STATUS of the pipeline's tasks, as Tekton writes it; the first one that failed is named on GitHub.
     #[arg(long, value_name = "NAME=STATUS", num_args = 0..)]
     tasks: Vec<String>,
@@ -78,6 +81,18 @@ fn parse_outcome(text: &str) -> Result<DeployOutcome, String> {
         return Ok(DeployOutcome::None);
     }
     DeployOutcome::from_str(text, false).map_err(|_| "write deployed, unchanged, superseded or rolled-back".to_owned())
+}
+
+/// Like [`MaybeRepository`].
+type MaybePercent = Option<u8>;
+
+/// Takes an empty text, or one that Tekton did not fill in, as not known.
+fn parse_percent(text: &str) -> Result<MaybePercent, &'static str> {
+    if text.is_empty() || text.starts_with("$(") {
+        return Ok(None);
+    }
+    let percent = text.parse().ok().filter(|percent| *percent <= 100);
+    percent.map(Some).ok_or("write a number from 0 to 100")
 }
 
 /// Like [`MaybeRepository`].
@@ -199,6 +214,7 @@ fn deployment_state(args: &ReportArgs) -> DeploymentState {
     match (args.outcome, args.state) {
         (Some(DeployOutcome::Superseded | DeployOutcome::RolledBack), _) => DeploymentState::Inactive,
         (_, CommitState::Pending) => DeploymentState::InProgress,
+        (_, CommitState::Success) if args.percent == Some(Some(0)) => DeploymentState::Inactive,
         (_, CommitState::Success) => DeploymentState::Success,
         (_, CommitState::Failure) => DeploymentState::Failure,
         (_, CommitState::Error) => DeploymentState::Error,
@@ -212,11 +228,22 @@ fn sentence(args: &ReportArgs) -> String {
         return format!("The task {name} failed");
     }
     let is_skipped = |name: &str| args.tasks.iter().any(|task| task.split_once('=') == Some((name, "None")));
+    if args.state == CommitState::Error && is_skipped("deploy") && !is_skipped("build") {
+        return "Stopped before it was deployed".to_owned();
+    }
     if args.state == CommitState::Success && is_skipped("build") {
         return "Not built: something newer is deployed".to_owned();
     }
     if args.state == CommitState::Success && is_skipped("deploy") {
         return "No changed path needs a build".to_owned();
+    }
+    if let (
+        CommitState::Success,
+        Some(DeployOutcome::Deployed | DeployOutcome::Unchanged),
+        Some(Some(percent @ ..100)),
+    ) = (args.state, args.outcome, args.percent)
+    {
+        return format!("Built and deployed, {percent} % of users see it");
     }
     match (args.state, args.outcome) {
         (CommitState::Pending, _) => "The build is under way",

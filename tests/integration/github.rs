@@ -341,16 +341,21 @@ async fn a_mounted_secret_and_tektons_words_are_enough_in_a_pipeline() {
         ("Completed", &[]),
         ("Completed", &["build=Succeeded", "deploy=None"]),
         ("Completed", &["build=None", "deploy=None"]),
+        ("error", &["build=Succeeded", "deploy=None"]),
     ] {
         let state = format!("--state={state}");
         let end = report(&[&[state.as_str(), "--environment=production", "--tasks"], tasks].concat()).await;
         assert_eq!(end.code, Some(0), "{end:?}");
     }
-    assert_eq!(github.states(REPOSITORY, SHA), ["pending", "failure", "error", "success", "success", "success"]);
+    assert_eq!(
+        github.states(REPOSITORY, SHA),
+        ["pending", "failure", "error", "success", "success", "success", "error"]
+    );
     let statuses = github.knowledge().statuses[&(REPOSITORY.to_owned(), SHA.to_owned())].clone();
     assert_eq!(statuses[1]["description"], "The task deploy failed");
     assert_eq!(statuses[4]["description"], "No changed path needs a build");
     assert_eq!(statuses[5]["description"], "Not built: something newer is deployed");
+    assert_eq!(statuses[6]["description"], "Stopped before it was deployed");
     // A credential that GitHub refuses, and a run without a repository: the build goes on.
     fs::write(secret.join("token"), "ghp_revoked").expect("a file");
     let end = report(&["--state=pending"]).await;
@@ -462,4 +467,27 @@ async fn a_pipeline_goes_on_whatever_its_report_is_given() {
         ["report", "--commit", SHA, "--repository", REPOSITORY, "--state=success", "--github-token-file", &token];
     let end = run(&[&args[..], &["--github-api-url=https://user:s3cret@example.com"]].concat()).await;
     assert!(end.code == Some(1) && end.log.contains("must not have a user") && !end.log.contains("s3cret"), "{end:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn report_says_how_many_users_see_it() {
+    let Some(github) = GitHub::start().await else { return };
+    let deployed = ["--environment=production", "--outcome=deployed", "--percent"];
+    for (percent, state, description, code) in [
+        ("100", "success", "Built and deployed", 0),
+        ("10", "success", "Built and deployed, 10 % of users see it", 0),
+        ("0", "inactive", "Built and deployed, 0 % of users see it", 0),
+        ("", "success", "Built and deployed", 0),
+        ("$(tasks.deploy.results.percent)", "success", "Built and deployed", 3),
+    ] {
+        let end = report(&github, "success", &[&deployed[..], &[percent]].concat()).await;
+        assert_eq!(end.code, Some(code), "{end:?}");
+        let knowledge = github.knowledge();
+        let statuses = &knowledge.statuses[&(REPOSITORY.to_owned(), SHA.to_owned())];
+        assert_eq!(statuses.last().expect("a status")["description"], description);
+        let id = knowledge.deployments.last().expect("a deployment")["id"].as_u64().expect("an id");
+        assert_eq!(knowledge.deployment_statuses[&id].last().expect("a state")["state"], state, "{percent}");
+    }
+    let end = report(&github, "success", &[&deployed[..], &["101"]].concat()).await;
+    assert!(end.code == Some(2) && end.log.contains("write a number from 0 to 100"), "{end:?}");
 }

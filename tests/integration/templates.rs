@@ -442,6 +442,9 @@ fn the_build_compares_the_paths_of_a_merge() {
         commit api/z five; git tag squash
         git switch --quiet -c rebased; commit web/c six; commit other/d seven; git switch --quiet main
         git merge --quiet --ff-only rebased; git tag rebase
+        git switch --quiet main
+        commit api/z broken; echo five > api/z; git add .; commit other/e note; git tag revert
+        commit web/a passing; git tag later
         git switch --quiet --orphan first; commit web/only eight; git tag root
     "#;
     let built = Command::new("bash").args(["-c", build, "bash"]).arg(&origin).output().expect("bash");
@@ -490,6 +493,11 @@ fn the_build_compares_the_paths_of_a_merge() {
         ("rebase", "2", "web/**", true),
         ("rebase", "2", "other/**", true),
         ("rebase", "2", "api/**", false),
+        // Squashed: two commits of the pull request, of which nothing is left of the one before it.
+        ("revert", "2", "api/**", true),
+        ("revert", "1", "api/**, !web/**", true),
+        ("later", "2", "web/**", true),
+        ("later", "1", "api/**", false),
         ("root", "1", "api/**", true),
         ("rebase", "", "api/**", true),
         ("rebase", "2", "", true),

@@ -80,8 +80,9 @@ pub(super) fn write_token(
     let (scheme, host) = address.split_once("://").unwrap_or(("https", address));
     // Without the port, which an address of ssh does not have.
     let ssh = host.split(':').next().unwrap_or_default();
+    // Only asked: git would have it forget the token after one answer of 401.
     let mut text = format!(
-        "{MARK}[credential \"{address}\"]\n\thelper = \"store --file={name}\"\n\
+        "{MARK}[credential \"{address}\"]\n\thelper = \"!f() {{ test $1 = get && git credential-store --file={name} get; }}; f\"\n\
          [url \"{address}/\"]\n\tinsteadOf = git@{ssh}:\n\tinsteadOf = ssh://git@{ssh}/\n"
     );
     if let Some(ca) = ca {

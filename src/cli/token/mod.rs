@@ -85,7 +85,12 @@ pub(super) fn run(args: &TokenArgs) -> ExitCode {
     match token(args, repository) {
         Ok(()) => ExitCode::SUCCESS,
         // A public repository needs no token; the clone says it if this one does.
-        Err(TokenError::Api(error)) if args.optional && (error.is_temporary() || error.is_of_one_object()) => {
+        Err(TokenError::Api(error))
+            if args.optional
+                && (error.is_temporary()
+                    || error.is_of_one_object()
+                    || matches!(error, ApiError::NotInstalled { .. })) =>
+        {
             tracing::warn!("{error}; going on without a token");
             ExitCode::SUCCESS
         }
