@@ -94,6 +94,13 @@ impl Server {
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err(RemoteError::UserInfo);
         }
+        // The library would take the scheme's port instead of one that is out of range.
+        if uri
+            .authority()
+            .is_some_and(|authority| authority.as_str() != authority.host() && authority.port_u16().is_none())
+        {
+            return Err(invalid());
+        }
         let origin =
             format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", Authority::as_str));
         let mut config = Config::new(origin.parse().map_err(|_| invalid())?);
@@ -210,7 +217,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn never_quotes_a_password() {
+    async fn refuses_invalid_addresses_and_quotes_no_password() {
         for address in [
             "ftp://user:hunter2@host/",
             "user:hunter2@host.example.com",
@@ -223,6 +230,11 @@ mod tests {
                 "{address}: {error}"
             );
         }
+        for address in ["https://host:99999/", "https://host:", "http://127.0.0.1:84430/api"] {
+            let error = Server::new(address, None).err().expect(address).to_string();
+            assert!(error.contains("is not an address"), "{address}: {error}");
+        }
+        assert!(Server::new("http://[::1]:8080/x", None).is_ok());
         let error = Server::new("host.example.com", None).err().expect("an error").to_string();
         assert!(error.contains("\"host.example.com\" is not an address"), "{error}");
     }

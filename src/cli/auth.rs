@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
+use super::args::non_empty;
 use crate::delivery::NetworkTrust;
 use crate::delivery::token::TokenPolicy;
 use crate::http::CloudEventsAuth;
@@ -84,7 +85,8 @@ impl AuthArgs {
             ),
             Mode::Hmac => {}
         }
-        if self.audience.is_some() || !self.subjects.is_empty() || self.issuer.is_some() {
+        let given = [&self.audience, &self.issuer].into_iter().flatten().chain(&self.subjects);
+        if given.into_iter().any(|value| !value.is_empty()) {
             tracing::warn!(
                 "--oidc-audience, --oidc-subject and --oidc-issuer have no effect without --cloudevents-auth=oidc"
             );
@@ -99,7 +101,7 @@ impl AuthArgs {
             (Mode::Hmac, _) => Ok(CloudEventsAuth::Hmac),
             (Mode::None, _) => Ok(CloudEventsAuth::None(NetworkTrust::from_operator())),
             (Mode::Oidc, Some(cluster)) => {
-                let issuer = Box::new(cluster.token_issuer(self.issuer.clone()));
+                let issuer = Box::new(cluster.token_issuer(non_empty(self.issuer.clone())));
                 Ok(CloudEventsAuth::Oidc { policy: self.policy()?, issuer })
             }
             (Mode::Oidc, None) => Err(AuthError::Cluster),
@@ -108,7 +110,8 @@ impl AuthArgs {
 
     fn policy(&self) -> Result<TokenPolicy, AuthError> {
         let audience = self.audience.as_deref().filter(|audience| !audience.is_empty()).ok_or(AuthError::Audience)?;
-        let subjects: Vec<String> = self.subjects.iter().filter(|subject| !subject.is_empty()).cloned().collect();
+        let subjects = self.subjects.iter().map(|subject| subject.trim().to_owned());
+        let subjects: Vec<String> = subjects.filter(|subject| !subject.is_empty()).collect();
         Ok(TokenPolicy::new(audience, &subjects)?)
     }
 }

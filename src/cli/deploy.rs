@@ -149,25 +149,34 @@ pub(super) fn run(args: &DeployArgs) -> ExitCode {
     let _log = log::init(args.log.log_format, &args.log.log_level);
     match start(args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            error.exit_code()
-        }
+        Err(error) => error.exit_code(),
     }
 }
 
+/// Deploys, and logs the error; then sends the last spans, also of a deployment that was interrupted.
 fn start(args: &DeployArgs) -> Result<(), DeployError> {
-    runtime()?.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let journal = Journal::default();
-        let interrupted = |code| DeployError::Interrupted { done: journal.sentence(), code };
-        tokio::select! {
-            outcome = deploy(args, &journal) => outcome,
-            _ = interrupt.recv() => Err(interrupted(130)),
-            _ = terminate.recv() => Err(interrupted(143)),
-        }
+    let logged = |error: DeployError| {
+        tracing::error!("{error}");
+        error
+    };
+    runtime().map_err(DeployError::from).map_err(logged)?.block_on(async {
+        let collector = Collector::from_environment();
+        let outcome = interruptible(args, &collector).await.map_err(logged);
+        collector.shut_down().await;
+        outcome
     })
+}
+
+async fn interruptible(args: &DeployArgs, collector: &Collector) -> Result<(), DeployError> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let journal = Journal::default();
+    let interrupted = |code| DeployError::Interrupted { done: journal.sentence(), code };
+    tokio::select! {
+        outcome = deploy(args, &journal, collector) => outcome,
+        _ = interrupt.recv() => Err(interrupted(130)),
+        _ = terminate.recv() => Err(interrupted(143)),
+    }
 }
 
 /// Says whether something newer is deployed. A pipeline asks before it builds: what is not known must not keep it from that.
@@ -214,7 +223,7 @@ fn write_result(folder: Option<&Path>, name: &str, value: &str) -> Result<(), De
     fs::write(&path, value).map_err(|error| DeployError::Result { path, error })
 }
 
-async fn deploy(args: &DeployArgs, journal: &Journal) -> Result<(), DeployError> {
+async fn deploy(args: &DeployArgs, journal: &Journal, collector: &Collector) -> Result<(), DeployError> {
     if args.check {
         return check(args).await;
     }
@@ -258,7 +267,6 @@ async fn deploy(args: &DeployArgs, journal: &Journal) -> Result<(), DeployError>
             seconds => Wait::AtMost(Duration::from_secs(seconds)),
         },
     };
-    let collector = Collector::from_environment();
     let parent = TraceContext::from_environment();
     let span = collector.tracer().command("deploy", parent.as_ref());
     span.set("github_trigger.image", args.image.clone().unwrap_or_default());
@@ -279,7 +287,6 @@ async fn deploy(args: &DeployArgs, journal: &Journal) -> Result<(), DeployError>
         }
     }
     drop(span);
-    collector.shut_down().await;
     report(&outcome?, args, tag.as_deref())
 }
 

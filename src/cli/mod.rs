@@ -19,9 +19,10 @@ mod team_templates;
 mod token;
 mod why;
 
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use process::print_error;
 
@@ -67,8 +68,9 @@ impl Cli {
     /// Parses the command line of this process. Ends it with 2 where that is not valid; with 0 where a build must go on, for
     /// example with a run's annotation that is no commit.
     pub fn from_command_line() -> Self {
-        Self::try_parse().unwrap_or_else(|error| {
-            let mut arguments = std::env::args().skip(1);
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+        Self::parse_arguments(&arguments).unwrap_or_else(|error| {
+            let mut arguments = arguments.iter().skip(1);
             let is_report = arguments.next().is_some_and(|command| command == "report");
             if error.use_stderr() && is_report && arguments.any(|flag| flag == "--in-pipeline") {
                 let _ = error.print();
@@ -77,6 +79,24 @@ impl Cli {
             }
             error.exit()
         })
+    }
+
+    /// Parses arguments. The variables of `serve` are for itself alone, and one that is set to nothing counts as not set.
+    fn parse_arguments(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        let is_set = |name: &OsStr| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        // Those of a run's annotations may be empty, and say so.
+        let may_be_empty = |name: &OsStr| name.to_string_lossy().starts_with("GITHUB_TRIGGER_");
+        let unset = |argument: Arg| match argument.get_env() {
+            Some(name) if !is_set(name) && !may_be_empty(name) => argument.env(None::<&str>),
+            _ => argument,
+        };
+        let command = Self::command().mut_args(unset).mut_subcommands(|command| command.mut_args(unset));
+        let first = arguments.get(1);
+        let has_command =
+            first.is_some_and(|first| command.get_subcommands().any(|command| command.get_name() == first));
+        let command = if has_command { command.mut_args(|argument| argument.env(None::<&str>)) } else { command };
+        let mut matches = command.try_get_matches_from(arguments)?;
+        Self::from_arg_matches_mut(&mut matches)
     }
 
     /// Runs the command. Returns its exit code: 0 done, 1 an error, others as each command documents.

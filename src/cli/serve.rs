@@ -1,5 +1,6 @@
 //! `serve`: takes deliveries until it is stopped.
 
+use std::env::VarError;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -98,6 +99,8 @@ enum StartError {
     Name(#[from] InvalidName),
     #[error("{0}; or use --dry-run")]
     Config(#[from] ConfigError),
+    #[error("WEBHOOK_SECRET is not UTF-8 text; put the secret into a file (--webhook-secret-file)")]
+    SecretEncoding,
     #[error("cannot listen on {0}: {1}")]
     Listen(String, io::Error),
     #[error("cannot start: {0}")]
@@ -233,7 +236,11 @@ impl crate::telemetry::metrics::Labels<1> for Version {
 fn secrets(args: &ServeArgs, metrics: &ReloadMetrics) -> Result<Reloading<SecretSources>, StartError> {
     let sources = SecretSources {
         paths: args.webhook_secret_file.clone(),
-        value: std::env::var_os("WEBHOOK_SECRET").map(|value| value.to_string_lossy().into_owned().into()),
+        value: match std::env::var("WEBHOOK_SECRET") {
+            Ok(value) => Some(value.into()),
+            Err(VarError::NotPresent) => None,
+            Err(VarError::NotUnicode(_)) => return Err(StartError::SecretEncoding),
+        },
     };
     if sources.is_empty() {
         if args.auth.needs_secret() {

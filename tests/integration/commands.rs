@@ -1,6 +1,8 @@
 //! What a person does by hand: `send` and `rerun`.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use http::StatusCode;
@@ -266,4 +268,44 @@ async fn the_readmes_first_steps_work() {
         assert!(output.status.success() && said.starts_with(status), "{said}{errors}");
         assert!(said.contains("\"outcome\":\"created\""), "{said}");
     }
+}
+
+#[test]
+fn variables_of_the_service_break_no_other_command() {
+    let end = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = Command::new(PROGRAM);
+        command.env_clear().envs(variables.iter().copied()).args(args);
+        End::from(command.output().expect("the program"))
+    };
+    let lint = ["lint", "--trigger-config", "config/base/deployer-trigger.yaml"];
+    let empty =
+        ["LOG_FORMAT", "RUST_LOG", "CLOUDEVENTS_AUTH", "WEBHOOK_SECRET_FILE", "PORT", "TRIGGER_CONFIG", "NAMESPACE"];
+    let empty: Vec<(&str, &str)> = empty.into_iter().map(|name| (name, "")).collect();
+    for variables in [&[("PORT", "abc")][..], &[("CLOUDEVENTS_AUTH", "x"), ("LOG_FORMAT", "x")], &empty] {
+        let end = end(&lint, variables);
+        assert_eq!(end.code, Some(0), "{variables:?}: {end:?}");
+    }
+    let render = [&["render"][..], &lint[1..], &["--payload=tests/data/github/pull_request.json"]].concat();
+    let unread = end(&render, &empty);
+    assert!(unread.code == Some(1) && !unread.log.contains("--namespace"), "{unread:?}");
+    for args in [&[][..], &["serve"], &["--dry-run"]] {
+        let end = end(args, &[("PORT", "abc")]);
+        assert!(end.code == Some(2) && end.log.contains("'abc' for '--port <N>'"), "{args:?}: {end:?}");
+    }
+    let help = end(&["--help"], &[("PORT", "abc")]);
+    assert!(help.code == Some(0) && help.out.contains("--port <N>") && help.out.contains("recover"), "{help:?}");
+}
+
+#[test]
+fn arguments_that_are_no_text_are_refused() {
+    let end = |args: &[&[u8]]| {
+        let args = args.iter().map(|argument| OsStr::from_bytes(argument));
+        End::from(Command::new(PROGRAM).env_clear().args(args).output().expect("the program"))
+    };
+    assert_eq!(end(&[b"\xff"]).code, Some(2));
+    let report = end(&[b"report", b"--in-pipeline", b"--state=success", b"--description=\xff"]);
+    assert!(report.code == Some(0) && report.log.contains("the build goes on"), "{report:?}");
+    let output = Command::new(PROGRAM).env_clear().env("WEBHOOK_SECRET", OsStr::from_bytes(b"caf\xe9")).output();
+    let serve = End::from(output.expect("the program"));
+    assert!(serve.code == Some(1) && serve.log.contains("WEBHOOK_SECRET is not UTF-8 text"), "{serve:?}");
 }

@@ -1,7 +1,8 @@
 //! Metrics and spans, as Prometheus and an OpenTelemetry collector get them.
 
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
@@ -19,7 +20,7 @@ use crate::support::fake_api::{FakeApi, Fault};
 use crate::support::http::{HttpClient, read_until};
 use crate::support::process::eventually;
 use crate::support::receiver::Receiver;
-use crate::support::service::{LOGGED, PROGRAM, Service, Setup, TEMPLATE};
+use crate::support::service::{LOGGED, Lines, PROGRAM, Service, Setup, TEMPLATE};
 use crate::support::webhook::{SHA, headers, merged};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -277,6 +278,26 @@ async fn deployer_continues_trace_of_pipeline() {
         let span = spans(&collector).remove("deploy").expect("a span");
         assert_eq!((hex::encode(&span.trace_id), hex::encode(&span.parent_span_id)), (TRACE.into(), CALLER.into()));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_deployment_sends_its_span() {
+    let Some(plane) = shared() else { return };
+    let collector = Receiver::start().await;
+    let mut deploy = Command::new(PROGRAM);
+    deploy.env_clear().env("KUBECONFIG", plane.admin_kubeconfig()).env("TRACEPARENT", parent());
+    deploy.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint(&collector)).stderr(Stdio::piped());
+    deploy.args(["deploy", "--image=web:1", "--namespace=default", "--service-name=traced-interrupted"]);
+    let mut child = deploy.spawn().expect("the program");
+    let log = Lines::of(child.stderr.take().expect("stderr"));
+    log.wait_for("has not observed the", Duration::from_secs(20));
+    let killed = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status();
+    assert!(killed.expect("kill").success());
+    let end = tokio::task::spawn_blocking(move || child.wait().expect("an end")).await.expect("an end");
+    assert_eq!(end.code(), Some(143));
+    log.wait_for("ERROR interrupted: ", LOGGED);
+    let span = spans(&collector).remove("deploy").expect("a span");
+    assert_eq!(hex::encode(&span.trace_id), TRACE);
 }
 
 /// Every request is counted and leaves a line, also one that is no delivery.

@@ -2,6 +2,7 @@
 
 use std::env;
 
+use http::Uri;
 use opentelemetry::{Key, KeyValue};
 use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::Resource;
@@ -20,6 +21,23 @@ pub(super) enum EnvironmentError {
     Scheme(String),
     #[error("cannot set up the exporter")]
     Exporter(#[from] ExporterBuildError),
+}
+
+/// A variable that is set to something.
+pub(super) fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The address for a signal (`METRICS`, `TRACES`), at `path` below that of the collector unless it has one of its own.
+/// Fails when it is no URL, or not `http://`.
+pub(super) fn endpoint(signal: &str, path: &str) -> Result<Uri, EnvironmentError> {
+    let own = variable(&format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT"));
+    let below = || format!("{}{path}", variable(ENDPOINT).unwrap_or_default().trim_end_matches('/'));
+    let endpoint: Uri = own.unwrap_or_else(below).parse()?;
+    match endpoint.scheme_str() {
+        Some("http") => Ok(endpoint),
+        scheme => Err(EnvironmentError::Scheme(scheme.unwrap_or("none").to_owned())),
+    }
 }
 
 /// The identity of this process: from the environment, else from Knative's variables.

@@ -1,6 +1,5 @@
 //! Metrics by OTLP: the gathered structures of the registry, converted to OTLP's structures.
 
-use std::env;
 use std::time::{Duration, SystemTime};
 
 use http::header::CONTENT_TYPE;
@@ -14,11 +13,12 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use opentelemetry_proto::tonic::resource::v1::Resource as ProtoResource;
 use opentelemetry_sdk::Resource;
+use percent_encoding::percent_decode_str;
 use prometheus::proto::{self, MetricFamily, MetricType};
 use prost::Message;
 
 use super::client::{SHUTDOWN_TIMEOUT, Sender};
-use super::environment::{ENDPOINT, EnvironmentError};
+use super::environment::{EnvironmentError, endpoint, variable};
 use crate::telemetry::metrics::Registry;
 
 /// Export interval unless `OTEL_METRIC_EXPORT_INTERVAL` (milliseconds) says otherwise.
@@ -37,20 +37,13 @@ pub(crate) struct MetricsExporter {
 
 impl MetricsExporter {
     pub(super) fn from_environment(resource: &Resource) -> Result<Self, EnvironmentError> {
-        let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-        let endpoint = match (variable("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"), variable(ENDPOINT)) {
-            (Some(endpoint), _) => endpoint,
-            (None, base) => format!("{}/v1/metrics", base.unwrap_or_default().trim_end_matches('/')),
-        };
-        let endpoint: Uri = endpoint.parse()?;
-        if endpoint.scheme_str() != Some("http") {
-            return Err(EnvironmentError::Scheme(endpoint.scheme_str().unwrap_or("none").to_owned()));
-        }
+        let endpoint = endpoint("METRICS", "/v1/metrics")?;
         let headers = variable("OTEL_EXPORTER_OTLP_METRICS_HEADERS").or_else(|| variable("OTEL_EXPORTER_OTLP_HEADERS"));
         let headers = headers.unwrap_or_default();
         let headers = headers.split(',').filter_map(|pair| {
             let (name, value) = pair.split_once('=')?;
-            Some((name.trim().parse().ok()?, value.trim().parse().ok()?))
+            let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+            Some((name.trim().parse().ok()?, value.parse().ok()?))
         });
         let interval = variable("OTEL_METRIC_EXPORT_INTERVAL")
             .and_then(|milliseconds| milliseconds.parse().ok())

@@ -17,7 +17,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 
 use super::spans::Tracer;
 use client::{SHUTDOWN_TIMEOUT, Sender};
-use environment::{ENDPOINT, EnvironmentError, resource};
+use environment::{ENDPOINT, EnvironmentError, endpoint, resource, variable};
 pub(crate) use metrics::MetricsExporter;
 
 /// The exporters to a collector that the environment asks for.
@@ -31,7 +31,7 @@ impl Collector {
     /// Reads the environment. Must be called in the runtime that sends. An unusable value is logged as an ERROR and
     /// does not keep the service from starting.
     pub(crate) fn from_environment() -> Self {
-        let set = |name: &str| env::var(name).is_ok_and(|value| !value.is_empty());
+        let set = |name: &str| variable(name).is_some();
         let disabled = env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
         let wanted =
             |signal: &str| !disabled && (set(ENDPOINT) || set(&format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")));
@@ -79,6 +79,7 @@ impl Collector {
 }
 
 fn provider(resource: Resource) -> Result<SdkTracerProvider, EnvironmentError> {
+    endpoint("TRACES", "/v1/traces")?;
     let exporter = SpanExporter::builder().with_http().with_http_client(Sender::new()).build()?;
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
