@@ -63,7 +63,7 @@ impl Compiler {
         let metadata = document.get("metadata");
         let (at, base, written_name) = self.name(document, metadata)?;
         let annotations = metadata.and_then(|metadata| metadata.get("annotations"));
-        let conditions = Conditions::read(annotations, &mut self.faults);
+        let conditions = Conditions::read(annotations, &mut self.faults, &mut self.warnings);
         if conditions.repositories().is_none() {
             self.warnings.push(Fault {
                 at,

@@ -22,8 +22,9 @@ const NO_BRANCH: &[&str] = &[
 /// Kinds about a pull request: only they have a source branch.
 const OF_PULL_REQUEST: &[&str] =
     &["pull_request", "pull_request_review", "pull_request_review_comment", "pull_request_review_thread"];
-/// Other kinds with a commit that may be a fork's.
-const OF_COMMITS_OF_FORKS: &[&str] = &["check_run", "check_suite", "status", "workflow_job", "workflow_run"];
+/// Other kinds with a commit, or the number of a pull request, that may be a fork's.
+const OF_COMMITS_OF_FORKS: &[&str] =
+    &["check_run", "check_suite", "issue_comment", "status", "workflow_job", "workflow_run"];
 /// Kinds that belong to an organisation, an App or a user.
 #[rustfmt::skip]
 const NO_REPOSITORY: &[&str] = &[

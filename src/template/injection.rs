@@ -19,7 +19,8 @@ use super::yaml::{Fault, Node, Value};
 #[rustfmt::skip]
 const CHOICES: &[&str] = &[
     "pipelineRef", "taskRef", "ref", "image", "serviceAccountName", "podTemplate", "securityContext", "secret", "configMap",
-    "projected", "csi", "volumes", "valueFrom", "envFrom",
+    "projected", "csi", "volumes", "valueFrom", "envFrom", "persistentVolumeClaim", "dataSource", "dataSourceRef",
+    "volumeName",
 ];
 /// Fields whose content is data, or is looked at by itself.
 const DATA: &[&str] = &["params", "results", "metadata", "taskSpec", "pipelineSpec"];
@@ -82,10 +83,11 @@ impl Checker<'_> {
         scope.extend(run);
         for task in pipeline.items("tasks").iter().chain(pipeline.items("finally").iter()) {
             let mut given = self.given(task, &scope);
+            let mut own = names_of_params(task);
             if let Some(matrix) = task.get("matrix") {
-                given.extend(self.given(matrix, &scope));
-                for include in matrix.items("include").iter() {
-                    given.extend(self.given(include, &scope));
+                for params in std::iter::once(matrix).chain(matrix.items("include")) {
+                    given.extend(self.given(params, &scope));
+                    own.extend(names_of_params(params));
                 }
             }
             self.choices(task, &scope);
@@ -100,13 +102,14 @@ impl Checker<'_> {
                 for (name, taint) in self.defaults(spec, &scope) {
                     inner.entry(name).or_insert(taint);
                 }
-                let own = task.items("params").iter().filter_map(|param| param.get("name")?.text());
-                own.for_each(|name| drop(inner.remove(name)));
+                own.iter().for_each(|name| drop(inner.remove(*name)));
                 inner.extend(given);
                 self.task(spec, &inner);
-            }
-            if let Some(pipeline) = task.get("pipelineSpec") {
-                self.pipeline(pipeline, given_or(&scope, task, self));
+            } else if let Some(pipeline) = task.get("pipelineSpec") {
+                let mut inner = scope.clone();
+                own.iter().for_each(|name| drop(inner.remove(*name)));
+                inner.extend(given);
+                self.pipeline(pipeline, inner);
             }
         }
     }
@@ -114,11 +117,15 @@ impl Checker<'_> {
     fn task(&mut self, spec: &Node, scope: &Scope) {
         self.choices(spec, scope);
         let template = spec.get("stepTemplate");
-        for step in spec.items("steps").iter().chain(spec.items("sidecars").iter()).chain(template) {
+        let mut annotations = self.annotations.clone();
+        annotations.extend(self.annotations_of(spec, scope));
+        let steps = spec.items("steps").iter().map(|step| (step, template));
+        for (step, template) in steps.chain(spec.items("sidecars").iter().map(|sidecar| (sidecar, None))) {
             self.conditions(step, scope);
-            let environment = self.environment(template, step, scope);
+            let environment = self.environment(template, step, scope, &annotations);
             for field in ["script", "command", "args"] {
-                let Some(node) = step.get(field) else { continue };
+                let inherited = || template.and_then(|template| template.get(field));
+                let Some(node) = step.get(field).or_else(inherited) else { continue };
                 let mut check = |text: &Node| {
                     self.code(text, field, scope);
                     if field != "script" {
@@ -154,7 +161,8 @@ impl Checker<'_> {
             Value::Mapping(entries) => entries.iter().for_each(|(_, value)| self.choice(value, field, scope)),
             _ => {
                 let taint = self.taint(node, scope);
-                let Some(source) = taint.choice else { return self.commit(node, field, taint.commit) };
+                let head = node.text().and_then(head_of_pull_request);
+                let Some(source) = taint.choice else { return self.commit(node, field, taint.commit.or(head)) };
                 let message = format!(
                     "an author would choose `{field}` ({source}), and with it what runs or with which rights; write it out, \
                      or let a condition choose: {{{{ {source} == \"x\" ? \"one\" : \"another\" }}}}"
@@ -177,6 +185,13 @@ impl Checker<'_> {
         self.warnings.push(Fault { at: node.at, message });
     }
 
+    /// Reports a fault, once: steps share what they inherit.
+    fn fault(&mut self, fault: Fault) {
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
+    }
+
     /// Reports params with an author's text in code.
     fn code(&mut self, node: &Node, field: &str, scope: &Scope) {
         let Some(text) = node.text() else { return };
@@ -186,7 +201,7 @@ impl Checker<'_> {
                 "`{written}` in `{field}` is text that an author chooses ({source}), and would run as code; give it to the \
                  step as `env`, and write \"$NAME\" in its `script`"
             );
-            self.faults.push(Fault { at: node.position_in(at), message });
+            self.fault(Fault { at: node.position_in(at), message });
         }
     }
 
@@ -199,7 +214,7 @@ impl Checker<'_> {
                 "`{written}` in `{field}` is text that an author chooses ({source}); Kubernetes puts it in before anything \
                  runs, so that it would run as code; write \"${name}\" in a `script`"
             );
-            self.faults.push(Fault { at: node.position_in(at), message });
+            self.fault(Fault { at: node.position_in(at), message });
         }
     }
 
@@ -217,7 +232,7 @@ impl Checker<'_> {
     }
 
     /// The variables of a step's environment that carry an author's text.
-    fn environment(&self, template: Option<&Node>, step: &Node, scope: &Scope) -> Scope {
+    fn environment(&self, template: Option<&Node>, step: &Node, scope: &Scope, annotations: &Scope) -> Scope {
         let mut environment = Scope::new();
         let inherited = template.map(|template| template.items("env")).unwrap_or_default();
         for variable in inherited.iter().chain(step.items("env")) {
@@ -228,27 +243,26 @@ impl Checker<'_> {
                         .filter_map(|(_, _, name)| environment.get(name).cloned());
                     expanded.fold(self.taint(value, scope), Taint::or)
                 }
-                None => self.field_of_pod(variable),
+                None => field_of_pod(variable, annotations),
             };
             environment.insert(name.to_owned(), taint);
         }
         environment
     }
 
-    /// What a variable reads from the pod's annotations.
-    fn field_of_pod(&self, variable: &Node) -> Taint {
-        let field =
-            ["valueFrom", "fieldRef", "fieldPath"].into_iter().try_fold(variable, |node, field| node.get(field));
-        let annotation =
-            field.and_then(Node::text).and_then(|path| path.strip_prefix("metadata.annotations['")?.strip_suffix("']"));
-        annotation.and_then(|key| self.annotations.get(key)).cloned().unwrap_or_default()
+    /// The annotations in an object's metadata.
+    fn annotations_of(&self, object: &Node, scope: &Scope) -> Scope {
+        let annotations = object.get("metadata").and_then(|metadata| metadata.get("annotations"));
+        let written = annotations.map(Node::entries).unwrap_or_default();
+        written.iter().map(|(key, value)| (key.name.clone(), self.taint(value, scope))).collect()
     }
 
     /// The annotations of the run that carry an author's text: the template's, and those that are written for each run.
     fn annotations(&self, document: &Node) -> Scope {
-        let annotations = document.get("metadata").and_then(|metadata| metadata.get("annotations"));
-        let written = annotations.map(Node::entries).unwrap_or_default();
-        let written = written.iter().map(|(key, value)| (key.name.clone(), self.taint(value, &Scope::new())));
+        let spec = document.get("spec");
+        let run = spec.map(|spec| self.given(spec, &Scope::new())).unwrap_or_default();
+        let of_tasks = spec.map(|spec| spec.items("taskRunSpecs")).unwrap_or_default();
+        let written = std::iter::once(document).chain(of_tasks).flat_map(|object| self.annotations_of(object, &run));
         let stamped =
             [("target-branch", Expression::Name(Name::TargetBranch)), ("sender", Expression::Name(Name::Sender))];
         let stamped = stamped.into_iter().map(|(key, value)| (format!("{PREFIX}{key}"), self.taint_of(&value)));
@@ -320,11 +334,22 @@ impl Checker<'_> {
     }
 }
 
-/// The scope of a pipeline inside a pipeline: what it sees, and what it is given.
-fn given_or(scope: &Scope, task: &Node, checker: &Checker<'_>) -> Scope {
-    let mut inner = scope.clone();
-    inner.extend(checker.given(task, scope));
-    inner
+fn names_of_params(parent: &Node) -> Vec<&str> {
+    parent.items("params").iter().filter_map(|param| param.get("name")?.text()).collect()
+}
+
+/// What a variable reads from the pod's annotations.
+fn field_of_pod(variable: &Node, annotations: &Scope) -> Taint {
+    let field = ["valueFrom", "fieldRef", "fieldPath"].into_iter().try_fold(variable, |node, field| node.get(field));
+    let annotation =
+        field.and_then(Node::text).and_then(|path| path.strip_prefix("metadata.annotations['")?.strip_suffix("']"));
+    annotation.and_then(|key| annotations.get(key)).cloned().unwrap_or_default()
+}
+
+/// The reference to the head of a pull request, if its number comes with the event.
+fn head_of_pull_request(text: &str) -> Option<String> {
+    let (_, number) = text.split_once("refs/pull/")?;
+    (number.starts_with("{{") || number.starts_with("$(")).then(|| text.to_owned())
 }
 
 /// Tekton's references to params in a text: offset, the whole reference, and the param's name, with the keys that follow it.

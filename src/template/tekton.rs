@@ -94,6 +94,8 @@ impl Checker<'_> {
             return self.fault(kind, message);
         }
         match (reference.get("name"), reference.get("resolver")) {
+            // A custom task's kind may be all there is to say.
+            (None, None) if field == "taskRef" && reference.get("apiVersion").is_some() => {}
             (None, None) => self.fault(reference, format!("`{field}` is empty; write `name` or `resolver`")),
             (Some(name), Some(_)) => {
                 self.fault(
@@ -226,6 +228,9 @@ impl Checker<'_> {
             }
             _ => {}
         }
+        if let Some(pipeline) = task.get("pipelineSpec") {
+            self.pipeline(pipeline);
+        }
         let Some(spec) = task.get("taskSpec") else { return };
         // A custom task has its own fields.
         if spec.get("apiVersion").is_some() {
@@ -254,9 +259,10 @@ impl Checker<'_> {
         match &node.value {
             Value::Sequence(items) => items.iter().for_each(|item| self.results(item, tasks)),
             Value::Mapping(entries) => {
-                // The spec of a custom task may hold a pipeline of its own.
+                // A pipeline in this one has tasks of its own, and so may the spec of a custom task.
                 let is_custom = node.get("apiVersion").is_some();
-                let inside = entries.iter().filter(|(key, _)| !(is_custom && key.name == "spec"));
+                let is_other = |name: &str| name == "pipelineSpec" || (is_custom && name == "spec");
+                let inside = entries.iter().filter(|(key, _)| !is_other(&key.name));
                 inside.for_each(|(_, value)| self.results(value, tasks));
             }
             Value::Text(text) => {

@@ -91,8 +91,9 @@ struct Condition {
 }
 
 impl Conditions {
-    /// Reads the conditions from the annotations of a template; adds faults to `faults`.
-    pub(super) fn read(annotations: Option<&Node>, faults: &mut Vec<Fault>) -> Self {
+    /// Reads the conditions from the annotations of a template; adds faults to `faults`, and to
+    /// `warnings` what some of the wanted events never match.
+    pub(super) fn read(annotations: Option<&Node>, faults: &mut Vec<Fault>, warnings: &mut Vec<Fault>) -> Self {
         let mut conditions = Self::default();
         let mut positions = HashMap::new();
         for (key, node) in annotations.map(Node::entries).unwrap_or_default() {
@@ -111,17 +112,19 @@ impl Conditions {
             }
             positions.insert(name, node.at);
         }
-        conditions.check_kinds(&positions, faults);
+        conditions.check_kinds(&positions, faults, warnings);
         conditions
     }
 
     /// Reports conditions about what events of a wanted kind do not have.
-    fn check_kinds(&self, positions: &HashMap<&str, Position>, faults: &mut Vec<Fault>) {
+    fn check_kinds(&self, positions: &HashMap<&str, Position>, faults: &mut Vec<Fault>, warnings: &mut Vec<Fault>) {
         let mut report = |condition: &str, lacks: &dyn Fn(&EventKind) -> bool, why: &str| {
-            if let (Some(&at), Some(kind)) = (positions.get(condition), self.kinds().flatten().find(|kind| lacks(kind)))
-            {
-                faults.push(Fault { at, message: format!("`{PREFIX}{condition}`: a `{kind}` {why}") });
-            }
+            let found = self.kinds().flatten().find(|kind| lacks(kind));
+            let (Some(&at), Some(kind)) = (positions.get(condition), found) else { return };
+            // `on-path` is never for others than these two.
+            let may_match = condition != "on-path" && self.kinds().any(|kind| !kind.is_some_and(lacks));
+            let found = if may_match { &mut *warnings } else { &mut *faults };
+            found.push(Fault { at, message: format!("`{PREFIX}{condition}`: a `{kind}` {why}") });
         };
         report("on-path", &|kind| *kind != EventKind::Push, "changes no paths; only `merged` and `push` do");
         report(

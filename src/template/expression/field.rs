@@ -145,6 +145,7 @@ pub(super) fn is_author_path(fields: &[impl AsRef<str>], place: Place) -> bool {
         ([first, .., last] | [first @ last], Place::Choice) => {
             (!TRUSTED_FIELDS.contains(first) || has_any(COMMIT_TEXTS)) && is_harmful(last)
         }
+        ([.., "head_commit", "id"], Place::Reference) => true,
         ([.., last], Place::Reference) => !is_safe_field(last, place),
         ([.., last], Place::Code(_)) => is_harmful(last),
     }

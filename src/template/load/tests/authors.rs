@@ -161,6 +161,12 @@ fn choices(text: &str) -> Vec<String> {
             "  pipelineRef: {{name: p}}\n  taskRunSpecs: [{{pipelineTaskName: t, serviceAccountName: {text:?}}}]\n"
         ),
         format!("  pipelineRef: {{name: p}}\n  workspaces: [{{name: w, secret: {{secretName: {text:?}}}}}]\n"),
+        format!(
+            "  pipelineRef: {{name: p}}\n  workspaces: [{{name: w, persistentVolumeClaim: {{claimName: {text:?}}}}}]\n"
+        ),
+        format!(
+            "  pipelineRef: {{name: p}}\n  workspaces: [{{name: w, volumeClaimTemplate: {{spec: {{volumeName: {text:?}}}}}}}]\n"
+        ),
         format!("  params: [{{name: x, value: {text:?}}}]\n") + &step("image: \"builder:$(params.x)\""),
         format!("  params: [{{name: x, value: {text:?}}}]\n") + &task("taskRef: {name: $(params.x)}"),
         step(&format!("image: {text:?}")),
@@ -237,6 +243,11 @@ fn follows_text_of_authors_through_the_environment() {
         step(&format!("env: [{text}], args: [\"$$$(TEXT)\"]")),
         step(&format!("env: [{text}, {{name: B, value: \"x $(TEXT)\"}}], args: [$(B)]")),
         inherited,
+        // The command is inherited, and the variable the step's own.
+        format!(
+            "    tasks: [{{name: t, taskSpec: {{stepTemplate: {{args: [$(TEXT)]}}, steps: [{{name: s, image: i, env: [{text}]}}, \
+             {{name: s2, image: i, env: [{text}]}}]}}}}]\n"
+        ),
     ] {
         let found = inline("{{ body.pull_request.title }}", &pipeline);
         let is_found = found.len() == 1 && found[0].contains("(body.pull_request.title); Kubernetes puts it in");
@@ -248,6 +259,11 @@ fn follows_text_of_authors_through_the_environment() {
         step(&format!("env: [{text}], args: [\"$$(TEXT) $TEXT $(OTHER)\"]")),
         step(&format!("env: [{text}, {{name: TEXT, value: fixed}}], args: [$(TEXT)]")),
         step(&format!("env: [{text}], script: \"echo $(TEXT)\"")),
+        // Sidecars inherit nothing.
+        format!(
+            "    tasks: [{{name: t, taskSpec: {{stepTemplate: {{env: [{text}]}}, steps: [{{name: s, image: i}}], sidecars: [{{name: c, \
+             image: i, args: [$(TEXT)]}}]}}}}]\n"
+        ),
     ] {
         assert_eq!(inline("{{ body.pull_request.title }}", &pipeline), [""; 0], "{pipeline}");
     }
@@ -268,6 +284,23 @@ fn follows_text_of_authors_through_the_environment() {
     }
     for key in ["github-trigger.dev/commit", "tekton.dev/pipeline"] {
         assert_eq!(from(key), [""; 0], "{key}");
+    }
+    // An annotation of the task, and of the task's run.
+    let field = "valueFrom: {fieldRef: {fieldPath: \"metadata.annotations['t']\"}}";
+    let steps = format!("steps: [{{name: s, image: i, env: [{{name: A, {field}}}], args: [$(A)]}}]");
+    let title = "{annotations: {t: \"{{ body.pull_request.title }}\"}}";
+    for spec in [
+        format!("  pipelineSpec: {{tasks: [{{name: t, taskSpec: {{metadata: {title}, {steps}}}}}]}}\n"),
+        format!(
+            "  taskRunSpecs: [{{pipelineTaskName: t, metadata: {title}}}]\n  pipelineSpec: {{tasks: [{{name: t, taskSpec: {{{steps}}}}}]}}\n"
+        ),
+    ] {
+        let source = format!(
+            "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n  name: build\n  annotations:\n    \
+             github-trigger.dev/on-repository: acme/*\nspec:\n{spec}"
+        );
+        let found = check(&[("t.yaml", &source)]).1;
+        assert!(found.len() == 1 && found[0].contains("Kubernetes puts it in"), "{spec}: {found:#?}");
     }
 }
 
@@ -328,6 +361,7 @@ fn warns_of_pipelines_from_commits_of_forks() {
         ("pull_request.opened", "body.pull_request.head.sha"),
         ("merged, pull_request.synchronize", "body.after"),
         ("check_run.completed", "body.check_run.head_sha.substring(0, 8)"),
+        ("workflow_run.completed", "body.workflow_run.head_commit.id"),
         ("workflow_run", "body.workflow_run.pull_requests.map(p, p.head.sha)[0]"),
     ] {
         let found = found(events, value);
@@ -346,5 +380,31 @@ fn warns_of_pipelines_from_commits_of_forks() {
         let mut found = found(events, value);
         found.retain(|finding| finding.contains("makes the commit"));
         assert_eq!(found, [""; 0], "{events} {value}");
+    }
+    for (events, value) in
+        [("pull_request.opened", "pull_request_number"), ("issue_comment.created", "body.issue.number")]
+    {
+        let source = format!(
+            "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n  name: build\n  annotations:\n    \
+             github-trigger.dev/on-repository: acme/*\n    github-trigger.dev/on-event: {events}\nspec:\n  pipelineRef: {{resolver: \
+             git, params: [{{name: revision, value: \"refs/pull/{{{{ {value} }}}}/head\"}}]}}\n"
+        );
+        let found = check(&[("t.yaml", &source)]).1;
+        assert!(found.len() == 1 && found[0].contains("makes the commit (refs/pull/"), "{events}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_param_that_is_given_anew_is_another() {
+    let step = "steps: [{name: s, image: i, script: \"echo $(params.text)\"}]";
+    for pipeline in [
+        format!(
+            "    tasks: [{{name: t, matrix: {{params: [{{name: text, value: [linux, mac]}}]}}, taskSpec: {{{step}}}}}]\n"
+        ),
+        format!(
+            "    tasks: [{{name: t, params: [{{name: text, value: fixed}}], pipelineSpec: {{tasks: [{{name: u, taskSpec: {{{step}}}}}]}}}}]\n"
+        ),
+    ] {
+        assert_eq!(inline("{{ source_branch }}", &pipeline), [""; 0], "{pipeline}");
     }
 }

@@ -17,13 +17,24 @@ fn conditions(events: &str, condition: &str, value: &str) -> Vec<String> {
 fn reports_conditions_about_what_an_event_lacks() {
     for (events, condition, value, finding) in [
         ("issue_comment.created", "on-target-branch", "**", "a `issue_comment` has no target branch"),
-        ("merged, issues", "on-target-branch", "main", "a `issues` has no target branch"),
         ("release", "on-path", "docs/**", "a `release` changes no paths"),
+        ("merged, release", "on-path", "docs/**", "a `release` changes no paths"),
         ("organization.member_added", "on-repository", "acme/*", "a `organization` belongs to no repository"),
         ("push", "on-cel", "source_branch.startsWith('x')", "a `push` has no value for `source_branch`"),
     ] {
         let found = conditions(events, condition, value);
-        assert!(found.len() == 1 && found[0].contains(finding), "{events} {condition}: {found:#?}");
+        let is_fault = !found[0].contains(": warning: ");
+        assert!(found.len() == 1 && is_fault && found[0].contains(finding), "{events} {condition}: {found:#?}");
+    }
+    // The template matches others of its events.
+    for (events, condition, value, finding) in [
+        ("merged, issues", "on-target-branch", "main", "a `issues` has no target branch"),
+        ("push, organization", "on-repository", "acme/*", "a `organization` belongs to no repository"),
+        ("merged, release.published", "on-cel", "revision != 'x'", "a `release` has no value for `revision`"),
+    ] {
+        let found = conditions(events, condition, value);
+        let is_warning = found[0].contains(": warning: ");
+        assert!(found.len() == 1 && is_warning && found[0].contains(finding), "{events} {condition}: {found:#?}");
     }
     for (events, condition, value) in [
         ("push, release, workflow_run", "on-target-branch", "main"),
@@ -149,4 +160,28 @@ fn takes_functions_of_a_shell_and_maps_for_what_they_are() {
     assert!(one("", "  params: [{name: a, value: $(body.ref)}]\n").contains("write {{ body.ref }}"));
     let map = "  params: [{name: a, value: {args: \"{{ revision }}\"}}]\n";
     assert_eq!(findings("", map), [""; 0]);
+}
+
+#[test]
+fn knows_custom_tasks_and_pipelines_in_pipelines() {
+    let pipeline = |tasks: &str| {
+        let source = format!(
+            "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata: {{name: a, annotations: {{github-trigger.dev/on-repository: \
+             a/b}}}}\nspec: {{pipelineSpec: {{tasks: [{tasks}]}}}}\n"
+        );
+        check(&[("t.yaml", &source)]).1
+    };
+    let nested = |tasks: &str| pipeline(&format!("{{name: outer, pipelineSpec: {{tasks: [{tasks}]}}}}"));
+    let step = "taskSpec: {results: [{name: r}], steps: [{image: i}]}";
+    assert_eq!(pipeline("{name: a, taskRef: {apiVersion: example.dev/v1alpha1, kind: ApprovalTask}}"), [""; 0]);
+    let uses = "{name: second, taskRef: {name: x}, params: [{name: p, value: $(tasks.first.results.r)}]}";
+    assert_eq!(nested(&format!("{{name: first, {step}}}, {uses}")), [""; 0]);
+    for (tasks, finding) in [
+        (uses, "names a task that the pipeline does not have"),
+        ("{name: First_X, taskRef: {name: x}}", "a task's name has at most 63"),
+        ("{name: a, taskRef: {name: x}, runAfter: [nope]}", "names the task `nope`"),
+    ] {
+        let found = nested(tasks);
+        assert!(found.len() == 1 && found[0].contains(finding), "{tasks}: {found:#?}");
+    }
 }
