@@ -35,12 +35,12 @@ pub(super) async fn deliver(State(app): State<Arc<App>>, request: Request) -> Re
     let first_byte = first_byte(&head);
     let mut record = Record::new(first_byte, &head.headers);
     let _in_flight = app.metrics.begin_request();
-    let waits_to_send = head.headers.contains_key(EXPECT);
     let envelope = Envelope::from_headers(&head.headers);
     let form = ResponseForm::from_request(envelope.ok(), &head.headers, app.config.reply_events.as_ref());
     let answer = match receive(&app, &mut head, &mut body, envelope, first_byte, &mut record).await {
         Ok(answer) | Err(answer) => answer,
     };
+    let waits_to_send = head.headers.contains_key(EXPECT);
     body::discard(body, head.extensions.get(), waits_to_send);
     record.write(&app, &answer);
     form.respond(&answer, record.delivery(), app.config.sink.is_dry_run())
@@ -89,6 +89,8 @@ async fn receive(
     if let Some(Credential::Token(proof, _)) = &credential {
         record.subject(proof.subject());
     }
+    // Who waits for `100 Continue` gets it now, and sends.
+    head.headers.remove(EXPECT);
     let complete = body::read(body, declared, limits.max_body, &app.budget, until).await.map_err(unread)?;
     let bytes = complete.bytes.len();
     record.bytes(bytes);

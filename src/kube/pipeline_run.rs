@@ -155,8 +155,12 @@ impl Cluster {
 /// at its address, answers with a success, too.
 fn is_run(answer: &[u8], name: &str) -> bool {
     let Ok(Value::Object(answer)) = serde_json::from_slice(answer) else { return false };
-    let is = |value: Option<&Value>, expected: &str| value.is_none_or(|value| value == expected);
-    is(answer.get("kind"), "PipelineRun") && is(answer.get("metadata").and_then(|metadata| metadata.get("name")), name)
+    let named = answer.get("metadata").and_then(|metadata| metadata.get("name"));
+    let found: Vec<bool> = [(answer.get("kind"), "PipelineRun"), (named, name)]
+        .into_iter()
+        .filter_map(|(value, expected)| value.map(|value| value == expected))
+        .collect();
+    !found.is_empty() && found.into_iter().all(|is_expected| is_expected)
 }
 
 /// What an operator can do about a failed create; empty where the API server's message says it.

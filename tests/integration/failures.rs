@@ -94,6 +94,8 @@ async fn a_success_of_something_else_than_the_api_server_is_no_run() {
     for (number, (code, page)) in (1..).zip([
         (200, "<html>Sign in</html>"),
         (201, ""),
+        (201, "{}"),
+        (200, r#"{"status": "ok"}"#),
         (200, r#"{"kind": "Status", "status": "Success"}"#),
         (201, r#"{"kind": "PipelineRun", "metadata": {"name": "another"}}"#),
     ]) {

@@ -48,6 +48,8 @@ struct Written {
     image: bool,
     /// Since when writes fail.
     failing_since: Option<Instant>,
+    /// Since when the Service is not settled.
+    unsettled_since: Option<Instant>,
     /// Whether a write may have been done without an answer.
     unanswered: bool,
     /// Whether it was said that others change the Service.
@@ -71,7 +73,6 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
         let mut written = Written::default();
         let mut previous = None;
         let mut before = None;
-        let mut unsettled_since: Option<Instant> = None;
         loop {
             let current = self.read_again(&mut written).await?;
             if !written.anything {
@@ -84,14 +85,14 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
             }
             let plan = match decide(current.as_ref(), &desired) {
                 Err(PlanError::Unsettled)
-                    if unsettled_since.get_or_insert_with(Instant::now).elapsed() < API_OUTAGE_TIMEOUT =>
+                    if written.unsettled_since.get_or_insert_with(Instant::now).elapsed() < API_OUTAGE_TIMEOUT =>
                 {
                     sleep(POLL_INTERVAL).await;
                     continue;
                 }
                 plan => plan?,
             };
-            unsettled_since = None;
+            written.unsettled_since = None;
             let answer = match (&plan, current) {
                 (Plan::Superseded(newer), Some(service)) => return Ok(self.superseded(newer, service, previous)),
                 (Plan::Nothing, Some(current)) => {
@@ -367,11 +368,13 @@ impl<'j, C: ServiceClient> Rollout<'j, C> {
         }
     }
 
-    /// Reads the Service before a write. The time that this takes does not count for the writes that fail.
+    /// Reads the Service before a write. The time that this takes is not held against the writes, nor against the Service.
     async fn read_again(&self, written: &mut Written) -> Result<Option<Service>, ServiceError> {
         let asked = Instant::now();
         let current = self.read().await;
-        written.failing_since = written.failing_since.map(|since| since + asked.elapsed());
+        for since in [&mut written.failing_since, &mut written.unsettled_since] {
+            *since = since.map(|since| since + asked.elapsed());
+        }
         current
     }
 
