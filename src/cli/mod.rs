@@ -83,11 +83,11 @@ impl Cli {
 
     /// Parses arguments. The variables of `serve` are for itself alone, and one that is set to nothing counts as not set.
     fn parse_arguments(arguments: &[OsString]) -> Result<Self, clap::Error> {
-        let is_set = |name: &OsStr| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        // Those of a run's annotations may be empty, and say so.
+        let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        // Those of a run's annotations are empty where a run has none, which the commands say.
         let may_be_empty = |name: &OsStr| name.to_string_lossy().starts_with("GITHUB_TRIGGER_");
         let unset = |argument: Arg| match argument.get_env() {
-            Some(name) if !is_set(name) && !may_be_empty(name) => argument.env(None::<&str>),
+            Some(name) if is_empty(name) && !may_be_empty(name) => argument.env(None::<&str>),
             _ => argument,
         };
         let command = Self::command().mut_args(unset).mut_subcommands(|command| command.mut_args(unset));

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use serde_json::{Map, Value as Json};
 
 use super::conditions::{Conditions, PREFIX};
-use super::expression::{Expression, Name};
+use super::expression::Name;
 use super::model::{Template, Tree};
 use super::placeholder::{self, Part, Text};
 use super::yaml::{Fault, Node, Position, Value};
-use super::{event_names, injection, migration, naming, schema, tekton};
+use super::{event_names, injection, labels, migration, naming, schema, tekton};
 use crate::delivery::EventKind;
 use crate::names;
 
@@ -211,12 +211,7 @@ impl Compiler {
 
     /// Rejects a label value that is invalid for every event.
     fn label(&mut self, at: Position, key: &str, text: &Text) {
-        let fault = match text.parts.as_slice() {
-            [] => None,
-            [Part::Literal(literal)] => names::value_fault(literal),
-            _ => label_fault(text),
-        };
-        if let Some(fault) = fault {
+        if let Some(fault) = labels::fault(text) {
             self.fault(at, format!("the label `{key}` can never be valid: {fault}"));
         }
     }
@@ -354,38 +349,7 @@ impl Compiler {
     }
 }
 
-/// Why no event gives a valid label; `None` if one may.
-fn label_fault(text: &Text) -> Option<String> {
-    let is_url = |part: &Part| matches!(part, Part::Expression(Expression::Name(Name::RepoUrl)));
-    if text.parts.iter().any(is_url) {
-        return Some("a label value cannot be a URL; put it into an annotation instead".to_owned());
-    }
-    if let Some((_, literal)) = text.literals().find(|(_, literal)| !names::can_be_part_of_value(literal)) {
-        return Some(format!("a label value cannot contain `{literal}`; put the value into an annotation instead"));
-    }
-    let at_edge = |part: Option<&Part>, edge: fn(&str) -> Option<char>| match part {
-        Some(Part::Literal(literal)) => edge(literal).filter(|character| !character.is_ascii_alphanumeric()),
-        _ => None,
-    };
-    let first = at_edge(text.parts.first(), |literal| literal.chars().next());
-    let last = at_edge(text.parts.last(), |literal| literal.chars().next_back());
-    if let Some(character) = first.or(last) {
-        return Some(format!("a label value begins and ends with a letter or digit, not with `{character}`"));
-    }
-    let length: usize = text.literals().map(|(_, literal)| literal.len()).sum();
-    (length > names::MAX_LABEL_LENGTH)
-        .then(|| format!("a label value has at most {} characters", names::MAX_LABEL_LENGTH))
-}
-
 impl Text {
-    /// The literal parts, each with its index among all parts.
-    fn literals(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.parts.iter().enumerate().filter_map(|(index, part)| match part {
-            Part::Literal(literal) => Some((index, literal.as_str())),
-            Part::Expression(_) => None,
-        })
-    }
-
     /// A param may also be a list or a map; an expression that is the whole value may return one.
     fn into_param(self) -> Tree {
         match self.whole() {

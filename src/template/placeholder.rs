@@ -38,6 +38,14 @@ impl Text {
         }
     }
 
+    /// The literal parts, each with its index among all parts.
+    pub(crate) fn literals(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.parts.iter().enumerate().filter_map(|(index, part)| match part {
+            Part::Literal(literal) => Some((index, literal.as_str())),
+            Part::Expression(_) => None,
+        })
+    }
+
     /// Whether an expression needs the CEL interpreter.
     pub(crate) fn needs_cel(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Expression(expression) if expression.needs_cel()))

@@ -294,6 +294,9 @@ fn variables_of_the_service_break_no_other_command() {
     }
     let help = end(&["--help"], &[("PORT", "abc")]);
     assert!(help.code == Some(0) && help.out.contains("--port <N>") && help.out.contains("recover"), "{help:?}");
+    for args in [&["--help"][..], &["serve", "--help"]] {
+        assert!(end(args, &[]).out.contains("[env: PORT"), "{args:?}");
+    }
 }
 
 #[test]

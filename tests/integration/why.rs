@@ -328,3 +328,47 @@ async fn the_road_goes_on_to_the_users() {
     assert!(end.code == Some(1) && road(&end).1.contains("github-trigger recover --repository acme/web"), "{end:?}");
     github.check();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_one_template_hides_no_other() {
+    const NAMESPACE: &str = "why-some";
+    // Of no other test's runs.
+    const COMMIT: &str = "5a1ec0de5a1ec0de5a1ec0de5a1ec0de5a1ec0de";
+    let Some(plane) = shared() else { return };
+    let Some(github) = GitHub::start().await else { return };
+    plane.namespace(NAMESPACE);
+    plane.namespace("why-other");
+    let template = crate::support::service::TEMPLATE;
+    let other = template.replace("  generateName: build-\n", "  generateName: build-\n  namespace: why-other\n");
+    assert_ne!(template, other);
+    let service =
+        Setup::cluster(&plane.trigger_account(NAMESPACE)).template(&format!("{template}---\n{other}")).start();
+    github.knowledge().hooks.push(Hook::to("/repos/acme/web", 11, service.address, SECRET));
+    let (token, url): (String, String) = (github.token_file().display().to_string(), github.url());
+    let (admin, templates): (PathBuf, String) = (plane.admin_kubeconfig(), service.templates().display().to_string());
+    let why = async |more: &[&str]| {
+        let args = ["why", "acme/web#1", "--github-api-url", &url, "--github-token-file", &token];
+        run_with(Some(&admin), &[&args[..], more].concat()).await
+    };
+    // The service has no right in the other namespace.
+    github.merge(REPOSITORY, 1, COMMIT, Loss::Nothing).await;
+    let name = plane.runs(NAMESPACE)[0]["metadata"]["name"].as_str().expect("a name").to_owned();
+    let succeeded = json!({"conditions": condition("Succeeded", "True", "Completed")});
+    set_status(plane, NAMESPACE, "pipelineruns", &name, &succeeded);
+    for more in [&["--trigger-config", templates.as_str(), "--namespace", NAMESPACE][..], &[]] {
+        let end = why(more).await;
+        assert!(end.code == Some(1) && end.out.contains("wrong    delivery"), "{end:?}");
+        assert!(end.out.contains(&format!("ok       run       {NAMESPACE}/{name} succeeded")), "{end:?}");
+    }
+    // The other one is made, and fails: it has the same name of a template.
+    let mut run = plane.runs(NAMESPACE).remove(0);
+    let metadata = run["metadata"].as_object_mut().expect("metadata");
+    metadata.retain(|key, _| ["labels", "annotations"].contains(&key.as_str()));
+    metadata.insert("name".to_owned(), "build-0123456789ab".into());
+    put(plane, "why-other", run);
+    let failed = json!({"conditions": condition("Succeeded", "False", "Failed")});
+    set_status(plane, "why-other", "pipelineruns", "build-0123456789ab", &failed);
+    let end = why(&[]).await;
+    assert!(end.code == Some(1) && end.out.contains("past     delivery"), "{end:?}");
+    assert!(end.out.contains("wrong    run       why-other/build-0123456789ab failed"), "{end:?}");
+}
