@@ -84,6 +84,20 @@ fn provides_slug_and_strings_extension() {
 }
 
 #[test]
+fn goes_through_maps_in_the_order_of_their_keys() {
+    let map = "{'b':'1','a':'2','z':'3','d':'4','c':'5','e':'6'}";
+    for (expression, expected) in [
+        (format!("{map}.map(k, k).join(',')"), "a,b,c,d,e,z"),
+        (format!("{map}.filter(k, k > 'b').join(',')"), "c,d,e,z"),
+        ("{10: 'x', 9: 'y', 2: 'z', 1: 'w'}.map(k, string(k)).join(',')".to_owned(), "1,2,9,10"),
+        (format!("{map}.exists(k, k == 'z') ? 'yes' : 'no'"), "yes"),
+        ("['b', 'a'].map(k, k).join(',')".to_owned(), "b,a"),
+    ] {
+        assert_eq!(text(&expression), expected, "{expression}");
+    }
+}
+
+#[test]
 fn accepts_lists_and_maps_of_text() {
     let labels = evaluate("body.pull_request.labels.map(l, l.name)");
     assert_eq!(labels, Ok(Outcome::List(vec!["deploy".into(), "backend".into()])));

@@ -9,6 +9,7 @@ use cel::common::types::{CelBool, CelInt, CelUInt};
 use super::absent::TEXT;
 use super::check::{is_namespace, literal_length};
 use super::meter::FUNCTION;
+use super::order::FUNCTION as ORDERED;
 use crate::json::VALUE;
 
 /// Work for a regular expression, which is compiled at each use.
@@ -106,6 +107,10 @@ fn instrument_call(call: &mut CallExpr, names: &mut BTreeSet<String>) {
 fn instrument_loop(comprehension: &mut ComprehensionExpr, names: &mut BTreeSet<String>) {
     instrument(&mut comprehension.iter_range, names);
     wrap(&mut comprehension.iter_range, Some(reads()));
+    // Of two variables, the second has a map's values.
+    if comprehension.iter_var2.is_none() {
+        call_around(&mut comprehension.iter_range, ORDERED, None);
+    }
     instrument(&mut comprehension.accu_init, names);
     instrument(&mut comprehension.loop_cond, names);
     // `all` and `exists` go on after an error of one item; the condition of the loop ends them.
@@ -145,10 +150,14 @@ fn wrap_inside(node: &mut IdedExpr, names: &mut BTreeSet<String>) {
 }
 
 fn wrap(node: &mut IdedExpr, how: Option<IdedExpr>) {
+    call_around(node, FUNCTION, how);
+}
+
+fn call_around(node: &mut IdedExpr, function: &str, second: Option<IdedExpr>) {
     let id = node.id;
     let inner = mem::take(node);
-    let args = std::iter::once(inner).chain(how).collect();
-    *node = IdedExpr { id, expr: Expr::Call(CallExpr { func_name: FUNCTION.to_owned(), target: None, args }) };
+    let args = std::iter::once(inner).chain(second).collect();
+    *node = IdedExpr { id, expr: Expr::Call(CallExpr { func_name: function.to_owned(), target: None, args }) };
 }
 
 /// How the meter charges the value that a function works on; `None` for its size.

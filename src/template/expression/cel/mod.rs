@@ -12,6 +12,7 @@ mod kind;
 mod meter;
 mod migration;
 mod needed;
+mod order;
 mod values;
 
 use std::collections::BTreeSet;
@@ -139,6 +140,7 @@ impl Program {
         context
             .add_function("slug", |This(text): This<Arc<String>>| super::slug::slug(&text))
             .and_then(|()| context.add_function(meter::FUNCTION, Arc::clone(meter).into_function()))
+            .and_then(|()| context.add_function(order::FUNCTION, Box::new(order::ordered) as Function))
             .and_then(|()| context.add_function(absent::PRESENT, Box::new(absent::present) as Function))
             .and_then(|()| context.add_function(absent::TEXT, Box::new(absent::text) as Function))
             .and_then(|()| context.add_function("marshalJSON", Box::new(absent::marshal_json) as Function))
