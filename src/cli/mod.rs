@@ -90,11 +90,14 @@ impl Cli {
             Some(name) if is_empty(name) && !may_be_empty(name) => argument.env(None::<&str>),
             _ => argument,
         };
-        let command = Self::command().mut_args(unset).mut_subcommands(|command| command.mut_args(unset));
-        let first = arguments.get(1);
-        let has_command =
-            first.is_some_and(|first| command.get_subcommands().any(|command| command.get_name() == first));
-        let command = if has_command { command.mut_args(|argument| argument.env(None::<&str>)) } else { command };
+        let command = Self::command();
+        let given = arguments.get(1).and_then(|first| first.to_str());
+        let command = match given.filter(|name| command.find_subcommand(name).is_some()) {
+            Some(name) => command
+                .mut_args(|argument| argument.env(None::<&str>))
+                .mut_subcommand(name, |given| given.mut_args(unset)),
+            None => command.mut_args(unset),
+        };
         let mut matches = command.try_get_matches_from(arguments)?;
         Self::from_arg_matches_mut(&mut matches)
     }
