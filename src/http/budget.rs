@@ -12,8 +12,8 @@ const RESERVED_FOR_SMALL: u64 = 4;
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: u64,
-    /// Bytes that only small bodies may use.
-    reserved: u64,
+    /// Bytes of the largest body.
+    largest: u64,
     used: AtomicU64,
 }
 
@@ -27,10 +27,9 @@ pub(crate) struct Share {
 }
 
 impl Budget {
-    /// A budget of `limit` bytes, for bodies of at most `largest` bytes, each of which fits into it.
+    /// A budget of `limit` bytes for bodies of at most `largest` bytes. One that is alone may have so many, also of the reserve.
     pub(crate) fn new(limit: u64, largest: u64) -> Arc<Self> {
-        let reserved = (limit / RESERVED_FOR_SMALL).min(limit.saturating_sub(largest));
-        Arc::new(Self { limit, reserved, used: AtomicU64::new(0) })
+        Arc::new(Self { limit, largest, used: AtomicU64::new(0) })
     }
 
     /// An empty share for a body that has at most `most` bytes.
@@ -38,7 +37,7 @@ impl Budget {
     /// It is large from the start if it may become so: many bodies of unknown length would otherwise fill the reserve of the
     /// small ones while they grow.
     pub(crate) fn share(self: &Arc<Self>, most: u64) -> Share {
-        let reserved = if most <= SMALL { 0 } else { self.reserved };
+        let reserved = if most <= SMALL { 0 } else { self.limit / RESERVED_FOR_SMALL };
         Share { budget: Arc::clone(self), allowed: self.limit - reserved, bytes: 0 }
     }
 
@@ -53,7 +52,9 @@ impl Share {
     pub(crate) fn grow_to(&mut self, bytes: u64) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         let grown = self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(more).filter(|&sum| sum <= self.allowed)
+            // Otherwise a limit that is not much above the largest body would keep that out for ever.
+            let allowed = if used == self.bytes { self.allowed.max(self.budget.largest) } else { self.allowed };
+            used.checked_add(more).filter(|&sum| sum <= allowed)
         });
         if grown.is_ok() {
             self.bytes += more;
@@ -96,14 +97,17 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_body_fits() {
-        let budget = Budget::new(4 << 20, 4 << 20);
-        assert!(budget.share(4 << 20).grow_to(4 << 20));
-        let budget = Budget::new(40 << 20, 35 << 20);
-        let mut large = budget.share(35 << 20);
-        assert!(large.grow_to(35 << 20));
-        assert!(!budget.share(2 << 20).grow_to(1));
-        assert!(budget.share(1 << 20).grow_to(1 << 20));
+    fn the_largest_body_fits_if_it_is_alone() {
+        let budget = Budget::new(8 << 20, 8 << 20);
+        let mut alone = budget.share(8 << 20);
+        assert!(alone.grow_to(4 << 20) && alone.grow_to(8 << 20));
+        drop(alone);
+        let mut first = budget.share(8 << 20);
+        assert!(first.grow_to(4 << 20));
+        let mut second = budget.share(8 << 20);
+        assert!(second.grow_to(2 << 20) && !second.grow_to(3 << 20));
+        assert!(!first.grow_to(5 << 20), "not alone");
+        assert!(budget.share(1 << 20).grow_to(1 << 20), "room for small ones");
     }
 
     #[test]
