@@ -103,12 +103,22 @@ impl Product {
 
     /// Commits a version of the sample application whose page greets `version`, and pushes it.
     pub fn merge(&self, number: u64, version: &str) -> Merge {
+        self.merge_with(number, version, &format!("ENV TARGET={version} FAIL_PERCENT=0"))
+    }
+
+    /// Merges a Dockerfile that cannot be built: its image has no shell.
+    pub fn merge_broken(&self, number: u64) -> Merge {
+        self.merge_with(number, "broken", "RUN false")
+    }
+
+    fn merge_with(&self, number: u64, title: &str, last_line: &str) -> Merge {
         let dockerfile = self.sample.copy.join("Dockerfile");
         let text = fs::read_to_string(&dockerfile).expect("the Dockerfile");
-        let lines = text.lines().filter(|line| !line.starts_with("ENV TARGET="));
+        let ours = ["ENV TARGET=", "RUN false"];
+        let lines = text.lines().filter(|line| !ours.iter().any(|begin| line.starts_with(begin)));
         let text: String = lines.map(|line| format!("{line}\n")).collect();
-        fs::write(&dockerfile, format!("{text}ENV TARGET={version} FAIL_PERCENT=0\n")).expect("the Dockerfile");
-        self.sample.merge(number, version)
+        fs::write(&dockerfile, format!("{text}{last_line}\n")).expect("the Dockerfile");
+        self.sample.merge(number, title)
     }
 
     /// Posts a delivery to the service through the ingress, signed as GitHub does.

@@ -133,5 +133,12 @@ pub async fn leaves_out_builds_that_nobody_needs(stage: Arc<Stage>) {
     let run = product.wait_for_run(cluster, &reply);
     assert!(!skipped(&run).contains("\"build\"") && skipped(&run).contains("\"deploy\""), "{}", skipped(&run));
     assert_eq!(told(&merge.commit), "No changed path needs a build");
+
+    // A build that fails after it has seen that a path has changed.
+    let merge = product.merge_broken(6);
+    let reply = product.deliver("pull_request", &merge.payload).await;
+    product.wait_for_run(cluster, &reply);
+    assert_eq!(told(&merge.commit), "The task build failed");
+    assert_eq!(cluster.github.states(REPOSITORY, &merge.commit), ["pending", "failure"]);
     assert_eq!(cluster.json(&["get", "ksvc", "hello-sample", "-n", "default"])["spec"], before["spec"]);
 }
