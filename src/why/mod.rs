@@ -105,7 +105,7 @@ const REDELIVERY_HOURS: i64 = 72;
 const MAX_MERGE_HOURS: i64 = 168;
 
 impl About {
-    /// Whether GitHub may have forgotten its delivery, and somebody may have deleted its run.
+    /// Whether the merge is older than GitHub's log of deliveries; its run may have been deleted, too.
     fn is_old(&self) -> bool {
         self.hours >= REDELIVERY_HOURS
     }

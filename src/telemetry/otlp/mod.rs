@@ -79,6 +79,7 @@ impl Collector {
 }
 
 fn provider(resource: Resource) -> Result<SdkTracerProvider, EnvironmentError> {
+    // The library reads the address itself, and would lose each span without a word where it is not `http://`.
     endpoint("TRACES", "/v1/traces")?;
     let exporter = SpanExporter::builder().with_http().with_http_client(Sender::new()).build()?;
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
