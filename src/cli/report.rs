@@ -45,8 +45,8 @@ pub(super) struct ReportArgs {
     #[arg(long, value_name = "WORD", value_parser = parse_outcome)]
     outcome: Option<DeployOutcome>,
     /// How many users, in percent, have what was deployed: below 100 GitHub is told so, and at 0 the deployment is inactive.
-    #[arg(long, value_name = "N", value_parser = parse_percent)]
-    percent: Option<MaybePercent>,
+    #[arg(long, value_name = "N", default_value = "", hide_default_value = true, value_parser = parse_percent)]
+    percent: MaybePercent,
     /// NAME=STATUS of the pipeline's tasks, as Tekton writes it; the first one that failed is named on GitHub.
     #[arg(long, value_name = "NAME=STATUS", num_args = 0..)]
     tasks: Vec<String>,
@@ -214,7 +214,7 @@ fn deployment_state(args: &ReportArgs) -> DeploymentState {
     match (args.outcome, args.state) {
         (Some(DeployOutcome::Superseded | DeployOutcome::RolledBack), _) => DeploymentState::Inactive,
         (_, CommitState::Pending) => DeploymentState::InProgress,
-        (_, CommitState::Success) if args.percent == Some(Some(0)) => DeploymentState::Inactive,
+        (_, CommitState::Success) if args.percent == Some(0) => DeploymentState::Inactive,
         (_, CommitState::Success) => DeploymentState::Success,
         (_, CommitState::Failure) => DeploymentState::Failure,
         (_, CommitState::Error) => DeploymentState::Error,
@@ -237,11 +237,8 @@ fn sentence(args: &ReportArgs) -> String {
     if args.state == CommitState::Success && is_skipped("deploy") {
         return "No changed path needs a build".to_owned();
     }
-    if let (
-        CommitState::Success,
-        Some(DeployOutcome::Deployed | DeployOutcome::Unchanged),
-        Some(Some(percent @ ..100)),
-    ) = (args.state, args.outcome, args.percent)
+    if let (CommitState::Success, Some(DeployOutcome::Deployed | DeployOutcome::Unchanged), Some(percent @ ..100)) =
+        (args.state, args.outcome, args.percent)
     {
         return format!("Built and deployed, {percent} % of users see it");
     }
