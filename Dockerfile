@@ -3,15 +3,17 @@
 #
 # CONTRIBUTING.md describes the arguments for a release, and reproducible builds.
 #
-# BUILDER can be any image with Rust (version: rust-toolchain.toml), a C compiler for ring, glibc 2.36 or newer and
-# ca-certificates.
+# BUILDER can be any image with Rust from rustup (version: rust-toolchain.toml), a C compiler for ring, glibc 2.36 or
+# newer and ca-certificates.
 ARG BUILDER=rust:1.95-bookworm
 
 FROM ${BUILDER} AS build
 WORKDIR /src
 # Static linking: the image contains only the program. The explicit --target keeps the flags away from build scripts.
 # Packed relocations (glibc 2.36 or newer) make the program 600 kB smaller and its start a tenth of a millisecond faster.
-ENV RUSTFLAGS="-C target-feature=+crt-static -C strip=symbols -C link-arg=-Wl,-z,pack-relative-relocs"
+ENV CARGO_BUILD_RUSTFLAGS="-C target-feature=+crt-static -C strip=symbols -C link-arg=-Wl,-z,pack-relative-relocs"
+# On x86-64 Rust links with its own lld, which keeps one copy of functions that are equal: 80 kB less.
+ENV CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$CARGO_BUILD_RUSTFLAGS -C link-arg=-Wl,--icf=all"
 
 # Builds only the dependencies, in a layer that is rebuilt only if they change.
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
